@@ -1,0 +1,53 @@
+# Everything sets itself up in .venv/ from requirements.lock; only Python, git and make come before.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV_VERSION := 0.13.8
+EXTRAS := --extra sklearn --extra xgboost --extra lightgbm --extra azureml --extra postgresql
+export UV_NO_PROGRESS := 1
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help demo test check lint types imports unit lock install bench clean
+
+help:            ## this list
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit("Fieldpost needs Python 3.11 or newer; set PYTHON=/path/to/one" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(STAMP): $(BIN)/uv requirements.lock pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+install: $(STAMP)  ## the development environment in .venv
+
+lock: $(BIN)/uv  ## resolve requirements.lock anew
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command 'make lock' $(EXTRAS) --group dev --group torch-cpu \
+	  pyproject.toml -o requirements.lock
+
+demo: $(STAMP)   ## the main job, from a trained model to answers over HTTP
+	@$(BIN)/python examples/demo.py
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+unit: $(STAMP)
+	$(BIN)/pytest -q tests/unit
+
+check: lint types imports unit  ## the quick part: lint, types, imports, unit tests
+
+clean:           ## remove the environment and all caches
+	rm -rf $(VENV) .build .mypy_cache .ruff_cache .pytest_cache .hypothesis

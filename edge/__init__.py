@@ -1,0 +1,1 @@
+"""The fleet: protocol, controller, agent and telemetry for devices managed over MQTT."""

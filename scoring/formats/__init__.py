@@ -1,0 +1,1 @@
+"""Model formats: told from the content of a file, never asked of the user."""

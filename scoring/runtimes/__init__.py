@@ -1,0 +1,1 @@
+"""Runtimes: each loads one kind of model file and answers arrays with arrays."""

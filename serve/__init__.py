@@ -1,0 +1,1 @@
+"""Models from a registered file to a running deployment: registry, packages, targets, server."""
