@@ -1,0 +1,83 @@
+"""A click group whose commands are imported only when one of them runs.
+
+`fieldpost --help` has to answer at once, so the one-line helps stand in the table beside the import
+paths, and a test compares them with the commands' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module, metadata
+from typing import NamedTuple
+
+import click
+
+EXTENSIONS = "fieldpost.commands"
+
+
+class Entry(NamedTuple):
+    """One command: where it is (`module:attribute`) and its help line."""
+
+    path: str
+    help: str
+
+
+class LazyGroup(click.Group):
+    """A group over a table of entries, extended by installed entry points where asked."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        entries: dict[str, Entry],
+        help: str,  # noqa: A002 - click's own name
+        extensible: bool = False,
+        no_args_is_help: bool = True,
+    ) -> None:
+        super().__init__(name, help=help, no_args_is_help=no_args_is_help)
+        self._entries = entries
+        self._extensible = extensible
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of the table, then those of other distributions."""
+        return [*self._entries, *sorted(self._extensions())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the command that was asked for."""
+        entry = self._entries.get(cmd_name)
+        path = entry.path if entry else self._extensions().get(cmd_name)
+        if path is None:
+            return None
+        module, _, attribute = path.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with the nearest command in the error."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and self.get_command(ctx, name) is None:
+            ctx.fail(_unknown(name, self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the table without importing a single command."""
+        rows = [(name, entry.help) for name, entry in self._entries.items()]
+        rows += [(name, "(extension)") for name in sorted(self._extensions())]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def _extensions(self) -> dict[str, str]:
+        if not self._extensible:
+            return {}
+        points = metadata.entry_points(group=EXTENSIONS)
+        return {point.name: point.value for point in points}
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only on this error
+
+    near = get_close_matches(name, list(known), n=1)
+    advice = f" Did you mean '{near[0]}'?" if near else ""
+    return f"No such command '{name}'.{advice}"

@@ -1,0 +1,145 @@
+"""The entry point `fieldpost`, and the one place where errors meet a user's terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from scoring import __version__
+from scoring.errors import FieldpostError
+from serve.cli import exits
+from serve.cli.lazy import Entry, LazyGroup
+
+_MODEL = {
+    "register": Entry("serve.cli.model:register", "Register a model file or folder."),
+    "list": Entry("serve.cli.model:list_models", "List models and their versions."),
+    "show": Entry("serve.cli.model:show", "Show all that is known of a version."),
+    "tag": Entry("serve.cli.model:tag", "Set or remove tags of a version."),
+    "diff": Entry("serve.cli.model:diff", "Compare two versions."),
+    "download": Entry("serve.cli.model:download", "Copy a version's files out, checked."),
+    "delete": Entry("serve.cli.model:delete", "Delete a version that nothing uses."),
+}
+_ENVIRONMENT = {
+    "register": Entry("serve.cli.environment:register", "Lock and register an environment."),
+    "list": Entry("serve.cli.environment:list_environments", "List environments."),
+    "show": Entry("serve.cli.environment:show", "Show an environment and its lock."),
+    "lock": Entry("serve.cli.environment:lock", "Print the lock of a requirements file."),
+}
+_PACKAGE = {
+    "build": Entry("serve.cli.package:build", "Build the package of a model or a script."),
+    "list": Entry("serve.cli.package:list_packages", "List packages."),
+    "show": Entry("serve.cli.package:show", "Show a package: its layers, model, environment."),
+    "verify": Entry("serve.cli.package:verify", "Check every digest of a package."),
+}
+_DEPLOYMENT = {
+    "list": Entry("serve.cli.deployment:list_deployments", "List deployments as they are."),
+    "show": Entry("serve.cli.deployment:show", "Show a deployment: revisions, workers, URL."),
+    "logs": Entry("serve.cli.deployment:logs", "Print or follow a deployment's logs."),
+    "start": Entry("serve.cli.deployment:start", "Start a stopped or lost deployment again."),
+    "stop": Entry("serve.cli.deployment:stop", "Stop a deployment; its records stay."),
+    "rollback": Entry("serve.cli.deployment:rollback", "Return to an earlier revision."),
+    "delete": Entry("serve.cli.deployment:delete", "Delete a stopped deployment's records."),
+}
+
+
+def _group(name: str, entries: dict[str, Entry], text: str) -> LazyGroup:
+    return LazyGroup(name, entries=entries, help=text)
+
+
+model = _group("model", _MODEL, "Models: registered files with versions.")
+environment = _group("env", _ENVIRONMENT, "Environments: locked sets of dependencies.")
+package = _group("package", _PACKAGE, "Packages: a model with its environment, as an OCI image.")
+deployment = _group("deployment", _DEPLOYMENT, "Deployments: named, running packages.")
+
+COMMANDS = {
+    "serve": Entry("serve.cli.foreground:serve", "Answer HTTP for a model, in the foreground."),
+    "deploy": Entry("serve.cli.deployment:deploy", "Run a package on a target, under a name."),
+    "score": Entry("serve.cli.score:score", "Send a scoring request and print the answer."),
+    "model": Entry("serve.cli.main:model", "Models: registered files with versions."),
+    "env": Entry("serve.cli.main:environment", "Environments: locked sets of dependencies."),
+    "package": Entry("serve.cli.main:package", "Packages: a model with its environment."),
+    "deployment": Entry("serve.cli.main:deployment", "Deployments: named, running packages."),
+}
+
+root = LazyGroup(
+    "fieldpost",
+    entries=COMMANDS,
+    help="From a model file to an answer anywhere.",
+    extensible=True,
+)
+click.version_option(__version__, prog_name="fieldpost")(root)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and leaves with its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(given))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command line; a traceback is shown only with `--debug`."""
+    debug = "--debug" in arguments
+    try:
+        status = root.main(list(arguments), prog_name="fieldpost", standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        _report_usage(error, as_json="--json" in arguments)
+        return exits.USAGE
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted.", err=True)
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        return _reader_left()
+    except FieldpostError as error:
+        if debug:
+            raise
+        report(error, as_json="--json" in arguments)
+        return exits.exit_status(error)
+    except Exception as error:
+        if debug:
+            raise
+        _report_defect(error, as_json="--json" in arguments)
+        return exits.FAILED
+    return status if isinstance(status, int) else exits.DONE
+
+
+def report(error: FieldpostError, *, as_json: bool) -> None:
+    """Writes an error: one JSON document on stdout where asked, the sentences on stderr."""
+    if as_json:
+        _write_json({"error": error.to_dict()})
+    where = f" (at {error.where})" if error.where and error.where not in error.message else ""
+    click.echo(f"Error: {error.message}{where}", err=True)
+    if error.detail:
+        click.echo(error.detail.rstrip(), err=True)
+    if error.hint:
+        click.echo(f"Try:   {error.hint}", err=True)
+
+
+def _report_usage(error: click.ClickException, *, as_json: bool) -> None:
+    if as_json:
+        _write_json({"error": {"code": "usage", "message": error.format_message()}})
+    error.show()
+
+
+def _report_defect(error: Exception, *, as_json: bool) -> None:
+    sentence = f"{type(error).__name__}: {error}"
+    if as_json:
+        _write_json({"error": {"code": "internal", "message": sentence}})
+    click.echo(f"Error: {sentence}", err=True)
+    click.echo("This is a defect of Fieldpost; '--debug' shows where it happened.", err=True)
+
+
+def _write_json(document: dict[str, object]) -> None:
+    from serve.cli.output import write_json  # noqa: PLC0415 - not needed for --help
+
+    write_json(document)
+
+
+def _reader_left() -> int:
+    # The reader of our output went away (`| head`): that is no failure, but the flush at exit would be.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exits.DONE
