@@ -1,0 +1,152 @@
+"""A real process that speaks the worker's contract, with the standard library alone.
+
+`python -I -S tiny_worker.py ROOT`: ROOT holds `behaviour.json`:
+
+    answer      what every request is answered with (with the worker's pid behind it)
+    fail        a message: report `failed` with a traceback and exit 3
+    exit        exit at once with this status, without a word
+    crash_after seconds from ready until the process kills itself
+    hang        never become ready
+    slow_start  seconds before ready
+    stubborn    do not go at SIGTERM
+    child       start a child that holds all descriptors open and sleeps
+    noise       lines to print at start
+
+A request for `/sleep/S` takes S seconds; `/kill` kills the worker; `/print/TEXT` prints.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+
+def tell(report: dict[str, Any]) -> None:
+    os.write(int(os.environ["FIELDPOST_STATUS_FD"]), json.dumps(report).encode() + b"\n")
+
+
+def fail(message: str) -> None:
+    try:
+        raise ValueError(message)
+    except ValueError:
+        error = {"code": "entry_script", "message": f"The script failed: {message}"}
+        tell({"state": "failed", "error": error, "detail": traceback.format_exc()})
+    sys.exit(3)
+
+
+class Server:
+    def __init__(self, behaviour: dict[str, Any]) -> None:
+        self.behaviour = behaviour
+        self.leaving = asyncio.Event()
+        self.connections: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.on_term)
+        lifeline = int(os.environ["FIELDPOST_LIFELINE_FD"])
+        loop.add_reader(lifeline, self.leaving.set)
+        tell({"state": "ready"})
+        await self.gate()
+        if "crash_after" in self.behaviour:
+            loop.call_later(self.behaviour["crash_after"], os.kill, os.getpid(), signal.SIGKILL)
+        listener = socket.socket(fileno=int(os.environ["FIELDPOST_LISTEN_FD"]))
+        listener.setblocking(False)
+        accepting = asyncio.ensure_future(self.accept(listener))
+        await self.leaving.wait()
+        loop.remove_reader(lifeline)
+        accepting.cancel()
+        if self.connections:
+            await asyncio.wait(self.connections, timeout=20)
+
+    def on_term(self) -> None:
+        if not self.behaviour.get("stubborn"):
+            self.leaving.set()
+
+    async def gate(self) -> None:
+        opened = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        number = int(os.environ["FIELDPOST_GATE_FD"])
+        loop.add_reader(number, opened.set)
+        await opened.wait()
+        loop.remove_reader(number)
+
+    async def accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            connection, _ = await loop.sock_accept(listener)
+            task = asyncio.ensure_future(self.serve(connection))
+            self.connections.add(task)
+            task.add_done_callback(self.connections.discard)
+
+    async def serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
+        try:
+            while await self.answer_one(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def answer_one(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        head = asyncio.ensure_future(reader.readuntil(b"\r\n\r\n"))
+        leave = asyncio.ensure_future(self.leaving.wait())
+        await asyncio.wait([head, leave], return_when=asyncio.FIRST_COMPLETED)
+        if not head.done():  # an idle connection gets one last chance, then it is closed
+            await asyncio.wait([head], timeout=0.5)
+        leave.cancel()
+        if not head.done():
+            head.cancel()
+            return False
+        path = head.result().split()[1].decode()
+        await self.act(path)
+        last = self.leaving.is_set()
+        body = f"{self.behaviour.get('answer', '')} {os.getpid()}".encode()
+        if path == "/env":
+            body = json.dumps(dict(os.environ)).encode()
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: %s\r\n\r\n%s"
+            % (len(body), b"close" if last else b"keep-alive", body)
+        )
+        await writer.drain()
+        return not last
+
+    async def act(self, path: str) -> None:
+        verb, _, value = path.strip("/").partition("/")
+        if verb == "sleep":
+            await asyncio.sleep(float(value))
+        elif verb == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif verb == "print":
+            print(value, flush=True)
+
+
+def main() -> None:
+    behaviour = json.loads((Path(sys.argv[1]) / "behaviour.json").read_text())
+    for line in behaviour.get("noise", []):
+        print(line, flush=True)
+    if behaviour.get("child"):
+        subprocess.Popen(["sleep", "60"], close_fds=False)
+    if "exit" in behaviour:
+        os._exit(behaviour["exit"])
+    if "fail" in behaviour:
+        fail(behaviour["fail"])
+    if behaviour.get("hang"):
+        signal.pause()
+    if "slow_start" in behaviour:
+        import time
+
+        time.sleep(behaviour["slow_start"])
+    asyncio.run(Server(behaviour).run())
+
+
+if __name__ == "__main__":
+    main()
