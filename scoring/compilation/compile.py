@@ -1,0 +1,226 @@
+"""Compiles a loaded model to ONNX, and says whether the compiled form may serve in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring.compilation import Compilation
+from scoring.compilation.compare import Agreement, compare
+from scoring.compilation.draw import draw_inputs
+from scoring.compilation.quiet import ConversionError, convert_quietly, describe, silenced
+from scoring.formats.base import LoadedModel
+from scoring.runtimes.base import NUMPY_DTYPES
+from scoring.schema import ModelSchema
+
+Inputs = Mapping[str, NDArray[Any]]
+FloatName = Literal["float32", "float64"]
+
+ROWS = 512
+_FLOATS: tuple[FloatName, ...] = ("float32", "float64")
+_ALONE = 8
+
+
+class Compiled(msgspec.Struct, frozen=True):
+    """A compiled form.
+
+    Attributes:
+        model: The ONNX file's bytes.
+        schema: What it takes and answers.
+        dtype: Of its numeric inputs.
+        opset: Of its operators.
+        converter: What made it.
+    """
+
+    model: bytes
+    schema: ModelSchema
+    dtype: FloatName
+    opset: int
+    converter: str
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    """Rows, and what the original answers to them."""
+
+    inputs: Inputs
+    answers: Mapping[str, Any]
+
+
+def is_compilable(loaded: LoadedModel) -> bool:
+    """Whether models of this runtime are compiled at all; the others serve as they are."""
+    return loaded.detection.runtime in ("sklearn", "xgboost", "lightgbm")
+
+
+def compile_model(
+    loaded: LoadedModel, *, sample: Inputs | None = None, tolerance: float = 1e-5, seed: int = 0
+) -> tuple[Compilation, Compiled | None]:
+    """Compiles a model and compares the result with the original.
+
+    The graph takes float32 where that agrees, else float64. The same model gives the same bytes,
+    in any process.
+
+    Args:
+        loaded: The original.
+        sample: Rows to compare on, in the form that `loaded.schema` describes, beside the rows
+            that are drawn from the range that the model was trained on.
+        tolerance: The largest difference of a probability, or of a value (relative to its size
+            where that is over one).
+        seed: Of the drawn rows.
+
+    Returns:
+        How it ended, and the compiled form where that serves.
+    """
+    batches = _batches(loaded, sample, seed)
+    failures: list[Compilation] = []
+    for floats in _FLOATS:
+        try:
+            compiled = convert_quietly(lambda floats=floats: _convert(loaded, floats))  # type: ignore[misc]
+            outcome = _judge(loaded, compiled, batches, tolerance)
+        except ConversionError as error:
+            outcome = Compilation(served=False, reason=str(error), tolerance=tolerance)
+        else:
+            if outcome.served:
+                return outcome, compiled
+        failures.append(outcome)
+    return min(failures, key=_badness), None
+
+
+def _badness(outcome: Compilation) -> tuple[bool, int, float]:
+    """Orders failures: the one that came closest says most about why the original serves."""
+    return outcome.rows_compared == 0, outcome.label_mismatches, outcome.max_difference
+
+
+def _convert(loaded: LoadedModel, floats: FloatName) -> Compiled:
+    from scoring.compilation import boosters, graph, sklearn  # noqa: PLC0415 - late: frameworks
+
+    if loaded.detection.runtime == "sklearn":
+        model = sklearn.convert(loaded.model, loaded.schema, floats)
+        converter = sklearn.CONVERTER
+    else:
+        model = boosters.convert(loaded, floats)
+        converter = boosters.CONVERTER
+    opset = graph.opset_of(model)
+    content, schema = graph.finish(model, loaded.schema)
+    return Compiled(content, schema, floats, opset, converter)
+
+
+def _batches(loaded: LoadedModel, sample: Inputs | None, seed: int) -> list[_Batch]:
+    """The rows to compare on: the user's, drawn ones, and one alone."""
+    with silenced():
+        drawn = _answerable(loaded, draw_inputs(loaded, ROWS, seed, sample))
+        batches = [] if drawn is None else [drawn, _one(loaded, drawn)]
+        if sample is not None:
+            batches.append(_Batch(sample, loaded.predictor.predict(sample)))
+    return batches
+
+
+def _one(loaded: LoadedModel, batch: _Batch) -> _Batch:
+    """A single row: what most requests hold, and where converters' shapes go wrong."""
+    row = _rows(batch.inputs, [0])
+    return _Batch(row, loaded.predictor.predict(row))
+
+
+def _rows(inputs: Inputs, chosen: list[int]) -> dict[str, NDArray[Any]]:
+    return {name: array[chosen] for name, array in inputs.items()}
+
+
+def _answerable(loaded: LoadedModel, inputs: Inputs) -> _Batch | None:
+    """The drawn rows that the original answers: it may refuse some, such as a NaN in one column."""
+    try:
+        return _Batch(inputs, loaded.predictor.predict(inputs))
+    except Exception:  # noqa: BLE001 - a model may raise anything
+        kept = _answered_alone(loaded, inputs)
+    if not kept:
+        return None
+    rows = _rows(inputs, kept)
+    try:
+        return _Batch(rows, loaded.predictor.predict(rows))
+    except Exception:  # noqa: BLE001 - as above
+        return None
+
+
+def _answered_alone(loaded: LoadedModel, inputs: Inputs) -> list[int]:
+    kept: list[int] = []
+    for row in range(len(next(iter(inputs.values())))):
+        try:
+            loaded.predictor.predict(_rows(inputs, [row]))
+        except Exception:  # noqa: BLE001, S112 - as above; the row is left out
+            if row >= _ALONE and not kept:
+                break
+            continue
+        kept.append(row)
+    return kept
+
+
+def _judge(
+    loaded: LoadedModel, compiled: Compiled, batches: list[_Batch], tolerance: float
+) -> Compilation:
+    """Compares on all batches; the outcome says in a sentence what was found."""
+    agreement = Agreement()
+    if batches:
+        session = _session(compiled.model)
+        for batch in batches:
+            answers = _answers(session, compiled.schema, batch.inputs)
+            agreement += compare(loaded.schema, batch.answers, answers)
+    served = bool(batches) and agreement.within(tolerance)
+    return Compilation(
+        served=served,
+        reason=_reason(agreement, tolerance),
+        dtype=compiled.dtype,
+        rows_compared=agreement.rows,
+        label_mismatches=agreement.label_mismatches,
+        max_difference=min(agreement.max_difference, float(np.finfo(np.float64).max)),
+        tolerance=tolerance,
+        opset=compiled.opset,
+        converter=compiled.converter,
+    )
+
+
+def _reason(agreement: Agreement, tolerance: float) -> str:
+    if not agreement.rows:
+        return (
+            "The original answered none of the rows drawn to compare with; "
+            "register it with a sample of its inputs."
+        )
+    if agreement.label_mismatches:
+        return (
+            f"The compiled form disagreed in {agreement.label_mismatches} of "
+            f"{agreement.labels} labels."
+        )
+    if not agreement.within(tolerance):
+        return (
+            f"The compiled form differed by up to {agreement.max_difference:.3g}, "
+            f"more than the tolerance {tolerance:g}."
+        )
+    return (
+        f"The compiled form agreed on {agreement.rows} rows "
+        f"(largest difference {agreement.max_difference:.3g})."
+    )
+
+
+def _session(model: bytes) -> Any:
+    import onnxruntime  # noqa: PLC0415 - late
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ConversionError(describe(error)) from error
+
+
+def _answers(session: Any, schema: ModelSchema, inputs: Inputs) -> dict[str, Any]:
+    feeds = {}
+    with np.errstate(all="ignore"):
+        for spec in schema.inputs:
+            feeds[spec.name] = inputs[spec.name].astype(NUMPY_DTYPES[spec.dtype])
+    names = [spec.name for spec in schema.outputs]
+    try:
+        return dict(zip(names, session.run(names, feeds), strict=True))
+    except Exception as error:
+        raise ConversionError(describe(error)) from error
