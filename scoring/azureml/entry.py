@@ -1,0 +1,264 @@
+"""A loaded scoring script, from request to response."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+import traceback
+from functools import lru_cache
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from scoring.azureml import failures, identity, inputs, loading, logs, outputs, timing
+from scoring.azureml.cors import CorsPolicy
+from scoring.azureml.swagger import Swagger, UnknownVersionError
+from scoring.errors import InputError, UnsupportedMediaTypeError
+from scoring.http import Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scoring.azureml.settings import ScriptSettings
+    from scoring.azureml.wsgi import FlaskBridge
+
+_METHODS = {
+    "/": ("GET", "HEAD", "OPTIONS"),
+    "/score": ("GET", "HEAD", "OPTIONS", "POST"),
+    "/swagger.json": ("GET", "HEAD", "OPTIONS"),
+}
+_NOT_FOUND = (
+    "The requested URL was not found on the server. If you entered the URL manually please check "
+    "your spelling and try again."
+)
+_NOT_ALLOWED = "The method is not allowed for the requested URL."
+_SCRIPT_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
+_INTERNAL = "An unexpected internal error occurred. Check the logs for more info."
+
+_HTML = ("Content-Type", "text/html; charset=utf-8")
+_JSON = ("Content-Type", "application/json")
+_RUN_FAILED = "x-ms-run-function-failed"
+_RAN = (_RUN_FAILED, "False")
+_FAILED = (_RUN_FAILED, "True")
+
+logger = logging.getLogger("azmlinfsrv")
+
+
+class EntryScript:
+    """A script whose `init()` has run, ready to answer.
+
+    Use `load`. One process holds one script: the contract marks modules, `sys.path`, `print` and
+    the environment of the whole process.
+    """
+
+    def __init__(self, script: loading.Script, settings: ScriptSettings) -> None:
+        self._script = script
+        self._settings = settings
+        self._strict = settings.strict
+        self._read = inputs.reader(script, strict=settings.strict)
+        self._dumps = outputs.dumper(strict=settings.strict)
+        self._swagger = Swagger(script.declared, settings)
+        self._cors = CorsPolicy(settings.cors_origins) if settings.cors_origins else None
+        self._bridge: FlaskBridge | None = None
+        version = settings.server_version
+        self._fixed_headers = [("x-ms-server-version", version)] if version else []
+        if "flask" in sys.modules:
+            self._flask()
+
+    @classmethod
+    def load(cls, settings: ScriptSettings) -> EntryScript:
+        """Imports the script, checks it, and calls its `init()`.
+
+        Raises:
+            EntryScriptError: The script is missing, is no entry script, or raised anything;
+                `detail` then has its own traceback. A server exits with status 3 on this.
+        """
+        logs.configure(settings)
+        return cls(loading.load(settings), settings)
+
+    def swagger(self, version: str) -> dict[str, Any]:
+        """The OpenAPI document.
+
+        Args:
+            version: `2`, `2.0`, `3`, `3.0` or `3.1`.
+
+        Raises:
+            UnknownVersionError: There is none of that version.
+        """
+        return self._swagger.document(version)
+
+    def handle(self, request: Request) -> Response:
+        """Answers one request, on the calling thread; it never raises for what a request holds."""
+        start = perf_counter()
+        allowed = _METHODS.get(request.path)
+        if allowed is None:
+            return self._unrouted(request)
+        if request.method not in allowed:
+            allow = [] if self._strict else [("Allow", ", ".join(allowed))]
+            return _error(405, _NOT_ALLOWED, allow)
+        picked = identity.pick(request.headers)
+        who = identity.identify(picked, strict=self._strict)
+        response = _error(431, who.fault) if who.fault else self._answer(request, picked)
+        self._finish(response, request, who)
+        if self._strict and request.path != "/":
+            _log_access(request, response, (perf_counter() - start) * 1000)
+        return response
+
+    def _unrouted(self, request: Request) -> Response:
+        """404, or the redirect that Flask makes of repeated slashes."""
+        path = "/" + "/".join(part for part in request.path.split("/") if part)
+        if "//" in request.path and path in _METHODS and not request.path.endswith("/"):
+            query = f"?{request.query}" if request.query else ""
+            return Response(308, b"", [("Location", path + query), _HTML])
+        return _error(404, _NOT_FOUND)
+
+    def _answer(self, request: Request, picked: Mapping[str, str]) -> Response:
+        try:
+            if request.path == "/score":
+                return self._score(request, picked)
+            if request.method == "OPTIONS":
+                return Response(200, b"", [_HTML, ("Allow", "GET, HEAD, OPTIONS")])
+            if request.path == "/":
+                return _bodiless(request, Response(200, b"Healthy", [_HTML]))
+            return _bodiless(request, self._describe(request))
+        except Exception:
+            logger.exception("Encountered Exception:")
+            return _error(500, _INTERNAL)
+
+    def _describe(self, request: Request) -> Response:
+        versions = parse_qs(request.query, keep_blank_values=True).get("version", ["2"])
+        try:
+            document = self.swagger(versions[0])
+        except UnknownVersionError as error:
+            return _error(404, str(error))
+        return Response(200, json.dumps(document).encode(), [_JSON, _RAN])
+
+    def _score(self, request: Request, picked: Mapping[str, str]) -> Response:
+        if self._bridge is not None:
+            with self._bridge.context(request):
+                return self._run(request, picked)
+        return self._run(request, picked)
+
+    def _run(self, request: Request, picked: Mapping[str, str]) -> Response:
+        raw = self._script.kind == "raw"
+        if not raw and request.method not in {"GET", "POST"}:
+            if request.method == "OPTIONS":
+                return Response(200, b"", [_HTML, _RAN])
+            return _bodiless(request, _error(405, "Method not allowed"))
+        try:
+            arguments = self._raw_arguments() if raw else self._read_text(request, picked)
+        except InputError as error:
+            return self._refuse(error)
+        if self._script.wants_headers:
+            arguments[loading.HEADERS_PARAMETER] = _request_headers(request)
+        try:
+            result, elapsed_ms = timing.call(
+                self._script.run, arguments, self._settings.scoring_timeout_ms
+            )
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  -- sys.exit() in a script ends a request
+            return _bodiless(request, self._failed(error, arguments))
+        response = self._convert(result, request)
+        response.headers.append(("x-ms-run-fn-exec-ms", f"{elapsed_ms:.3f}"))
+        return response
+
+    def _read_text(self, request: Request, picked: Mapping[str, str]) -> dict[str, Any]:
+        return self._read(request, picked.get("content-type", ""))
+
+    def _raw_arguments(self) -> dict[str, Any]:
+        from scoring.azureml.wsgi import current_request  # noqa: PLC0415  -- Flask, if asked for
+
+        return {self._script.parameters[0].name: current_request()}
+
+    def _convert(self, result: Any, request: Request) -> Response:
+        if "flask" in sys.modules:
+            from scoring.azureml import wsgi  # noqa: PLC0415  -- the script has imported Flask
+
+            if wsgi.is_response(result, strict=self._strict):
+                response = wsgi.from_flask(result, request)
+                if response.status >= 500:  # noqa: PLR2004  -- the server errors of HTTP
+                    _replace(response, [_FAILED])
+                return response
+        return _bodiless(request, Response(200, self._dumps(result), [_JSON, _RAN]))
+
+    def _failed(self, error: BaseException, arguments: Mapping[str, Any]) -> Response:
+        if isinstance(error, TimeoutError if self._strict else timing.ScoringExpired):
+            logger.error("Encountered Exception: %s", _trace(error))
+            message = f"Scoring timeout after {self._settings.scoring_timeout_ms} ms"
+            return _error(500, message, [_FAILED])
+        if not self._strict:
+            bad = failures.bad_input(error, self._script.declared, arguments)
+            if bad:
+                return self._refuse(bad)
+            refusal = failures.http_refusal(error)
+            if refusal:
+                return _error(*refusal)
+        logger.error("Encountered Exception: %s", _trace(error))
+        return _error(500, _SCRIPT_FAILED, [_FAILED])
+
+    def _refuse(self, error: InputError) -> Response:
+        status = 415 if isinstance(error, UnsupportedMediaTypeError) else 400
+        if self._strict:
+            return _error(status, error.message)
+        return Response(status, outputs.dumps(error.to_dict()), [_JSON, _RAN])
+
+    def _finish(self, response: Response, request: Request, who: identity.Identity) -> None:
+        _replace(response, who.headers)
+        response.headers += self._fixed_headers
+        if self._cors is not None:
+            response.headers += self._cors.headers(request)
+
+    def _flask(self) -> None:
+        from scoring.azureml.wsgi import FlaskBridge  # noqa: PLC0415  -- the script imports Flask
+
+        self._bridge = FlaskBridge()
+
+
+def _error(status: int, message: str, headers: list[tuple[str, str]] | None = None) -> Response:
+    more = headers or []
+    marked = [] if _FAILED in more else [_RAN]
+    body = json.dumps({"message": message}).encode()
+    return Response(status, body, [_JSON, *marked, *more])
+
+
+def _bodiless(request: Request, response: Response) -> Response:
+    if request.method == "HEAD":
+        response.body = b""
+    return response
+
+
+def _replace(response: Response, headers: list[tuple[str, str]]) -> None:
+    """Sets headers; a script's own of the same name give way."""
+    if len(response.headers) > 2:  # noqa: PLR2004  -- more than our own two: a script's
+        names = {name.lower() for name, _ in headers}
+        response.headers = [h for h in response.headers if h[0].lower() not in names]
+    response.headers += headers
+
+
+def _request_headers(request: Request) -> dict[str, str]:
+    """The headers as Azure's server hands them over: `Title-Case`, repeated ones joined."""
+    headers: dict[str, str] = {}
+    for name, value in request.headers:
+        key = _title(name)
+        headers[key] = f"{headers[key]},{value}" if key in headers else value
+    return headers
+
+
+@lru_cache(maxsize=1024)
+def _title(name: str) -> str:
+    return name.title()
+
+
+def _trace(error: BaseException) -> str:
+    with contextlib.suppress(RecursionError):
+        return "".join(traceback.format_exception(error))
+    return repr(error)
+
+
+def _log_access(request: Request, response: Response, duration_ms: float) -> None:
+    path = f"{request.path}?{request.query}" if request.query else request.path
+    length = len(response.body) if isinstance(response.body, bytes) else "N/A"
+    logger.info("%s %s %d %.3fms %s", request.method, path, response.status, duration_ms, length)
