@@ -9,7 +9,7 @@ EXTRAS := --extra sklearn --extra xgboost --extra lightgbm --extra azureml --ext
 export UV_NO_PROGRESS := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test check lint types imports unit lock install bench clean
+.PHONY: help demo test check lint types imports unit services lock install clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -48,6 +48,13 @@ unit: $(STAMP)
 	$(BIN)/pytest -q tests/unit
 
 check: lint types imports unit  ## the quick part: lint, types, imports, unit tests
+
+services: $(STAMP)
+	@tests/install-services.sh $(BIN)/python
+
+# Quick checks first, so that a slip is told at once; then every test, in random order.
+test: lint types imports services  ## everything that is checked before a change lands
+	$(BIN)/pytest -q -n 2 --dist loadfile tests
 
 clean:           ## remove the environment and all caches
 	rm -rf $(VENV) .build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,7 +7,7 @@ paths, and a test compares them with the commands' own.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import NamedTuple
 
 import click
@@ -71,6 +71,8 @@ class LazyGroup(click.Group):
     def _extensions(self) -> dict[str, str]:
         if not self._extensible:
             return {}
+        from importlib import metadata  # noqa: PLC0415 - costs more than all of click
+
         points = metadata.entry_points(group=EXTENSIONS)
         return {point.name: point.value for point in points}
 

@@ -1,0 +1,189 @@
+"""`fieldpost deploy` and `fieldpost deployment …`"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from serve.cli.output import changes, common, fields, note, pairs, show as print_out, size, table
+
+if TYPE_CHECKING:
+    from serve.workspace import DeploymentView
+
+
+@click.command(help="Run a package on a target, under a name.")
+@click.argument("name")
+@click.option("--package", required=True, metavar="REF", help="A digest or NAME[:VERSION].")
+@click.option("--target", default="local", show_default=True, help="Where it runs.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting; may be repeated."
+)
+@changes
+@common
+def deploy(
+    name: str,
+    package: str,
+    target: str,
+    settings: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    workspace: str | None,
+) -> None:
+    """Deploys a package as NAME; a further call is a new revision of it."""
+    from serve.workspace import Workspace  # noqa: PLC0415
+
+    chosen = pairs(settings, "--set")
+    with Workspace(workspace) as opened:
+        if dry_run:
+            plan = opened.plan_deployment(name, package, target=target, settings=chosen)
+            print_out(plan, fields(plan.items()), as_json=as_json)
+            return
+        deployed = opened.deploy(
+            name, package, target=target, settings=chosen, progress=None if as_json else note
+        )
+        view = deployed.view()
+    text = f"{view.name} revision {view.revision} is {view.state} at {view.url}"
+    print_out(view.to_dict(), text, as_json=as_json)
+
+
+@click.command("list", help="List deployments as they are.")
+@common
+def list_deployments(as_json: bool, workspace: str | None) -> None:
+    """Lists deployments, asking each target what really runs."""
+    from serve.workspace import Workspace  # noqa: PLC0415
+
+    with Workspace(workspace) as opened:
+        views = opened.deployments.list()
+    rows = [
+        (view.name, view.target, view.state, view.revision, view.model, view.url, view.note)
+        for view in views
+    ]
+    headings = ("NAME", "TARGET", "STATE", "REVISION", "MODEL", "URL", "NOTE")
+    text = table(headings, rows) if rows else "No deployments: 'fieldpost deploy NAME --package REF'."
+    print_out([view.to_dict() for view in views], text, as_json=as_json)
+
+
+@click.command(help="Show a deployment: revisions, workers, URL.")
+@click.argument("name")
+@common
+def show(name: str, as_json: bool, workspace: str | None) -> None:
+    """Shows NAME with its revisions and workers."""
+    from serve.workspace import Workspace  # noqa: PLC0415
+
+    with Workspace(workspace) as opened:
+        view = opened.deployments.get(name)
+    print_out(view.to_dict(), _describe(view), as_json=as_json)
+
+
+def _describe(view: DeploymentView) -> str:
+    workers = table(
+        ("PID", "STATE", "RESTARTS", "MEMORY"),
+        [(w.pid, w.state, w.restarts, size(w.rss_bytes)) for w in view.workers],
+    )
+    revisions = table(
+        ("REVISION", "STATE", "MODEL", "PACKAGE", "CREATED", "REASON"),
+        [
+            (r.number, r.state, r.model, r.package[:19], r.created_at[:19], r.reason)
+            for r in reversed(view.revisions)
+        ],
+    )
+    head = fields(
+        [
+            ("deployment", view.name),
+            ("target", view.target),
+            ("state", view.state),
+            ("note", view.note),
+            ("url", view.url),
+            ("revision", view.revision),
+            ("settings", ", ".join(f"{k}={v}" for k, v in sorted(view.settings.items()))),
+        ]
+    )
+    return "\n\n".join([head, *([workers] if view.workers else []), revisions])
+
+
+@click.command(help="Print or follow a deployment's logs.")
+@click.argument("name")
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines are written.")
+@click.option("-n", "--tail", type=click.IntRange(min=0), help="Only the last lines.")
+@common
+def logs(name: str, follow: bool, tail: int | None, as_json: bool, workspace: str | None) -> None:
+    """Prints the logs of NAME's workers."""
+    from serve.workspace import Workspace  # noqa: PLC0415
+
+    with Workspace(workspace) as opened:
+        lines = opened.deployments.logs(name, follow=follow and not as_json, tail=tail)
+        if as_json:
+            print_out({"name": name, "lines": list(lines)}, "", as_json=True)
+            return
+        for line in lines:
+            click.echo(line)
+
+
+@click.command(help="Start a stopped or lost deployment again.")
+@click.argument("name")
+@changes
+@common
+def start(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> None:
+    """Starts NAME at its last good revision, on its own address."""
+    from serve.workspace import Workspace  # noqa: PLC0415
+
+    with Workspace(workspace) as opened:
+        if not dry_run:
+            opened.deployments.start(name)
+        view = opened.deployments.get(name)
+    text = f"Would start {name}." if dry_run else f"{view.name} is {view.state} at {view.url}"
+    print_out(view.to_dict(), text, as_json=as_json)
+
+
+@click.command(help="Stop a deployment; its records stay.")
+@click.argument("name")
+@changes
+@common
+def stop(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> None:
+    """Lets NAME finish what it answers, then ends its processes."""
+    from serve.workspace import Workspace  # noqa: PLC0415
+
+    with Workspace(workspace) as opened:
+        if not dry_run:
+            opened.deployments.stop(name)
+        view = opened.deployments.get(name)
+    text = f"Would stop {name}." if dry_run else f"{view.name} is {view.state}."
+    print_out(view.to_dict(), text, as_json=as_json)
+
+
+@click.command(help="Return to an earlier revision.")
+@click.argument("name")
+@click.option("--to", "number", type=click.IntRange(min=1), help="The revision. Default: the last good one.")
+@changes
+@common
+def rollback(
+    name: str, number: int | None, dry_run: bool, as_json: bool, workspace: str | None
+) -> None:
+    """Deploys an earlier revision's package and settings as a new revision."""
+    from serve.workspace import Workspace  # noqa: PLC0415
+
+    with Workspace(workspace) as opened:
+        goal = opened.deployments.rollback_goal(name, number)
+        if not dry_run:
+            opened.deployments.rollback(name, to=goal.number, progress=None if as_json else note)
+        view = opened.deployments.get(name)
+    done = f"{view.name} revision {view.revision} is {view.state} at {view.url}"
+    text = f"Would return {name} to revision {goal.number} ({goal.package})." if dry_run else done
+    print_out(view.to_dict() | {"rollback_to": goal.number}, text, as_json=as_json)
+
+
+@click.command(help="Delete a stopped deployment's records.")
+@click.argument("name")
+@changes
+@common
+def delete(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> None:
+    """Deletes the records and logs of NAME, which must be stopped."""
+    from serve.workspace import Workspace  # noqa: PLC0415
+
+    with Workspace(workspace) as opened:
+        view = opened.deployments.get(name)
+        if not dry_run:
+            opened.deployments.delete(name)
+    verb = "Would delete" if dry_run else "Deleted"
+    print_out({"name": view.name, "deleted": not dry_run}, f"{verb} {view.name}.", as_json=as_json)

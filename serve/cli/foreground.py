@@ -1,0 +1,96 @@
+"""`fieldpost serve`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from serve.cli.output import common, note
+
+
+@click.command(help="Answer HTTP for a model, in the foreground.")
+@click.argument("thing")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", default=5001, show_default=True, type=click.IntRange(0, 65535), help="0: a free one."
+)
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes."
+)
+@click.option("--model-dir", type=click.Path(path_type=Path), help="AZUREML_MODEL_DIR of a script.")
+@click.option("--source", type=click.Path(path_type=Path), help="The script's source folder.")
+@click.option("--trust-pickle", is_flag=True, help="Load a pickle, which can run any code.")
+@click.option(
+    "--trust-type", "trusted_types", multiple=True, metavar="TYPE", help="A type for skops files."
+)
+@click.option(
+    "--sample", type=click.Path(path_type=Path), help="Inputs to compare the compiled form on."
+)
+@click.option(
+    "--azureml-compat",
+    type=click.Choice(["lenient", "strict"]),
+    default="lenient",
+    show_default=True,
+    help="strict: answer as azureml-inference-server-http does, also where it is plainly wrong.",
+)
+@click.option(
+    "--scoring-timeout-ms",
+    type=click.IntRange(min=1),
+    help="The longest that one answer of a script may take. Default: an hour.",
+)
+@click.option(
+    "--ready-file", type=click.Path(path_type=Path), help="Write the URL here when ready."
+)
+@common
+def serve(
+    thing: str,
+    host: str,
+    port: int,
+    workers: int,
+    model_dir: Path | None,
+    source: Path | None,
+    trust_pickle: bool,
+    trusted_types: tuple[str, ...],
+    sample: Path | None,
+    azureml_compat: str,
+    scoring_timeout_ms: int | None,
+    ready_file: Path | None,
+    as_json: bool,
+    workspace: str | None,
+) -> int:
+    """Serves THING: a model file or folder, an entry script, or a registered NAME[:VERSION]."""
+    from serve.server import foreground  # noqa: PLC0415
+    from serve.workspace.roots import open_root  # noqa: PLC0415
+
+    options: dict[str, object] = {"host": host, "port": port, "workers": workers}
+    options["azureml_compat"] = azureml_compat
+    if scoring_timeout_ms is not None:
+        options["scoring_timeout_ms"] = scoring_timeout_ms
+
+    def ready(url: str) -> None:
+        if ready_file is not None:
+            _write(ready_file, url)
+        if as_json:
+            from serve.cli.output import write_json  # noqa: PLC0415
+
+            write_json({"url": url, "thing": thing})
+        note(f"Ready: {url} (Ctrl-C stops)")
+
+    with open_root(
+        thing,
+        workspace=workspace,
+        model_dir=model_dir,
+        source=source,
+        trust_pickle=trust_pickle,
+        trusted_types=trusted_types,
+        sample=sample,
+        progress=note,
+    ) as root:
+        return foreground.run(root, foreground.settings(**options), on_ready=ready)
+
+
+def _write(path: Path, url: str) -> None:
+    from scoring.durable import write_text  # noqa: PLC0415
+
+    write_text(path, url + "\n")

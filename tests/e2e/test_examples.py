@@ -1,0 +1,57 @@
+"""Each example, as its own script runs it, and the demo."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NEEDS = {"pytorch-digits": "torch"}
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "FIELDPOST_WORKSPACE": str(tmp_path / "workspace")}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in EXAMPLES.glob("*/run.sh")))
+def test_an_example_runs_to_its_end(name: str, tmp_path: Path) -> None:
+    module = NEEDS.get(name)
+    if module and importlib.util.find_spec(module) is None:
+        pytest.skip(f"{name} needs {module}, which is not installed")
+    result = subprocess.run(
+        [EXAMPLES / name / "run.sh"],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.timeout(300)
+def test_the_demo_ends_with_equal_accuracies(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, EXAMPLES / "demo.py"],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    answer = json.loads(result.stdout.splitlines()[-1])
+    assert set(answer) == {
+        "accuracy_http",
+        "accuracy_in_process",
+        "requests",
+        "requests_per_s",
+        "package_digest",
+    }
+    assert answer["accuracy_http"] == answer["accuracy_in_process"] > 0.9
+    assert answer["requests"] >= 450
+    assert answer["package_digest"].startswith("sha256:")
