@@ -62,7 +62,7 @@ class LoadedModel(msgspec.Struct, frozen=True):
         model: The framework's object (estimator, Booster, module ...).
         schema: Its inputs and outputs; the example may be missing.
         predictor: Answers with the original framework: the reference for the compiled form.
-        requirements: What it needs to run natively, pinned: ("scikit-learn==1.9.1", "numpy==2.4.6").
+        requirements: What it needs to run natively, pinned: ("scikit-learn==1.9.1", ...).
     """
 
     detection: Detection
