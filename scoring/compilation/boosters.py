@@ -15,8 +15,14 @@ OPSET = 15
 
 def convert(loaded: LoadedModel, floats: str) -> Any:
     from onnxmltools.convert.common.data_types import DoubleTensorType, FloatTensorType
+
     factory = FloatTensorType if floats == "float32" else DoubleTensorType
-    types = [(n, factory(list(s.shape))) for n, s in zip(input_names(len(loaded.schema.inputs)), loaded.schema.inputs)]
+    types = [
+        (n, factory(list(s.shape)))
+        for n, s in zip(input_names(len(loaded.schema.inputs)), loaded.schema.inputs)
+    ]
     if loaded.detection.runtime == "xgboost":
         return onnxmltools.convert_xgboost(loaded.model, initial_types=types, target_opset=OPSET)
-    return onnxmltools.convert_lightgbm(loaded.model, initial_types=types, target_opset=OPSET, zipmap=False)
+    return onnxmltools.convert_lightgbm(
+        loaded.model, initial_types=types, target_opset=OPSET, zipmap=False
+    )

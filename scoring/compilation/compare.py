@@ -90,6 +90,8 @@ def difference(reference: NDArray[Any], compiled: NDArray[Any]) -> float:
     return float(np.max(np.abs(one - other) / np.maximum(1.0, np.abs(one))))
 
 
-def first_rows(inputs: Mapping[str, NDArray[Any]], chosen: Sequence[int]) -> dict[str, NDArray[Any]]:
+def first_rows(
+    inputs: Mapping[str, NDArray[Any]], chosen: Sequence[int]
+) -> dict[str, NDArray[Any]]:
     """The chosen rows of every input."""
     return {name: array[list(chosen)] for name, array in inputs.items()}

@@ -103,9 +103,7 @@ def _near_rows(known: Floats, count: int, rng: np.random.Generator) -> Floats:
     return np.asarray(first + part * (second - first) + beside * noise, dtype=np.float64)
 
 
-def _number_column(
-    column: Column, rows: int, scales: Floats, rng: np.random.Generator
-) -> Floats:
+def _number_column(column: Column, rows: int, scales: Floats, rng: np.random.Generator) -> Floats:
     """One column: a mix of all that is known of it."""
     choices: list[Floats] = []
     points = np.unique(np.concatenate(column.points)) if column.points else np.empty(0)

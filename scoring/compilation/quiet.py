@@ -56,7 +56,9 @@ def convert_quietly(convert: Callable[[], T]) -> T:
 
 def describe(error: Exception) -> str:
     """One sentence, without line breaks and of bounded length, for a converter's exception."""
-    missing = re.search(r"Unable to find a (?:shape calculator|converter) for type '([^']+)'", str(error))
+    missing = re.search(
+        r"Unable to find a (?:shape calculator|converter) for type '([^']+)'", str(error)
+    )
     if missing:
         class_name = missing.group(1).removeprefix("<class '").rsplit(".", 1)[-1]
         return f"There is no ONNX converter for {class_name}."
