@@ -1,0 +1,1 @@
+"""Packages: environments, deterministic layers, OCI manifests, and unpacking them again."""

@@ -1,0 +1,125 @@
+"""Builds packages: carries a plan out, layer by layer, into the blob store.
+
+Everything is written under its digest, so that a build that is killed leaves at most blobs that
+nothing names yet, and the next build takes up what is already there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from scoring import durable
+from serve.packaging.contents import (
+    code_entries,
+    environment_entries,
+    model_entries,
+    runtime_entries,
+)
+from serve.packaging.image import LayerName, image_config, image_manifest
+from serve.packaging.install import install_lock
+from serve.packaging.layers import FAST, Layer, write_layer
+from serve.packaging.workfolder import work_folder
+
+if TYPE_CHECKING:
+    from serve.packaging.cache import LayerCache
+    from serve.packaging.plan import BuildPlan
+    from serve.packaging.storage import Blobs
+
+Clock = Callable[[], float]
+
+
+class BuiltPackage(msgspec.Struct, frozen=True):
+    """A package in the blob store.
+
+    Attributes:
+        digest: Of its manifest: the package's name.
+        size: Of manifest, configuration and layers together, in bytes.
+        config_digest: Of its image configuration.
+        layers: Name to layer, in their order in the image.
+        timings: Seconds that each layer took.
+    """
+
+    digest: str
+    size: int
+    config_digest: str
+    layers: dict[LayerName, Layer]
+    timings: dict[str, float]
+
+
+def build_package(
+    plan: BuildPlan, blobs: Blobs, cache: LayerCache, *, clock: Clock = time.perf_counter
+) -> BuiltPackage:
+    """Builds a package; the same plan gives the same digest on any machine.
+
+    Args:
+        plan: What to build.
+        blobs: Where model files are read from and everything is written to.
+        cache: Finds layers that were built before.
+        clock: Seconds, for the timings.
+
+    Raises:
+        EnvironmentResolutionError: The environment's wheels cannot be had.
+        PackagingError: A file changed while it was read, or names clash.
+        StorageFullError: The disk is full.
+    """
+    timer = _Timer(clock)
+    layers: dict[LayerName, Layer] = {}
+    with timer.measure("env"):
+        layers["env"] = _environment_layer(plan, blobs, cache)
+    with timer.measure("runtime"):
+        layers["runtime"] = write_layer(runtime_entries(), blobs)
+    if plan.code_files:
+        with timer.measure("code"):
+            layers["code"] = write_layer(code_entries(plan), blobs)
+    with timer.measure("model"):
+        layers["model"] = _model_layer(plan, blobs, cache)
+    config = blobs.put_bytes(image_config(plan, layers))
+    manifest = blobs.put_bytes(image_manifest(plan, config, layers))
+    return BuiltPackage(
+        digest=manifest.digest,
+        size=manifest.size + config.size + sum(layer.size for layer in layers.values()),
+        config_digest=config.digest,
+        layers=layers,
+        timings=timer.seconds,
+    )
+
+
+class _Timer:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        start = self._clock()
+        yield
+        self.seconds[name] = round(self._clock() - start, 6)
+
+
+def _environment_layer(plan: BuildPlan, blobs: Blobs, cache: LayerCache) -> Layer:
+    found = cache.find(plan.environment_key, blobs)
+    if found is not None:
+        return found
+    with (
+        durable.storage_errors("the environment layer"),
+        work_folder(cache.folder.parent / "work") as work,
+    ):
+        site_packages = work / "site-packages"
+        install_lock(plan.lock, site_packages, work=work)
+        layer = write_layer(environment_entries(plan.lock, site_packages), blobs)
+    cache.record(plan.environment_key, layer)
+    return layer
+
+
+def _model_layer(plan: BuildPlan, blobs: Blobs, cache: LayerCache) -> Layer:
+    found = cache.find(plan.model_key, blobs)
+    if found is not None:
+        return found
+    layer = write_layer(model_entries(plan, blobs), blobs, level=FAST)
+    cache.record(plan.model_key, layer)
+    return layer

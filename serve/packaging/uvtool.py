@@ -1,0 +1,97 @@
+"""Runs uv: the same answer whatever the user's own uv settings, with or without a network."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import msgspec
+import uv
+
+from scoring.errors import EnvironmentResolutionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+# The user's settings for reaching an index and keeping a cache are honoured; those that would
+# change what is resolved (UV_RESOLUTION, UV_PRERELEASE, UV_CONSTRAINT ...) are not passed on.
+_PASSED_ON = re.compile(
+    r"UV_(INDEX.*|DEFAULT_INDEX|EXTRA_INDEX_URL|FIND_LINKS|CACHE_DIR|NO_CACHE|OFFLINE|NATIVE_TLS"
+    r"|SYSTEM_CERTS|INSECURE_HOST|KEYRING_PROVIDER|HTTP_.*|REQUEST_TIMEOUT|CONCURRENT_.*"
+    r"|TORCH_BACKEND|CONFIG_FILE|NO_CONFIG)"
+)
+_NO_NETWORK = re.compile(
+    r"dns error|failed to lookup address|error sending request|Connection refused"
+    r"|Network is unreachable|tcp connect error|operation timed out|Failed to fetch"
+    r"|client error \(Connect\)",
+    re.IGNORECASE,
+)
+_TIMEOUT_S = 1800
+
+
+class UvResult(msgspec.Struct, frozen=True):
+    """What uv answered."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        """Uv did what it was asked."""
+        return self.status == 0
+
+    @property
+    def network_down(self) -> bool:
+        """Uv could not reach an index."""
+        return not self.ok and bool(_NO_NETWORK.search(self.stderr))
+
+
+def run_uv(arguments: Sequence[str], *, folder: Path) -> UvResult:
+    """Runs uv in a folder, once more from its cache alone where the network is down."""
+    result = _run(arguments, folder)
+    if result.network_down:
+        return _run([*arguments, "--offline"], folder)
+    return result
+
+
+def run_uv_from_cache(arguments: Sequence[str], *, folder: Path) -> UvResult:
+    """Runs uv from its cache, with the network only where that lacks something.
+
+    For commands whose result is fixed by hashes, so that it cannot matter where bytes come from.
+    """
+    result = _run([*arguments, "--offline"], folder)
+    return result if result.ok else run_uv(arguments, folder=folder)
+
+
+def _run(arguments: Sequence[str], folder: Path) -> UvResult:
+    command = [uv.find_uv_bin(), *arguments, "--no-progress", "--color", "never"]
+    try:
+        done = subprocess.run(  # noqa: S603 - uv's own program with our arguments
+            command,
+            cwd=folder,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EnvironmentResolutionError(f"uv cannot be run: {error}.") from error
+    return UvResult(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def _environment() -> dict[str, str]:
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("UV_", "PYTHON", "VIRTUAL_ENV", "CONDA_"))
+        or _PASSED_ON.fullmatch(key)
+    }
+    return kept | {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}
