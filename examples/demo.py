@@ -62,9 +62,7 @@ def ask(url: str, bodies: list[bytes], share: int, until: float) -> tuple[dict[i
     mine = range(share, len(bodies), CONNECTIONS)
     while len(answers) < len(mine) or time.perf_counter() < until:
         for row in mine:
-            connection.request(
-                "POST", "/score", bodies[row], {"Content-Type": "application/json"}
-            )
+            connection.request("POST", "/score", bodies[row], {"Content-Type": "application/json"})
             response = connection.getresponse()
             answer = json.loads(response.read())
             if response.status != http.client.OK:

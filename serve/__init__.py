@@ -1,12 +1,11 @@
 """Models from a registered file to a running deployment: registry, packages, targets, server.
 
-    from serve import Workspace
-
-    ws = Workspace()
-    model = ws.models.register("iris", "iris.onnx")
-    package = ws.packages.build(model)
-    deployment = ws.deploy("iris", package)
-    deployment.score({"data": [[5.1, 3.5, 1.4, 0.2]]})
+>>> from serve import Workspace
+>>> ws = Workspace()
+>>> model = ws.models.register("iris", "iris.onnx")
+>>> package = ws.packages.build(model)
+>>> deployment = ws.deploy("iris", package)
+>>> deployment.score({"data": [[5.1, 3.5, 1.4, 0.2]]})
 """
 
 from __future__ import annotations

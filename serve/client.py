@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -16,6 +15,9 @@ from tenacity import (
 )
 
 from scoring.errors import InputError, OverloadedError, ScoringFailedError, TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Client:
@@ -52,7 +54,7 @@ class Client:
         """Closes the connections."""
         self._http.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -116,7 +118,9 @@ def _decode(response: httpx.Response) -> Any:
         raise OverloadedError(message, hint=hint)
     if response.is_client_error:
         raise InputError(message, where=where, hint=hint)
-    raise ScoringFailedError(message, hint=hint or "'fieldpost deployment logs NAME' has the cause.")
+    raise ScoringFailedError(
+        message, hint=hint or "'fieldpost deployment logs NAME' has the cause."
+    )
 
 
 def _reason(answer: object, response: httpx.Response) -> tuple[str, str, str]:

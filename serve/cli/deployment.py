@@ -1,4 +1,4 @@
-"""`fieldpost deploy` and `fieldpost deployment …`"""
+"""The commands `fieldpost deploy` and `fieldpost deployment …`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from serve.cli.output import changes, common, fields, note, pairs, show as print_out, size, table
+from serve.cli.output import changes, common, fields, note, pairs, size, table
+from serve.cli.output import show as print_out
 
 if TYPE_CHECKING:
     from serve.workspace import DeploymentView
@@ -31,7 +32,7 @@ def deploy(
     workspace: str | None,
 ) -> None:
     """Deploys a package as NAME; a further call is a new revision of it."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     chosen = pairs(settings, "--set")
     with Workspace(workspace) as opened:
@@ -51,7 +52,7 @@ def deploy(
 @common
 def list_deployments(as_json: bool, workspace: str | None) -> None:
     """Lists deployments, asking each target what really runs."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         views = opened.deployments.list()
@@ -60,7 +61,9 @@ def list_deployments(as_json: bool, workspace: str | None) -> None:
         for view in views
     ]
     headings = ("NAME", "TARGET", "STATE", "REVISION", "MODEL", "URL", "NOTE")
-    text = table(headings, rows) if rows else "No deployments: 'fieldpost deploy NAME --package REF'."
+    text = (
+        table(headings, rows) if rows else "No deployments: 'fieldpost deploy NAME --package REF'."
+    )
     print_out([view.to_dict() for view in views], text, as_json=as_json)
 
 
@@ -69,7 +72,7 @@ def list_deployments(as_json: bool, workspace: str | None) -> None:
 @common
 def show(name: str, as_json: bool, workspace: str | None) -> None:
     """Shows NAME with its revisions and workers."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         view = opened.deployments.get(name)
@@ -109,7 +112,7 @@ def _describe(view: DeploymentView) -> str:
 @common
 def logs(name: str, follow: bool, tail: int | None, as_json: bool, workspace: str | None) -> None:
     """Prints the logs of NAME's workers."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         lines = opened.deployments.logs(name, follow=follow and not as_json, tail=tail)
@@ -126,7 +129,7 @@ def logs(name: str, follow: bool, tail: int | None, as_json: bool, workspace: st
 @common
 def start(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> None:
     """Starts NAME at its last good revision, on its own address."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         if not dry_run:
@@ -142,7 +145,7 @@ def start(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> Non
 @common
 def stop(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> None:
     """Lets NAME finish what it answers, then ends its processes."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         if not dry_run:
@@ -154,14 +157,16 @@ def stop(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> None
 
 @click.command(help="Return to an earlier revision.")
 @click.argument("name")
-@click.option("--to", "number", type=click.IntRange(min=1), help="The revision. Default: the last good one.")
+@click.option(
+    "--to", "number", type=click.IntRange(min=1), help="The revision. Default: the last good one."
+)
 @changes
 @common
 def rollback(
     name: str, number: int | None, dry_run: bool, as_json: bool, workspace: str | None
 ) -> None:
     """Deploys an earlier revision's package and settings as a new revision."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         goal = opened.deployments.rollback_goal(name, number)
@@ -179,7 +184,7 @@ def rollback(
 @common
 def delete(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> None:
     """Deletes the records and logs of NAME, which must be stopped."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         view = opened.deployments.get(name)

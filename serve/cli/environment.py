@@ -1,4 +1,4 @@
-"""`fieldpost env …`"""
+"""The commands `fieldpost env …`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from serve.cli.output import changes, common, fields, show as print_out, table
+from serve.cli.output import changes, common, fields, table
+from serve.cli.output import show as print_out
 
 _PLATFORM = click.option(
     "--platform", default=None, help="linux/amd64 or linux/arm64. Default: this machine's."
@@ -31,7 +32,7 @@ def register(
     workspace: str | None,
 ) -> None:
     """Locks FILE (requirements.txt, pyproject.toml, uv.lock or conda YAML) as the next NAME."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         call = opened.environments.plan if dry_run else opened.environments.register
@@ -45,12 +46,19 @@ def register(
 @common
 def list_environments(as_json: bool, workspace: str | None) -> None:
     """Lists environments, newest first."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         found = opened.environments.list()
     rows = [
-        (f"{e.name}:{e.version}", e.platform, e.python, e.source_kind, e.hash[:19], e.created_at[:19])
+        (
+            f"{e.name}:{e.version}",
+            e.platform,
+            e.python,
+            e.source_kind,
+            e.hash[:19],
+            e.created_at[:19],
+        )
         for e in found
     ]
     headings = ("ENVIRONMENT", "PLATFORM", "PYTHON", "FROM", "HASH", "CREATED")
@@ -63,7 +71,7 @@ def list_environments(as_json: bool, workspace: str | None) -> None:
 @common
 def show(ref: str, as_json: bool, workspace: str | None) -> None:
     """Shows REF: NAME, NAME:VERSION or a hash."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         found = opened.environments.get(ref)
@@ -90,7 +98,7 @@ def lock(
     file: Path, platform: str | None, python: str | None, as_json: bool, workspace: str | None
 ) -> None:
     """Resolves FILE with hashes and prints the result; nothing is registered."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         found = opened.environments.resolve(file, platform=platform, python=python)

@@ -1,4 +1,4 @@
-"""`fieldpost serve`"""
+"""The commands `fieldpost serve`."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from serve.cli.output import common, note
 )
 @click.option(
     "--azureml-compat",
-    type=click.Choice(["lenient", "strict"]),
-    default="lenient",
+    type=click.Choice(["corrected", "strict"]),
+    default="corrected",
     show_default=True,
     help="strict: answer as azureml-inference-server-http does, also where it is plainly wrong.",
 )
@@ -60,8 +60,9 @@ def serve(
     workspace: str | None,
 ) -> int:
     """Serves THING: a model file or folder, an entry script, or a registered NAME[:VERSION]."""
-    from serve.server import foreground  # noqa: PLC0415
-    from serve.workspace.roots import open_root  # noqa: PLC0415
+    from scoring.formats.base import Trust
+    from serve.server import foreground
+    from serve.workspace.roots import ServeOptions, open_root
 
     options: dict[str, object] = {"host": host, "port": port, "workers": workers}
     options["azureml_compat"] = azureml_compat
@@ -72,25 +73,24 @@ def serve(
         if ready_file is not None:
             _write(ready_file, url)
         if as_json:
-            from serve.cli.output import write_json  # noqa: PLC0415
+            from serve.cli.output import write_json
 
             write_json({"url": url, "thing": thing})
         note(f"Ready: {url} (Ctrl-C stops)")
 
-    with open_root(
-        thing,
+    served = ServeOptions(
         workspace=workspace,
         model_dir=model_dir,
         source=source,
-        trust_pickle=trust_pickle,
-        trusted_types=trusted_types,
+        trust=Trust(pickle=trust_pickle, types=trusted_types),
         sample=sample,
         progress=note,
-    ) as root:
+    )
+    with open_root(thing, served) as root:
         return foreground.run(root, foreground.settings(**options), on_ready=ready)
 
 
 def _write(path: Path, url: str) -> None:
-    from scoring.durable import write_text  # noqa: PLC0415
+    from scoring.durable import write_text
 
     write_text(path, url + "\n")

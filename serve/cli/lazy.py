@@ -6,11 +6,13 @@ paths, and a test compares them with the commands' own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from importlib import import_module
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 EXTENSIONS = "fieldpost.commands"
 
@@ -38,11 +40,15 @@ class LazyGroup(click.Group):
         self._entries = entries
         self._extensible = extensible
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """The commands in the order of the table, then those of other distributions."""
         return [*self._entries, *sorted(self._extensions())]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        cmd_name: str,
+    ) -> click.Command | None:
         """Imports the command that was asked for."""
         entry = self._entries.get(cmd_name)
         path = entry.path if entry else self._extensions().get(cmd_name)
@@ -61,7 +67,11 @@ class LazyGroup(click.Group):
             ctx.fail(_unknown(name, self.list_commands(ctx)))
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        formatter: click.HelpFormatter,
+    ) -> None:
         """Writes the table without importing a single command."""
         rows = [(name, entry.help) for name, entry in self._entries.items()]
         rows += [(name, "(extension)") for name in sorted(self._extensions())]
@@ -71,14 +81,14 @@ class LazyGroup(click.Group):
     def _extensions(self) -> dict[str, str]:
         if not self._extensible:
             return {}
-        from importlib import metadata  # noqa: PLC0415 - costs more than all of click
+        from importlib import metadata
 
         points = metadata.entry_points(group=EXTENSIONS)
         return {point.name: point.value for point in points}
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only on this error
+    from difflib import get_close_matches
 
     near = get_close_matches(name, list(known), n=1)
     advice = f" Did you mean '{near[0]}'?" if near else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,9 @@ from scoring import __version__
 from scoring.errors import FieldpostError
 from serve.cli import exits
 from serve.cli.lazy import Entry, LazyGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _MODEL = {
     "register": Entry("serve.cli.model:register", "Register a model file or folder."),
@@ -134,12 +137,12 @@ def _report_defect(error: Exception, *, as_json: bool) -> None:
 
 
 def _write_json(document: dict[str, object]) -> None:
-    from serve.cli.output import write_json  # noqa: PLC0415 - not needed for --help
+    from serve.cli.output import write_json
 
     write_json(document)
 
 
 def _reader_left() -> int:
-    # The reader of our output went away (`| head`): that is no failure, but the flush at exit would be.
+    # The reader of our output went away (`| head`), which is no failure; the flush at exit is one.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return exits.DONE

@@ -1,4 +1,4 @@
-"""`fieldpost model …`"""
+"""The commands `fieldpost model …`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serve.cli.output import changes, common, fields, note, pairs, show as print_out, size, table
+from serve.cli.output import changes, common, fields, note, pairs, size, table
+from serve.cli.output import show as print_out
 
 if TYPE_CHECKING:
-    from serve.registry.models import ModelVersion
+    from serve.registry.records import ModelDiff, ModelVersion
 
 
 @click.command(help="Register a model file or folder.")
@@ -58,32 +59,42 @@ def register(
     workspace: str | None,
 ) -> None:
     """Registers the next version of NAME from PATH."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
+    labels = pairs(tags, "--tag")
     with Workspace(workspace) as opened:
-        call = opened.models.plan if dry_run else opened.models.register
-        version = call(
-            name,
-            path,
-            tags=pairs(tags, "--tag"),
-            description=description,
-            sample=sample,
-            tolerance=tolerance,
-            trust_pickle=trust_pickle,
-            trusted_types=trusted_types,
-            expected_format=expected,
+        preparation: dict[str, Any] = {
+            "sample": sample,
+            "tolerance": tolerance,
+            "trust_pickle": trust_pickle,
+            "trusted_types": trusted_types,
+            "expected_format": expected,
+        }
+        if dry_run:
+            plan = opened.models.plan(name, path, **preparation)
+            text = f"Would register {name} ({plan.prepared.format}, {_serving(plan.prepared)})."
+            print_out(plan, text, as_json=as_json)
+            return
+        version = opened.models.register(
+            name, path, tags=labels, description=description, **preparation
         )
-    verb = "Would register" if dry_run else "Registered"
-    headline = f"{verb} {version.name}:{version.version} ({version.format}, {_serving(version)})."
-    print_out(version.to_dict(), headline, as_json=as_json)
+    text = f"Registered {version.ref} ({version.format}, {_serving(version)})."
+    print_out(version, text, as_json=as_json)
 
 
-def _serving(version: ModelVersion) -> str:
-    compilation = version.compilation
-    if version.serves == "compiled" and compilation is not None:
+def _serving(found: Any) -> str:
+    """How a `Prepared` or a `ModelVersion` serves."""
+    if found.serves == "compiled":
         return "serves compiled to ONNX, equal to the original"
-    reason = f": {compilation.reason}" if compilation is not None else ""
-    return f"serves the original{reason}".rstrip(".")
+    reason = _report(found).get("reason", "")
+    return "serves the original" + (f": {reason}" if reason else "").rstrip(".")
+
+
+def _report(found: Any) -> dict[str, Any]:
+    """The report of the compilation; empty for a format that is served as it is."""
+    import msgspec
+
+    return msgspec.to_builtins(found.compilation) or {}
 
 
 @click.command("list", help="List models and their versions.")
@@ -94,7 +105,7 @@ def list_models(
     name: str | None, tags: tuple[str, ...], as_json: bool, workspace: str | None
 ) -> None:
     """Lists versions, newest first."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     wanted: dict[str, str | None] = {}
     for entry in tags:
@@ -104,10 +115,10 @@ def list_models(
         versions = opened.models.list(name, tags=wanted)
     rows = [
         (
-            f"{version.name}:{version.version}",
+            version.ref,
             version.format,
             version.serves,
-            size(sum(file.size for file in version.files)),
+            size(version.size),
             version.created_at[:19].replace("T", " "),
             version.created_by,
             " ".join(f"{key}={value}" for key, value in sorted(version.tags.items())),
@@ -116,7 +127,7 @@ def list_models(
     ]
     headings = ("MODEL", "FORMAT", "SERVES", "SIZE", "CREATED", "BY", "TAGS")
     text = table(headings, rows) if rows else "No models yet: 'fieldpost model register NAME PATH'."
-    print_out([version.to_dict() for version in versions], text, as_json=as_json)
+    print_out(versions, text, as_json=as_json)
 
 
 @click.command(help="Show all that is known of a version.")
@@ -124,12 +135,12 @@ def list_models(
 @common
 def show(ref: str, as_json: bool, workspace: str | None) -> None:
     """Shows REF: a name, or NAME:VERSION."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         version = opened.models.get(ref)
         used_by = opened.models.used_by(version)
-    document = version.to_dict() | {"used_by": used_by}
+    document = _builtins(version) | {"used_by": used_by}
     print_out(document, _describe(version, used_by), as_json=as_json)
 
 
@@ -139,7 +150,7 @@ def _describe(version: ModelVersion, used_by: list[str]) -> str:
     )
     return fields(
         [
-            ("model", f"{version.name}:{version.version}"),
+            ("model", version.ref),
             ("digest", version.digest),
             ("description", version.description),
             ("format", version.format),
@@ -147,7 +158,7 @@ def _describe(version: ModelVersion, used_by: list[str]) -> str:
             ("serves", _describe_serving(version)),
             ("inputs", _describe_tensors(version.schema, "inputs")),
             ("outputs", _describe_tensors(version.schema, "outputs")),
-            ("classes", ", ".join(map(str, version.schema.classes)) if version.schema else ""),
+            ("classes", ", ".join(map(str, (version.schema or {}).get("classes", ())))),
             ("tags", ", ".join(f"{k}={v}" for k, v in sorted(version.tags.items()))),
             ("files", "\n".join(f"{f.path}  {size(f.size)}  {f.digest}" for f in version.files)),
             ("trusted pickle", "yes" if version.pickle_trusted else ""),
@@ -160,28 +171,36 @@ def _describe(version: ModelVersion, used_by: list[str]) -> str:
 
 
 def _describe_serving(version: ModelVersion) -> str:
-    compilation = version.compilation
-    if compilation is None:
-        return version.serves
-    lines = [f"{version.serves}: {compilation.reason}" if compilation.reason else version.serves]
-    if compilation.rows_compared:
+    report = _report(version)
+    reason = report.get("reason", "")
+    lines = [f"{version.serves}: {reason}" if reason else version.serves]
+    if report.get("rows_compared"):
         lines.append(
-            f"compared on {compilation.rows_compared} rows: "
-            f"{compilation.label_mismatches} labels differ, "
-            f"largest difference {compilation.max_difference:.3g} "
-            f"(tolerance {compilation.tolerance:g})"
+            f"compared on {report['rows_compared']} rows: "
+            f"{report['label_mismatches']} labels differ, "
+            f"largest difference {report['max_difference']:.3g} "
+            f"(tolerance {report['tolerance']:g})"
         )
     return "\n".join(lines)
 
 
-def _describe_tensors(schema: Any, side: str) -> str:
-    if schema is None:
-        return ""
+def _describe_tensors(schema: dict[str, Any] | None, side: str) -> str:
     return "\n".join(
-        f"{spec.name}  {spec.dtype}  ({', '.join('any' if d is None else str(d) for d in spec.shape)})"
-        + ("  may be missing" if spec.missing else "")
-        for spec in getattr(schema, side)
+        f"{spec['name']}  {spec['dtype']}  ({_shape(spec['shape'])})"
+        + ("  may be missing" if spec.get("missing") else "")
+        for spec in (schema or {}).get(side, ())
     )
+
+
+def _shape(shape: list[int | None]) -> str:
+    return ", ".join("any" if size is None else str(size) for size in shape)
+
+
+def _builtins(record: ModelVersion) -> dict[str, Any]:
+    import msgspec
+
+    document: dict[str, Any] = msgspec.to_builtins(record)
+    return document
 
 
 @click.command(help="Set or remove tags of a version.")
@@ -199,7 +218,7 @@ def tag(
     workspace: str | None,
 ) -> None:
     """Sets the tags KEY=VALUE of REF."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     if not tags and not remove:
         raise click.UsageError("Give at least one KEY=VALUE, or --remove KEY.")
@@ -210,7 +229,7 @@ def tag(
         if not dry_run:
             version = opened.models.tag(ref, set=changed, remove=list(remove))
             after = version.tags
-    text = f"{version.name}:{version.version} " + " ".join(f"{k}={v}" for k, v in after.items())
+    text = f"{version.ref} " + " ".join(f"{k}={v}" for k, v in after.items())
     document = {"name": version.name, "version": version.version, "tags": after}
     print_out(document, text, as_json=as_json)
 
@@ -221,11 +240,31 @@ def tag(
 @common
 def diff(first: str, second: str, as_json: bool, workspace: str | None) -> None:
     """Compares FIRST with SECOND."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         result = opened.models.diff(first, second)
-    print_out(result.to_dict(), result.to_text(), as_json=as_json)
+    print_out(result, _describe_diff(result), as_json=as_json)
+
+
+def _describe_diff(result: ModelDiff) -> str:
+    if result.identical:
+        return f"{result.before} and {result.after} do not differ."
+    lines = [f"+ {file.path}  {size(file.size)}" for file in result.files_added]
+    lines += [f"- {file.path}  {size(file.size)}" for file in result.files_removed]
+    for path, change in result.files_changed.items():
+        before, after = change.before, change.after
+        lines.append(f"~ {path}  {size(before['size'])} -> {size(after['size'])}")
+    for kind in ("fields", "schema", "requirements", "metrics", "tags"):
+        for key, change in getattr(result, kind).items():
+            lines.append(
+                f"~ {kind.rstrip('s')} {key}: {_value(change.before)} -> {_value(change.after)}"
+            )
+    return "\n".join([f"{result.before} -> {result.after}", *lines])
+
+
+def _value(value: object) -> str:
+    return "nothing" if value is None else str(value)
 
 
 @click.command(help="Copy a version's files out, checked.")
@@ -237,7 +276,7 @@ def download(
     ref: str, destination: Path | None, force: bool, as_json: bool, workspace: str | None
 ) -> None:
     """Copies the files of REF to DESTINATION (default: a folder NAME-VERSION here)."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         version = opened.models.get(ref)
@@ -259,11 +298,11 @@ def download(
 @common
 def delete(ref: str, yes: bool, dry_run: bool, as_json: bool, workspace: str | None) -> None:
     """Deletes REF, a NAME:VERSION."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         version = opened.models.get(ref)
-        label = f"{version.name}:{version.version}"
+        label = version.ref
         if ":" not in ref:
             raise click.UsageError(f"Say which version: '{label}' is the newest.")
         if not dry_run:

@@ -1,4 +1,4 @@
-"""`fieldpost package …`"""
+"""The commands `fieldpost package …`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from serve.cli.output import changes, common, fields, note, show as print_out, size, table
+from serve.cli.output import changes, common, fields, note, size, table
+from serve.cli.output import show as print_out
 
 
 @click.command(help="Build the package of a model or a script.")
@@ -36,7 +37,7 @@ def build(
     workspace: str | None,
 ) -> None:
     """Builds the package of NAME, or of a script that needs no model."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     if model is None and script is None:
         raise click.UsageError("Give a model's NAME[:VERSION], a --script, or both.")
@@ -62,12 +63,18 @@ def build(
 @common
 def list_packages(as_json: bool, workspace: str | None) -> None:
     """Lists packages, newest first."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         found = opened.packages.list()
     rows = [
-        (package.digest[:19], package.label, package.platform, size(package.size), package.created_at[:19])
+        (
+            package.digest[:19],
+            package.label,
+            package.platform,
+            size(package.size),
+            package.created_at[:19],
+        )
         for package in found
     ]
     headings = ("PACKAGE", "MODEL", "PLATFORM", "SIZE", "CREATED")
@@ -80,7 +87,7 @@ def list_packages(as_json: bool, workspace: str | None) -> None:
 @common
 def show(ref: str, as_json: bool, workspace: str | None) -> None:
     """Shows REF: a digest, the beginning of one, or a model's NAME[:VERSION]."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         package = opened.packages.get(ref)
@@ -91,7 +98,10 @@ def show(ref: str, as_json: bool, workspace: str | None) -> None:
             ("model", package.label),
             ("platform", package.platform),
             ("environment", package.environment_hash),
-            ("layers", "\n".join(f"{x.name:12} {size(x.size):>9}  {x.digest}" for x in details.layers)),
+            (
+                "layers",
+                "\n".join(f"{x.name:12} {size(x.size):>9}  {x.digest}" for x in details.layers),
+            ),
             ("created", package.created_at),
         ]
     )
@@ -103,7 +113,7 @@ def show(ref: str, as_json: bool, workspace: str | None) -> None:
 @common
 def verify(ref: str, as_json: bool, workspace: str | None) -> None:
     """Reads every blob of REF and compares it with its digest."""
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         package = opened.packages.get(ref)

@@ -1,4 +1,4 @@
-"""`fieldpost score`"""
+"""The commands `fieldpost score`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from serve.cli.output import common, write_json
 @click.command(help="Send a scoring request and print the answer.")
 @click.argument("target", metavar="NAME|URL")
 @click.option(
-    "-d", "--data", required=True, metavar="FILE|-|JSON", help="The request body: a file, - or JSON."
+    "-d",
+    "--data",
+    required=True,
+    metavar="FILE|-|JSON",
+    help="The request body: a file, - or JSON.",
 )
 @click.option("--header", "headers", multiple=True, metavar="NAME: VALUE", help="A request header.")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for the answer.")
@@ -32,7 +36,7 @@ def score(
     workspace: str | None,
 ) -> None:
     """Sends the body to a deployment (by name) or to a server (by URL)."""
-    from serve.client import score_url  # noqa: PLC0415
+    from serve.client import score_url
 
     body = _read(data)
     url = target if "://" in target else _address(target, workspace)
@@ -40,7 +44,7 @@ def score(
 
 
 def _address(name: str, workspace: str | None) -> str:
-    from serve.workspace import Workspace  # noqa: PLC0415
+    from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
         return opened.deployments.get(name).url

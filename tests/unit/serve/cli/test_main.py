@@ -34,7 +34,9 @@ def test_every_command_is_found_and_its_help_line_is_that_of_the_table() -> None
 
 
 @pytest.mark.parametrize(
-    "command", [c for _, _, c in COMMANDS if not isinstance(c, LazyGroup)], ids=lambda c: str(c.name)
+    "command",
+    [c for _, _, c in COMMANDS if not isinstance(c, LazyGroup)],
+    ids=lambda c: str(c.name),
 )
 def test_every_command_has_the_common_options(command: click.Command) -> None:
     options = {opt for parameter in command.params for opt in parameter.opts}
@@ -60,7 +62,16 @@ def test_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     count, *names = result.stdout.splitlines()[-1].split()
-    heavy = {"numpy", "onnxruntime", "sqlalchemy", "httpx", "msgspec", "rich", "asyncio", "tenacity"}
+    heavy = {
+        "numpy",
+        "onnxruntime",
+        "sqlalchemy",
+        "httpx",
+        "msgspec",
+        "rich",
+        "asyncio",
+        "tenacity",
+    }
     assert not heavy & set(names)
     assert int(count) < 250
 

@@ -1,0 +1,304 @@
+"""Deployments: what the registry wishes and what the targets say really runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from scoring.errors import NotFoundError, UsageError
+from serve.registry import Registry, provenance
+from serve.registry.names import check_name
+from serve.targets.base import (
+    DeployRequest,
+    Status,
+    Target,
+    TargetContext,
+    WorkerStatus,
+    find_target,
+)
+from serve.targets.settings import mask_settings
+
+if TYPE_CHECKING:
+    from serve.registry.records import Deployment, Package, Revision
+    from serve.workspace.packages import Packages
+
+Progress = Callable[[str], None]
+
+
+def _silent(_sentence: str) -> None:
+    """A `Progress` for those who want none."""
+
+
+class RevisionView(msgspec.Struct, frozen=True, kw_only=True):
+    """A revision as a person reads it; see `serve.registry.records.Revision`."""
+
+    number: int
+    state: str
+    package: str
+    model: str
+    created_at: str
+    created_by: str
+    rollback_of: int | None
+    reason: str
+
+
+class DeploymentView(msgspec.Struct, frozen=True, kw_only=True):
+    """A deployment as it really is.
+
+    Attributes:
+        name: Its name.
+        target: Where it runs.
+        state: `running`, `starting`, `degraded`, `failed`, `down` or `stopped`.
+        url: Where it answers; empty for nowhere.
+        revision: The number of the revision that answers (or would); None for none.
+        package: That revision's package.
+        model: That package's model, NAME:VERSION.
+        note: Why the state is not `running`.
+        settings: Of that revision, with the values of `env.*` masked.
+        workers: Its processes.
+        restarts: Of all workers together.
+        uptime_s: Since the revision answers.
+        revisions: All revisions, oldest first.
+        last_error: Why a worker or a deployment last failed.
+    """
+
+    name: str
+    target: str
+    state: str
+    url: str
+    revision: int | None
+    package: str
+    model: str
+    note: str
+    settings: dict[str, Any]
+    workers: tuple[WorkerStatus, ...]
+    restarts: int
+    uptime_s: float
+    revisions: tuple[RevisionView, ...]
+    last_error: dict[str, Any] | None
+
+
+class DeploymentHandle:
+    """A deployment that has been brought to run.
+
+    Attributes:
+        name: Its name.
+        url: Where it answers.
+    """
+
+    def __init__(self, deployments: Deployments, name: str, url: str) -> None:
+        self._deployments = deployments
+        self.name = name
+        self.url = url
+
+    def score(self, document: object) -> Any:
+        """Sends one scoring request; see `serve.client.Client.score` for the errors."""
+        from serve.client import Client  # noqa: PLC0415 - httpx is not needed to deploy
+
+        with Client(self.url) as client:
+            return client.score(document)
+
+    def view(self) -> DeploymentView:
+        """The deployment as it is now."""
+        return self._deployments.get(self.name)
+
+    def stop(self) -> None:
+        """Lets it answer what it has begun and ends it."""
+        self._deployments.stop(self.name)
+
+
+class Deployments:
+    """What runs, and how to change it."""
+
+    def __init__(self, registry: Registry, packages: Packages) -> None:
+        self._registry = registry
+        self._packages = packages
+
+    def deploy(
+        self,
+        name: str,
+        package: Package | str,
+        *,
+        target: str = "local",
+        settings: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
+        rollback_of: int | None = None,
+    ) -> DeploymentHandle:
+        """See `Workspace.deploy`."""
+        found, chosen = self._check(name, package, target, settings or {})
+        revision = self._registry.deployments.create_revision(
+            name,
+            target=target,
+            package=found.digest,
+            settings=dict(settings or {}),
+            by=provenance.user(),
+            rollback_of=rollback_of,
+        )
+        request = DeployRequest(
+            name=name,
+            revision=revision.number,
+            package=found.digest,
+            settings=revision.settings,
+            address=self._registry.deployments.get(name).address,
+        )
+        result = chosen.deploy(request, progress or _silent)
+        return DeploymentHandle(self, name, result.url)
+
+    def plan(
+        self, name: str, package: Package | str, *, target: str, settings: Mapping[str, str]
+    ) -> dict[str, object]:
+        """What `deploy` would do, after the same checks."""
+        found, _ = self._check(name, package, target, settings)
+        try:
+            last = self._registry.deployments.get(name).revisions[-1].number
+        except NotFoundError:
+            last = 0
+        return {
+            "name": name,
+            "target": target,
+            "revision": last + 1,
+            "package": found.digest,
+            "model": found.model_ref,
+            "settings": mask_settings(settings),
+        }
+
+    def get(self, name: str) -> DeploymentView:
+        """A deployment as it really is.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        record = self._registry.deployments.get(name)
+        return self._view(record, self._target(record.target).status(record))
+
+    def list(self) -> list[DeploymentView]:
+        """All deployments as they really are, by name."""
+        return [
+            self._view(record, self._target(record.target).status(record))
+            for record in self._registry.deployments.list()
+        ]
+
+    def logs(self, name: str, *, follow: bool = False, tail: int | None = None) -> Iterator[str]:
+        """Lines of the log, oldest first; with `follow` until the iterator is closed."""
+        record = self._registry.deployments.get(name)
+        return self._target(record.target).logs(record, follow=follow, tail=tail)
+
+    def start(self, name: str, *, progress: Progress | None = None) -> DeploymentHandle:
+        """Starts a stopped or lost deployment at its last good revision, on its own address."""
+        record = self._registry.deployments.get(name)
+        result = self._target(record.target).start(record, progress or _silent)
+        return DeploymentHandle(self, name, result.url)
+
+    def stop(self, name: str, *, progress: Progress | None = None) -> None:
+        """Lets a deployment answer what it has begun, and ends it; its records stay."""
+        record = self._registry.deployments.get(name)
+        self._target(record.target).stop(record, progress or _silent)
+        self._registry.deployments.stop(name)
+
+    def rollback_goal(self, name: str, to: int | None = None) -> Revision:
+        """The revision that `rollback` would bring back.
+
+        Args:
+            name: The deployment.
+            to: A revision's number; by default the newest one before the active one that has
+                answered.
+
+        Raises:
+            UsageError: There is no such revision, or it has never answered.
+        """
+        record = self._registry.deployments.get(name)
+        answered = [
+            each
+            for each in record.revisions
+            if each.state == "superseded" and (to is None or each.number == to)
+        ]
+        active = record.active_revision
+        if to is None and active is not None:
+            other = [each for each in answered if each.package != active.package]
+            origin = active.rollback_of
+            # After a rollback, the way back leads further into the past, not to what was left.
+            answered = (
+                [e for e in other if origin is None or e.number < origin] or other or answered
+            )
+        if not answered:
+            raise UsageError(
+                f"{name} has no earlier revision that has answered"
+                + (f" with the number {to}." if to is not None else "."),
+                hint=f"'fieldpost deployment show {name}' lists the revisions.",
+            )
+        return answered[-1]
+
+    def rollback(
+        self, name: str, *, to: int | None = None, progress: Progress | None = None
+    ) -> DeploymentHandle:
+        """Deploys an earlier revision's package and settings as a new revision."""
+        goal = self.rollback_goal(name, to)
+        return self.deploy(
+            name,
+            goal.package,
+            target=goal.target,
+            settings=goal.settings,
+            progress=progress,
+            rollback_of=goal.number,
+        )
+
+    def delete(self, name: str) -> None:
+        """Deletes the records and logs of a stopped deployment."""
+        record = self._registry.deployments.get(name)
+        self._registry.deployments.delete(name)
+        self._target(record.target).remove(record)
+
+    def _check(
+        self, name: str, package: Package | str, target: str, settings: Mapping[str, str]
+    ) -> tuple[Package, Target]:
+        """All that can be wrong before anything is written."""
+        check_name(name)
+        chosen = self._target(target)
+        chosen.check_settings(settings)
+        found = self._packages.get(package) if isinstance(package, str) else package
+        return found, chosen
+
+    def _target(self, name: str) -> Target:
+        location = self._registry.location
+        context = TargetContext(
+            location=location.secret_text(),
+            blobs=self._registry.blobs,
+            cache_dir=location.blobs / "cache",
+            run_dir=location.blobs / "run",
+        )
+        return find_target(name)(context)
+
+    def _view(self, record: Deployment, status: Status) -> DeploymentView:
+        number = status.revision if status.revision is not None else record.active
+        current = record.revision(number) if number is not None else None
+        package = current.package if current else ""
+        return DeploymentView(
+            name=record.name,
+            target=record.target,
+            state=status.state,
+            url=status.url or record.address,
+            revision=number,
+            package=package,
+            model=self._packages.model_of(package),
+            note=status.note,
+            settings=mask_settings(current.settings if current else record.settings),
+            workers=status.workers,
+            restarts=status.restarts,
+            uptime_s=status.uptime_s,
+            revisions=tuple(self._revision_view(each) for each in record.revisions),
+            last_error=status.last_error,
+        )
+
+    def _revision_view(self, revision: Revision) -> RevisionView:
+        return RevisionView(
+            number=revision.number,
+            state=revision.state,
+            package=revision.package,
+            model=self._packages.model_of(revision.package),
+            created_at=revision.created_at,
+            created_by=revision.created_by,
+            rollback_of=revision.rollback_of,
+            reason=revision.reason,
+        )

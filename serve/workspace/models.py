@@ -1,0 +1,209 @@
+"""Registering models: look at the file, compile, compare, store."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from scoring.errors import MissingDependencyError, UnknownFormatError, UsageError
+from scoring.formats.base import Trust
+from scoring.prepare import Prepared, prepare_isolated
+from serve.registry import Registry, files
+from serve.registry.names import check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from serve.registry.records import Freed, ModelDiff, ModelVersion
+
+COMPILED_FILE = "compiled/model.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationPlan:
+    """What `Models.register` would store.
+
+    Attributes:
+        name: The model's name.
+        prepared: What is known of the file: format, schema, the form that serves and why.
+        files: Path to bytes.
+    """
+
+    name: str
+    prepared: Prepared
+    files: dict[str, int]
+
+
+class Models:
+    """The registered models of a workspace."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._store = registry.models
+
+    def register(
+        self,
+        name: str,
+        source: str | Path | Any,
+        *,
+        sample: Any = None,
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+        metrics: Mapping[str, Any] | None = None,
+        tolerance: float = 1e-5,
+        trust_pickle: bool = False,
+        trusted_types: Iterable[str] = (),
+        expected_format: str | None = None,
+    ) -> ModelVersion:
+        """Registers the next version of a model.
+
+        Args:
+            name: Lower-case letters, digits, `.`, `_` and `-`.
+            source: A file or a folder, or a fitted scikit-learn estimator of this process.
+            sample: Inputs to compare the compiled form on: a file, an array, a DataFrame, rows.
+            tags: Key to value.
+            description: A sentence about this version.
+            metrics: A JSON object: accuracy and the like.
+            tolerance: How far probabilities of the compiled form may be from the original's.
+            trust_pickle: Load a pickle, which can run any code; recorded with the version.
+            trusted_types: Further types that a skops file may hold.
+            expected_format: Fail unless the file is of this format.
+
+        Raises:
+            ModelFileError: The file is missing, corrupt, unknown, or not trusted.
+            InvalidNameError: The name or a tag has not the right form.
+        """
+        check_name(name)
+        with _as_path(source, name) as (path, own), tempfile.TemporaryDirectory() as scratch:
+            found = _collect(path)
+            trust = Trust(pickle=trust_pickle or own, types=tuple(trusted_types))
+            out = Path(scratch)
+            prepared = _prepare(path, out, trust, sample, tolerance, expected_format)
+            compiled = out / COMPILED_FILE
+            return self._store.register(
+                name,
+                found,
+                prepared=msgspec.to_builtins(prepared),
+                compiled=compiled if compiled.exists() else None,
+                tags=tags,
+                description=description,
+                metrics=metrics,
+            )
+
+    def plan(
+        self,
+        name: str,
+        source: str | Path,
+        *,
+        sample: Any = None,
+        tolerance: float = 1e-5,
+        trust_pickle: bool = False,
+        trusted_types: Iterable[str] = (),
+        expected_format: str | None = None,
+    ) -> RegistrationPlan:
+        """Does all that `register` does, except storing anything; raises like it."""
+        check_name(name)
+        path = Path(source)
+        with tempfile.TemporaryDirectory() as scratch:
+            found = _collect(path)
+            trust = Trust(pickle=trust_pickle, types=tuple(trusted_types))
+            prepared = _prepare(path, Path(scratch), trust, sample, tolerance, expected_format)
+        sizes = {name: file.path.stat().st_size for name, file in found.items()}
+        return RegistrationPlan(name, prepared, sizes)
+
+    def get(self, ref: str) -> ModelVersion:
+        """The version that `iris`, `iris:3` or `iris:latest` names; raises NotFoundError."""
+        return self._store.get(ref)
+
+    def list(
+        self, name: str | None = None, *, tags: Mapping[str, str | None] | None = None
+    ) -> tuple[ModelVersion, ...]:
+        """Versions by name, the newest first; a tag's value None stands for any."""
+        return self._store.list(name, tags=tags)
+
+    def tag(
+        self,
+        ref: str,
+        set: Mapping[str, str] | None = None,  # noqa: A002 - as users call it
+        remove: Iterable[str] = (),
+    ) -> ModelVersion:
+        """Sets and removes tags of a version."""
+        return self._store.tag(ref, set, remove)
+
+    def diff(self, before: str, after: str) -> ModelDiff:
+        """What differs between two versions."""
+        return self._store.diff(before, after)
+
+    def download(self, ref: str, destination: Path, *, replace: bool = False) -> ModelVersion:
+        """Writes a version's files into a new folder, every digest checked, whole or not at all."""
+        return self._store.download(ref, destination, replace=replace)
+
+    def delete(self, ref: str) -> Freed:
+        """Deletes a version that no deployment uses; raises InUseError where one does."""
+        return self._store.delete(ref)
+
+    def used_by(self, version: ModelVersion) -> list[str]:
+        """The deployments that keep a version from being deleted."""
+        return self._store.used_by(version)
+
+
+def _prepare(
+    path: Path,
+    out: Path,
+    trust: Trust,
+    sample: Any,
+    tolerance: float,
+    expected: str | None,
+) -> Prepared:
+    prepared = prepare_isolated(path, out, trust=trust, sample=sample, tolerance=tolerance)
+    if path.is_dir():
+        prepared = msgspec.structs.replace(
+            prepared, primary=f"{path.resolve().name}/{prepared.primary}"
+        )
+    if expected is not None and expected != prepared.format:
+        raise UnknownFormatError(
+            f"{path} is of the format {prepared.format}, not {expected}.",
+            hint="Leave --format out: the format is told from the file.",
+        )
+    return prepared
+
+
+def _collect(path: Path) -> dict[str, files.SourceFile]:
+    """The files to register: those of a folder below its own name, as Azure ML lays them out."""
+    found = files.collect(path)
+    if not path.is_dir():
+        return found
+    folder = path.resolve().name
+    return {f"{folder}/{name}": file for name, file in found.items()}
+
+
+@contextmanager
+def _as_path(source: Any, name: str) -> Iterator[tuple[Path, bool]]:
+    """A path, and whether we wrote it ourselves, from an object of this very process."""
+    if isinstance(source, str | Path):
+        yield Path(source), False
+        return
+    if not hasattr(source, "predict"):
+        raise UsageError(
+            f"A {type(source).__name__} cannot be registered.",
+            hint="Give a file, a folder, or a fitted scikit-learn estimator.",
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / f"{name}.joblib"
+        _dump(source, path)
+        yield path, True
+
+
+def _dump(estimator: Any, path: Path) -> None:
+    try:
+        import joblib  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Registering an estimator from memory needs joblib.",
+            hint="Install it with: pip install 'fieldpost[sklearn]'.",
+        ) from error
+    joblib.dump(estimator, path)
