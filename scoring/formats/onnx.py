@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import msgspec
 
-from scoring.errors import CorruptModelError, ModelNotFoundError, UnsupportedModelError
+from scoring.errors import (
+    CorruptModelError,
+    ModelNotFoundError,
+    ScoringFailedError,
+    UnsupportedModelError,
+)
+from scoring.formats import probing
 from scoring.formats.base import Detection, LoadedModel, Trust
 from scoring.formats.protobuf import WireError, external_data
 from scoring.formats.source import open_source
-from scoring.runtimes.base import NUMPY_DTYPES
 from scoring.runtimes.dependencies import pinned
 from scoring.runtimes.onnx import OnnxPredictor, open_session
 from scoring.schema import DType, ModelSchema, TensorSpec
@@ -35,7 +39,6 @@ _ELEMENTS: dict[str, DType] = {
 _MAPS = ("seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))")
 _PROBE_SIZES = (1, 8, 32, 224)
 _MAX_PROBE = 50_000_000
-_MAX_ROWS = 128
 
 
 def load(detection: Detection, trust: Trust, sample: Any | None = None) -> LoadedModel:  # noqa: ARG001
@@ -144,93 +147,23 @@ def _probed(session: Any, schema: ModelSchema) -> ModelSchema:
     A model that cannot run on zeros (a sequence model with a length of its own, say) is left as
     its graph describes it.
     """
-    found = _working_batch(session, schema)
-    if found is None:
-        return schema
-    feed, answer = found
-    inputs = tuple(
-        TensorSpec(
-            spec.name, spec.dtype, spec.shape, missing=_takes_nan(session, schema, spec, feed)
-        )
-        for spec in schema.inputs
-    )
-    return ModelSchema(inputs=inputs, outputs=schema.outputs, classes=_labels(schema, answer))
-
-
-def _working_batch(
-    session: Any, schema: ModelSchema
-) -> tuple[dict[str, NDArray[Any]], list[Any]] | None:
+    predictor = OnnxPredictor(session, schema)
     for size in _PROBE_SIZES:
-        feed = {spec.name: _zeros(spec, 1, size) for spec in schema.inputs}
-        if sum(array.size for array in feed.values()) > _MAX_PROBE:
-            return None
-        answer = _run(session, schema, feed)
-        if answer is not None:
-            return feed, answer
-        if all(spec.shape[1:].count(None) == 0 for spec in schema.inputs):
-            return None
-    return None
+        batch = probing.zeros(schema.inputs, size=size)
+        if sum(array.size for array in batch.values()) > _MAX_PROBE:
+            break
+        try:
+            answer = predictor.predict(batch)
+        except ScoringFailedError:
+            continue
+        return msgspec.structs.replace(
+            schema,
+            inputs=probing.with_missing(schema.inputs, batch, predictor.predict),
+            classes=_labels(schema, answer),
+        )
+    return schema
 
 
-def _zeros(spec: TensorSpec, rows: int, size: int) -> NDArray[Any]:
-    """A batch of zeros (empty strings); free dimensions after the first get `size`."""
-    shape = [
-        dimension if dimension is not None else (rows if axis == 0 else size)
-        for axis, dimension in enumerate(spec.shape)
-    ]
-    fill: Any = "" if spec.dtype == "string" else 0
-    return np.full(shape, fill, dtype=NUMPY_DTYPES[spec.dtype])
-
-
-def _run(session: Any, schema: ModelSchema, feed: dict[str, NDArray[Any]]) -> list[Any] | None:
-    try:
-        return list(session.run([output.name for output in schema.outputs], feed))
-    except Exception:  # noqa: BLE001 - any failure says that these inputs do not work
-        return None
-
-
-def _takes_nan(
-    session: Any, schema: ModelSchema, spec: TensorSpec, feed: dict[str, NDArray[Any]]
-) -> bool:
-    """Whether NaN in each feature of an input leaves every number of the answer finite."""
-    if not spec.dtype.startswith("float"):
-        return False
-    probes = _with_nan(spec, feed[spec.name])
-    for probe in probes:
-        rows = {
-            name: probe if name == spec.name else np.repeat(array, len(probe), axis=0)
-            if array.ndim and len(probe) != len(array) else array
-            for name, array in feed.items()
-        }  # fmt: skip
-        answer = _run(session, schema, rows)
-        if answer is None or not _all_finite(schema, answer):
-            return False
-    return bool(probes)
-
-
-def _with_nan(spec: TensorSpec, zeros: NDArray[Any]) -> list[NDArray[Any]]:
-    """Batches with one feature missing in each row, or all of them where the batch is fixed."""
-    if spec.shape[:1] == (None,) and zeros.ndim == 2:  # noqa: PLR2004
-        width = zeros.shape[1]
-        batch = np.zeros((min(width, _MAX_ROWS), width), dtype=zeros.dtype)
-        columns = np.linspace(0, width - 1, len(batch)).astype(int)
-        batch[np.arange(len(batch)), columns] = np.nan
-        return [batch]
-    return [np.full_like(zeros, np.nan)]
-
-
-def _all_finite(schema: ModelSchema, answer: list[Any]) -> bool:
-    """Whether there are numbers in the answer and all are finite; labels alone prove nothing."""
-    numbers = [
-        np.asarray([list(row.values()) for row in value] if spec.dtype == "map" else value)
-        for spec, value in zip(schema.outputs, answer, strict=True)
-        if spec.dtype == "map" or spec.dtype.startswith("float")
-    ]
-    return bool(numbers) and all(bool(np.isfinite(array).all()) for array in numbers)
-
-
-def _labels(schema: ModelSchema, answer: list[Any]) -> tuple[str | int | float | bool, ...]:
-    for spec, value in zip(schema.outputs, answer, strict=True):
-        if spec.dtype == "map" and value:
-            return tuple(value[0])
-    return ()
+def _labels(schema: ModelSchema, answer: dict[str, Any]) -> tuple[str | int | float | bool, ...]:
+    rows = next((answer[spec.name] for spec in schema.outputs if spec.dtype == "map"), [])
+    return tuple(rows[0]) if rows else ()

@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.errors import InputError, ScoringFailedError, UnsupportedModelError
+from scoring.errors import ScoringFailedError, UnsupportedModelError
 from scoring.formats import columns as fitted
+from scoring.formats import probing
 from scoring.formats import sample as samples
 from scoring.formats.base import Detection, LoadedModel, Trust
 from scoring.runtimes.base import NUMPY_DTYPES
@@ -28,7 +29,6 @@ from scoring.runtimes.sklearn import (
 from scoring.schema import DType, Layout, ModelSchema, TensorSpec
 
 MATRIX = "X"
-_MAX_FEATURES_PROBED = 256
 _OWN = {"sklearn", "numpy", "scipy", "joblib", "pandas", "builtins", "collections", "functools"}
 
 
@@ -155,7 +155,7 @@ def describe(model: Any, sample: Any | None, path: Path) -> ModelSchema:
         features=inputs.features,
         classes=_classes(model),
     )
-    return msgspec.structs.replace(schema, inputs=tuple(_with_missing(model, schema, batch)))
+    return msgspec.structs.replace(schema, inputs=_with_missing(model, schema, batch))
 
 
 def _inputs(model: Any, sample: Any | None, path: Path) -> Inputs:
@@ -310,49 +310,43 @@ def _classes(model: Any) -> tuple[str | int | float | bool, ...]:
 
 def _with_missing(
     model: Any, schema: ModelSchema, batch: dict[str, NDArray[Any]]
-) -> Iterator[TensorSpec]:
+) -> tuple[TensorSpec, ...]:
+    """The inputs with what is known of missing values: one hole is tried at a time."""
     predictor = SklearnPredictor(model, schema)
     complete = {name: _filled(array) for name, array in batch.items()}
-    base = complete if _answers(predictor, complete) else batch
-    for spec in schema.inputs:
-        takes = all(_answers(predictor, probe) for probe in _holes(spec, base))
-        yield msgspec.structs.replace(spec, missing=takes and _can_be_missing(spec))
-
-
-def _can_be_missing(spec: TensorSpec) -> bool:
-    return spec.dtype == "string" or spec.dtype.startswith("float")
+    try:
+        base = complete if _all_finite(predictor.predict(complete)) else batch
+    except ScoringFailedError:
+        base = batch
+    return tuple(
+        msgspec.structs.replace(spec, missing=_takes_holes(predictor, spec, base))
+        for spec in schema.inputs
+    )
 
 
 def _filled(array: NDArray[Any]) -> NDArray[Any]:
-    """The batch with what is missing in it replaced, so that one hole is tried at a time."""
+    """The batch with what is missing in it replaced."""
     if array.dtype == object:
         return np.where(is_none(array), "", array)
     return np.nan_to_num(array) if array.dtype.kind == "f" else array
 
 
-def _holes(spec: TensorSpec, batch: dict[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[Any]]]:
-    """Batches in which one feature of this input is missing in each row."""
-    if not _can_be_missing(spec):
-        return
-    array = batch[spec.name]
-    width = array.shape[1] if array.ndim > 1 else 1
-    rows = np.repeat(array[:1], min(width, _MAX_FEATURES_PROBED), axis=0)
-    features = np.linspace(0, width - 1, len(rows)).astype(int)
-    holes = (np.arange(len(rows)), features)
-    rows[holes[: rows.ndim]] = None if spec.dtype == "string" else np.nan
-    others = {name: np.repeat(other[:1], len(rows), axis=0) for name, other in batch.items()}
-    yield others | {spec.name: rows}
+def _takes_holes(
+    predictor: SklearnPredictor, spec: TensorSpec, batch: dict[str, NDArray[Any]]
+) -> bool:
+    """Whether the estimator answers where one feature of this input is missing.
 
-
-def _answers(predictor: SklearnPredictor, batch: dict[str, NDArray[Any]]) -> bool:
-    """Whether the estimator answers a batch with numbers that are all finite."""
+    Labels count as an answer here: scikit-learn raises an error where it cannot take NaN.
+    """
+    probe = probing.with_holes(spec, batch)
     try:
-        answer = predictor.predict(batch)
-    except (ScoringFailedError, InputError):
+        return probe is not None and _all_finite(predictor.predict(probe))
+    except ScoringFailedError:
         return False
-    return all(
-        array.dtype.kind != "f" or bool(np.isfinite(array).all()) for array in answer.values()
-    )
+
+
+def _all_finite(answer: dict[str, Any]) -> bool:
+    return all(a.dtype.kind != "f" or bool(np.isfinite(a).all()) for a in answer.values())
 
 
 def requirements(model: Any, detection: Detection, schema: ModelSchema) -> tuple[str, ...]:
