@@ -1,0 +1,24 @@
+"""The registry: records in a database, bytes in a content-addressed store.
+
+Bottom up: `names`, `records`, `location` and `files` need no database; `blobs` stores bytes;
+`tables` and `database` hold the records; `models`, `environments`, `packages` and `deployments`
+are the collections; `registry` opens them all. Those from `tables` up import SQLAlchemy, so that
+`Registry` is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from serve.registry.registry import Registry
+
+__all__ = ["Registry"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Registry":
+        from serve.registry.registry import Registry  # noqa: PLC0415
+
+        return Registry
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

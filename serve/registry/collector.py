@@ -1,0 +1,78 @@
+"""Frees blobs that no record references, safely beside commands that store the same bytes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from serve.registry import tables
+from serve.registry.records import Freed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.engine import Connection
+
+    from serve.registry.blobs import BlobStore
+    from serve.registry.database import Database
+
+_REFERENCES = (
+    tables.model_files.c.digest,
+    tables.model_versions.c.compiled_digest,
+    tables.environments.c.lock_digest,
+    tables.packages.c.digest,
+    tables.package_blobs.c.digest,
+)
+_log = logging.getLogger(__name__)
+
+
+class Collector:
+    """Removes unreferenced blobs.
+
+    Whoever stores bytes holds the store until a record references them; so while the store is
+    locked for sweeping, what no record references is needed by nobody.
+    """
+
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
+        self._database = database
+        self._blobs = blobs
+
+    def free(self, candidates: Iterable[str], *, patience_s: float = 5.0) -> Freed:
+        """Removes those of the blobs that nothing references (any more).
+
+        Where a writer keeps the store for longer than the patience, nothing is removed: a later
+        `collect` does it.
+        """
+        wanted = set(candidates)
+        if not wanted:
+            return Freed()
+        with self._blobs.sweeping(patience_s) as locked:
+            if not locked:
+                _log.info("the store is in use; %d blobs are left to the next sweep", len(wanted))
+                return Freed()
+            return self._delete(wanted)
+
+    def collect(self, *, patience_s: float = 60.0) -> Freed:
+        """Removes every unreferenced blob and what killed writers left."""
+        with self._blobs.sweeping(patience_s) as locked:
+            if not locked:
+                _log.warning("the store is in use; nothing was removed")
+                return Freed()
+            leftovers = self._blobs.remove_leftovers()
+            freed = self._delete(set(self._blobs.digests()))
+        return Freed(blobs=freed.blobs + leftovers, size=freed.size)
+
+    def _delete(self, candidates: set[str]) -> Freed:
+        with self._database.read() as connection:
+            unused = sorted(candidates - referenced(connection))
+        sizes = [self._blobs.delete(digest) for digest in unused]
+        removed = [size for size in sizes if size is not None]
+        return Freed(blobs=len(removed), size=sum(removed))
+
+
+def referenced(connection: Connection) -> set[str]:
+    """The digests that any record references."""
+    statement = sa.union(*(sa.select(column).where(column.is_not(None)) for column in _REFERENCES))
+    return set(connection.execute(statement).scalars())

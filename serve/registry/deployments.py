@@ -1,0 +1,324 @@
+"""Deployments: what should run, and which revision of it answers.
+
+The registry holds what is wished for; what really runs is for the target to say.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+
+from scoring.errors import InUseError, NotFoundError, UsageError
+from serve.registry import counters, names, owner, provenance, tables, usage
+from serve.registry.records import Deployment, Revision
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.engine import Connection, Row
+
+    from serve.registry.database import Database
+
+_MAX_DETAIL = 1 << 20
+
+_table, _revisions = tables.deployments, tables.revisions
+
+
+class DeploymentStore:
+    """The deployments of a workspace."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create_revision(
+        self,
+        name: str,
+        *,
+        target: str,
+        package: str,
+        settings: Mapping[str, str] | None = None,
+        by: str | None = None,
+        rollback_of: int | None = None,
+    ) -> Revision:
+        """Records an attempt to run a package, `pending` until `activate` or `fail`.
+
+        It makes the deployment where there is none. A revision that is pending because its
+        command was killed becomes `abandoned`.
+
+        Args:
+            name: The deployment's name.
+            target: Where it runs.
+            package: The package's digest.
+            settings: What the target is told.
+            by: The user; the one that runs the process by default.
+            rollback_of: The revision whose package is brought back.
+
+        Raises:
+            NotFoundError: There is no such package.
+            InUseError: Another command is deploying under this name now.
+            UsageError: The deployment runs on another target.
+        """
+        names.check_name(name, "deployment")
+        with self._database.write() as connection:
+            _require_package(connection, package)
+            self._ensure(connection, name, target)
+            _abandon_or_refuse(connection, name)
+            number = counters.following(self._database, connection, "revision", name)
+            row = {
+                "deployment": name,
+                "number": number,
+                "package": package,
+                "target": target,
+                "settings": msgspec.json.encode(dict(settings or {}), order="sorted").decode(),
+                "state": "pending",
+                "created_at": provenance.now(),
+                "created_by": by or provenance.user(),
+                "rollback_of": rollback_of,
+                "reason": "",
+                "detail": "",
+                "owner": owner.encode(owner.current()),
+            }
+            connection.execute(sa.insert(_revisions).values(**row))
+            return _revision(connection, name, number)
+
+    def _ensure(self, connection: Connection, name: str, target: str) -> None:
+        row = connection.execute(sa.select(_table).where(_table.c.name == name)).one_or_none()
+        if row is None:
+            values = {
+                "name": name,
+                "target": target,
+                "desired": "stopped",
+                "active": None,
+                "address": "",
+                "created_at": provenance.now(),
+            }
+            connection.execute(sa.insert(_table).values(**values))
+        elif row.target != target:
+            if row.desired == "running":
+                raise UsageError(
+                    f"The deployment {name!r} runs on the target {row.target!r}, not {target!r}.",
+                    hint=f"Choose another name, or stop it: 'fieldpost deployment stop {name}'.",
+                )
+            _update(connection, name, target=target, address="")
+
+    def activate(self, name: str, number: int) -> Deployment:
+        """Makes a pending revision the one that answers, in one transaction.
+
+        The one before becomes `superseded`; the deployment is to run. Doing it twice is the same
+        as doing it once.
+
+        Raises:
+            NotFoundError: There is no such deployment or revision.
+            UsageError: The revision failed, or was given up for dead.
+        """
+        with self._database.write() as connection:
+            found = _revision(connection, name, number)
+            if found.state not in ("pending", "active"):
+                raise UsageError(
+                    f"Revision {number} of {name!r} is {found.state}; it cannot become active.",
+                    hint=f"Deploy its package again, or 'fieldpost deployment rollback {name}'.",
+                )
+            active = [_revisions.c.deployment == name, _revisions.c.state == "active"]
+            connection.execute(sa.update(_revisions).where(*active).values(state="superseded"))
+            _set_state(connection, name, number, "active")
+            _update(connection, name, active=number, desired="running")
+            return _one(connection, name)
+
+    def fail(self, name: str, number: int, reason: str, detail: str = "") -> Deployment:
+        """Records that a pending revision never became ready; the active one stays.
+
+        Args:
+            name: The deployment.
+            number: The revision.
+            reason: Why, in a sentence.
+            detail: The script's traceback or the like; the end of it is kept.
+
+        Raises:
+            NotFoundError: There is no such deployment or revision.
+            UsageError: The revision is not pending.
+        """
+        with self._database.write() as connection:
+            found = _revision(connection, name, number)
+            if found.state not in ("pending", "failed", "abandoned"):
+                raise UsageError(f"Revision {number} of {name!r} is {found.state}, not pending.")
+            said = {"reason": _printable(reason), "detail": _printable(detail)[-_MAX_DETAIL:]}
+            _set_state(connection, name, number, "failed", **said)
+            return _one(connection, name)
+
+    def stop(self, name: str) -> Deployment:
+        """Records that nothing is to run; raises `NotFoundError` where there is no such name."""
+        return self._change(name, desired="stopped")
+
+    def start(self, name: str) -> Deployment:
+        """Records that the active revision is to run again.
+
+        Raises:
+            NotFoundError: There is no such deployment.
+            UsageError: None of its revisions ever became active.
+        """
+        with self._database.write() as connection:
+            if _one(connection, name).active is None:
+                raise UsageError(
+                    f"No revision of {name!r} ever became active.",
+                    hint=f"Deploy a package: 'fieldpost deploy {name} --package REF'.",
+                )
+            _update(connection, name, desired="running")
+            return _one(connection, name)
+
+    def set_address(self, name: str, url: str) -> Deployment:
+        """Records where the deployment answers; raises `NotFoundError` for no such name."""
+        return self._change(name, address=url)
+
+    def _change(self, name: str, **values: Any) -> Deployment:
+        with self._database.write() as connection:
+            _one(connection, name)
+            _update(connection, name, **values)
+            return _one(connection, name)
+
+    def get(self, name: str) -> Deployment:
+        """The deployment of this name.
+
+        Raises:
+            NotFoundError: There is none.
+            InvalidNameError: The name has not the right form.
+        """
+        names.check_name(name, "deployment")
+        with self._database.read() as connection:
+            return _one(connection, name)
+
+    def list(self) -> tuple[Deployment, ...]:
+        """All deployments, by name."""
+        with self._database.read() as connection:
+            return tuple(_read(connection, []))
+
+    def delete(self, name: str) -> None:
+        """Forgets a stopped deployment and its revisions.
+
+        Raises:
+            NotFoundError: There is none.
+            InUseError: It is to run, or is being deployed now.
+        """
+        with self._database.write() as connection:
+            if _one(connection, name).desired == "running":
+                raise InUseError(
+                    f"The deployment {name!r} is running.",
+                    hint=f"Stop it first: 'fieldpost deployment stop {name}'.",
+                )
+            _abandon_or_refuse(connection, name)
+            connection.execute(sa.delete(_table).where(_table.c.name == name))
+
+    def uses(self, model: str, version: int) -> builtins.list[str]:
+        """The deployments that run this model version, or are about to, by name."""
+        with self._database.read() as connection:
+            return usage.users_of_model(connection, model, version)
+
+
+def _require_package(connection: Connection, digest: str) -> None:
+    packages = tables.packages
+    if not connection.execute(sa.select(packages).where(packages.c.digest == digest)).first():
+        raise NotFoundError(
+            f"There is no package {digest!r}.",
+            hint="'fieldpost package list' shows those that there are.",
+        )
+
+
+def _abandon_or_refuse(connection: Connection, name: str) -> None:
+    """Clears pending revisions of killed commands; refuses while a living command has one."""
+    pending = connection.execute(
+        sa.select(_revisions).where(
+            _revisions.c.deployment == name, _revisions.c.state == "pending"
+        )
+    ).all()
+    for row in pending:
+        if not owner.is_gone(row.owner):
+            raise InUseError(
+                f"Another command is deploying {name!r} now (revision {row.number}).",
+                hint="Wait until it has finished, then run this one again.",
+            )
+        reason = "The command that deployed it went away before it was ready."
+        _set_state(connection, name, row.number, "abandoned", reason=reason)
+
+
+def _set_state(connection: Connection, name: str, number: int, state: str, **values: str) -> None:
+    statement = sa.update(_revisions).where(
+        _revisions.c.deployment == name, _revisions.c.number == number
+    )
+    connection.execute(statement.values(state=state, **values))
+
+
+def _update(connection: Connection, name: str, **values: Any) -> None:
+    connection.execute(sa.update(_table).where(_table.c.name == name).values(**values))
+
+
+def _revision(connection: Connection, name: str, number: int) -> Revision:
+    found = _one(connection, name).revision(number)
+    if found is None:
+        raise NotFoundError(
+            f"The deployment {name!r} has no revision {number}.",
+            hint=f"'fieldpost deployment show {name}' lists its revisions.",
+        )
+    return found
+
+
+def _one(connection: Connection, name: str) -> Deployment:
+    found = _read(connection, [_table.c.name == name])
+    if not found:
+        raise NotFoundError(
+            f"There is no deployment {name!r}.",
+            hint="'fieldpost deployment list' shows those that there are.",
+        )
+    return found[0]
+
+
+def _read(connection: Connection, conditions: Sequence[sa.ColumnElement[bool]]) -> list[Deployment]:
+    rows = connection.execute(sa.select(_table).where(*conditions).order_by(_table.c.name)).all()
+    listed = connection.execute(
+        sa.select(_revisions)
+        .join(_table, _table.c.name == _revisions.c.deployment)
+        .where(*conditions)
+        .order_by(_revisions.c.number)
+    )
+    revisions: dict[str, list[Revision]] = defaultdict(list)
+    for row in listed:
+        revisions[row.deployment].append(_revision_record(row))
+    return [_record(row, revisions[row.name]) for row in rows]
+
+
+def _record(row: Row[Any], revisions: list[Revision]) -> Deployment:
+    active = next((each for each in revisions if each.number == row.active), None)
+    shown = active or (revisions[-1] if revisions else None)
+    return Deployment(
+        name=row.name,
+        target=row.target,
+        desired=row.desired,
+        active=row.active,
+        address=row.address,
+        settings=shown.settings if shown else {},
+        revisions=tuple(revisions),
+        created_at=row.created_at,
+    )
+
+
+def _revision_record(row: Row[Any]) -> Revision:
+    return Revision(
+        deployment=row.deployment,
+        number=row.number,
+        package=row.package,
+        target=row.target,
+        settings=msgspec.json.decode(row.settings),
+        state=row.state,
+        created_at=row.created_at,
+        created_by=row.created_by,
+        rollback_of=row.rollback_of,
+        reason=row.reason,
+        detail=row.detail,
+    )
+
+
+def _printable(text: str) -> str:
+    """Text as a database can hold it: tracebacks come with any bytes in them."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()

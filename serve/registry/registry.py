@@ -1,0 +1,77 @@
+"""The registry of one workspace, opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from serve.registry import location as locations
+from serve.registry import schema
+from serve.registry.blobs import BlobStore
+from serve.registry.collector import Collector
+from serve.registry.database import Database
+from serve.registry.deployments import DeploymentStore
+from serve.registry.environments import EnvironmentStore
+from serve.registry.models import ModelStore
+from serve.registry.packages import PackageStore
+
+if TYPE_CHECKING:
+    import os
+
+    from serve.registry.records import Freed
+
+
+class Registry:
+    """Everything that a workspace records, and its bytes; may be used by many threads at once.
+
+    Args:
+        place: A folder, a `postgresql://` URL or a `Location`; by default `$FIELDPOST_WORKSPACE`,
+            else `~/.fieldpost`. It is made where it does not exist.
+        retry_s: For how long an unreachable PostgreSQL is tried again.
+
+    Attributes:
+        location: Where it is; its text has passwords masked.
+        blobs: The bytes.
+        models: Model versions.
+        environments: Locked environments.
+        packages: Built packages.
+        deployments: What should run.
+
+    Raises:
+        UsageError: The place is of no kind that a workspace can be at.
+        WorkspaceError: It cannot be opened; the message says what to do.
+        StorageFullError: No space is left to make it.
+    """
+
+    def __init__(
+        self,
+        place: str | os.PathLike[str] | locations.Location | None = None,
+        *,
+        retry_s: float = 15.0,
+    ) -> None:
+        self.location = locations.resolve(place)
+        self.blobs = BlobStore(self.location.blobs)
+        self.blobs.create()
+        self._database = Database(self.location, retry_s=retry_s)
+        schema.prepare(self._database, self.location.blobs)
+        self._collector = Collector(self._database, self.blobs)
+        self.models = ModelStore(self._database, self.blobs, self._collector)
+        self.environments = EnvironmentStore(self._database, self.blobs)
+        self.packages = PackageStore(self._database, self.blobs, self._collector)
+        self.deployments = DeploymentStore(self._database)
+
+    def gc(self) -> Freed:
+        """Removes bytes that nothing references and what killed commands left."""
+        return self._collector.collect()
+
+    def close(self) -> None:
+        """Closes idle connections; the registry can still be used."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Registry({str(self.location)!r})"
