@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import traceback
+from dataclasses import replace
 from functools import lru_cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -92,9 +93,11 @@ class EntryScript:
     def handle(self, request: Request) -> Response:
         """Answers one request, on the calling thread; it never raises for what a request holds."""
         start = perf_counter()
+        if request.path.startswith("//"):  # As Werkzeug has it.
+            request = replace(request, path=f"/{request.path.lstrip('/')}")
         allowed = _METHODS.get(request.path)
         if allowed is None:
-            return self._unrouted(request)
+            return _error(404, _NOT_FOUND)
         if request.method not in allowed:
             allow = [] if self._strict else [("Allow", ", ".join(allowed))]
             return _error(405, _NOT_ALLOWED, allow)
@@ -105,14 +108,6 @@ class EntryScript:
         if self._strict and request.path != "/":
             _log_access(request, response, (perf_counter() - start) * 1000)
         return response
-
-    def _unrouted(self, request: Request) -> Response:
-        """404, or the redirect that Flask makes of repeated slashes."""
-        path = "/" + "/".join(part for part in request.path.split("/") if part)
-        if "//" in request.path and path in _METHODS and not request.path.endswith("/"):
-            query = f"?{request.query}" if request.query else ""
-            return Response(308, b"", [("Location", path + query), _HTML])
-        return _error(404, _NOT_FOUND)
 
     def _answer(self, request: Request, picked: Mapping[str, str]) -> Response:
         try:
@@ -151,6 +146,8 @@ class EntryScript:
             arguments = self._raw_arguments() if raw else self._read_text(request, picked)
         except InputError as error:
             return self._refuse(error)
+        except inputs.FormRefusedError as error:
+            return _error(error.status, str(error))
         if self._script.wants_headers:
             arguments[loading.HEADERS_PARAMETER] = _request_headers(request)
         try:
@@ -232,10 +229,9 @@ def _bodiless(request: Request, response: Response) -> Response:
 
 def _replace(response: Response, headers: list[tuple[str, str]]) -> None:
     """Sets headers; a script's own of the same name give way."""
-    if len(response.headers) > 2:  # noqa: PLR2004  -- more than our own two: a script's
-        names = {name.lower() for name, _ in headers}
-        response.headers = [h for h in response.headers if h[0].lower() not in names]
-    response.headers += headers
+    names = {name.lower() for name, _ in headers}
+    kept = [header for header in response.headers if header[0].lower() not in names]
+    response.headers = kept + headers
 
 
 def _request_headers(request: Request) -> dict[str, str]:

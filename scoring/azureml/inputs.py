@@ -39,7 +39,7 @@ def _text_reader(name: str, *, strict: bool) -> Reader:
             return {name: json.dumps(query_values(request.query))}
         body = request.body
         if strict and is_form(content_type):
-            body = b""  # Werkzeug has eaten it as a form.
+            body = _left_by_forms(request)
         try:
             return {name: body.decode()}
         except UnicodeDecodeError as error:
@@ -50,6 +50,24 @@ def _text_reader(name: str, *, strict: bool) -> Reader:
             ) from None
 
     return read
+
+
+class FormRefusedError(Exception):
+    """Werkzeug refuses to read a form, in strict mode."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def _left_by_forms(request: Request) -> bytes:
+    """What Werkzeug leaves of a body that it has read as a form: nothing, most of the time."""
+    from scoring.azureml import wsgi  # noqa: PLC0415  -- Flask, for strict mode alone
+
+    refusal, rest = wsgi.read_form(request)
+    if refusal:
+        raise FormRefusedError(*refusal)
+    return rest
 
 
 def _object_reader(parameters: tuple[inspect.Parameter, ...], *, strict: bool) -> Reader:

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import flask
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from scoring.http import Request, Response
@@ -50,6 +51,18 @@ def current_request() -> Any:
 def is_response(value: object, *, strict: bool) -> bool:
     """Whether `run()` returned an answer that passes through as it is."""
     return isinstance(value, flask.Response if strict else WerkzeugResponse)
+
+
+def read_form(request: Request) -> tuple[tuple[int, str] | None, bytes]:
+    """Reads the body as a form.
+
+    Returns:
+        Status and reason where Werkzeug refuses it, else None; and the bytes that were no form.
+    """
+    try:
+        return None, flask.Request(environ(request)).data
+    except HTTPException as error:
+        return (error.code or 500, str(error.description)), b""
 
 
 def environ(request: Request) -> Environ:
