@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from serve.cli.output import changes, common, fields, note, pairs, size, table
 from serve.cli.output import show as print_out
@@ -45,7 +46,7 @@ def deploy(
         )
         view = deployed.view()
     text = f"{view.name} revision {view.revision} is {view.state} at {view.url}"
-    print_out(view.to_dict(), text, as_json=as_json)
+    print_out(view, text, as_json=as_json)
 
 
 @click.command("list", help="List deployments as they are.")
@@ -64,7 +65,7 @@ def list_deployments(as_json: bool, workspace: str | None) -> None:
     text = (
         table(headings, rows) if rows else "No deployments: 'fieldpost deploy NAME --package REF'."
     )
-    print_out([view.to_dict() for view in views], text, as_json=as_json)
+    print_out(views, text, as_json=as_json)
 
 
 @click.command(help="Show a deployment: revisions, workers, URL.")
@@ -76,13 +77,13 @@ def show(name: str, as_json: bool, workspace: str | None) -> None:
 
     with Workspace(workspace) as opened:
         view = opened.deployments.get(name)
-    print_out(view.to_dict(), _describe(view), as_json=as_json)
+    print_out(view, _describe(view), as_json=as_json)
 
 
 def _describe(view: DeploymentView) -> str:
     workers = table(
         ("PID", "STATE", "RESTARTS", "MEMORY"),
-        [(w.pid, w.state, w.restarts, size(w.rss_bytes)) for w in view.workers],
+        [(w.pid, w.state, w.restarts, size(w.rss_bytes or 0)) for w in view.workers],
     )
     revisions = table(
         ("REVISION", "STATE", "MODEL", "PACKAGE", "CREATED", "REASON"),
@@ -136,7 +137,7 @@ def start(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> Non
             opened.deployments.start(name)
         view = opened.deployments.get(name)
     text = f"Would start {name}." if dry_run else f"{view.name} is {view.state} at {view.url}"
-    print_out(view.to_dict(), text, as_json=as_json)
+    print_out(view, text, as_json=as_json)
 
 
 @click.command(help="Stop a deployment; its records stay.")
@@ -152,7 +153,7 @@ def stop(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> None
             opened.deployments.stop(name)
         view = opened.deployments.get(name)
     text = f"Would stop {name}." if dry_run else f"{view.name} is {view.state}."
-    print_out(view.to_dict(), text, as_json=as_json)
+    print_out(view, text, as_json=as_json)
 
 
 @click.command(help="Return to an earlier revision.")
@@ -175,7 +176,7 @@ def rollback(
         view = opened.deployments.get(name)
     done = f"{view.name} revision {view.revision} is {view.state} at {view.url}"
     text = f"Would return {name} to revision {goal.number} ({goal.package})." if dry_run else done
-    print_out(view.to_dict() | {"rollback_to": goal.number}, text, as_json=as_json)
+    print_out(msgspec.to_builtins(view) | {"rollback_to": goal.number}, text, as_json=as_json)
 
 
 @click.command(help="Delete a stopped deployment's records.")

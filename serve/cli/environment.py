@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from serve.cli.output import changes, common, fields, table
 from serve.cli.output import show as print_out
+
+if TYPE_CHECKING:
+    from serve.packaging.lock import Lock
 
 _PLATFORM = click.option(
     "--platform", default=None, help="linux/amd64 or linux/arm64. Default: this machine's."
@@ -35,11 +40,23 @@ def register(
     from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
-        call = opened.environments.plan if dry_run else opened.environments.register
-        found = call(name, file, platform=platform, python=python)
-    verb = "Would register" if dry_run else "Registered"
-    text = f"{verb} {found.name}:{found.version} ({found.platform}, Python {found.python})."
-    print_out(found.to_dict(), text, as_json=as_json)
+        if dry_run:
+            plan = opened.environments.resolve(file, platform=platform, python=python)
+            text = f"Would register {name}: {len(plan.packages)} packages, {plan.hash}."
+            print_out(_lock_document(plan), text, as_json=as_json)
+            return
+        found = opened.environments.register(name, file, platform=platform, python=python)
+    text = f"Registered {found.ref} ({found.platform}, Python {found.python})."
+    print_out(found, text, as_json=as_json)
+
+
+def _lock_document(lock: Lock) -> dict[str, object]:
+    return {
+        "platform": lock.target.platform,
+        "python": lock.target.python,
+        "hash": lock.hash,
+        "lock": lock.text,
+    }
 
 
 @click.command("list", help="List environments.")
@@ -52,7 +69,7 @@ def list_environments(as_json: bool, workspace: str | None) -> None:
         found = opened.environments.list()
     rows = [
         (
-            f"{e.name}:{e.version}",
+            e.ref,
             e.platform,
             e.python,
             e.source_kind,
@@ -63,7 +80,7 @@ def list_environments(as_json: bool, workspace: str | None) -> None:
     ]
     headings = ("ENVIRONMENT", "PLATFORM", "PYTHON", "FROM", "HASH", "CREATED")
     text = table(headings, rows) if rows else "No environments: 'fieldpost env register NAME FILE'."
-    print_out([e.to_dict() for e in found], text, as_json=as_json)
+    print_out(found, text, as_json=as_json)
 
 
 @click.command(help="Show an environment and its lock.")
@@ -75,10 +92,10 @@ def show(ref: str, as_json: bool, workspace: str | None) -> None:
 
     with Workspace(workspace) as opened:
         found = opened.environments.get(ref)
-        lock = opened.environments.lock_text(found)
-    text = fields(
+        text = opened.environments.read(found).lock.text
+    head = fields(
         [
-            ("environment", f"{found.name}:{found.version}"),
+            ("environment", found.ref),
             ("platform", found.platform),
             ("python", found.python),
             ("from", found.source_kind),
@@ -86,7 +103,7 @@ def show(ref: str, as_json: bool, workspace: str | None) -> None:
             ("created", f"{found.created_at} by {found.created_by}"),
         ]
     )
-    print_out(found.to_dict() | {"lock": lock}, f"{text}\n\n{lock}", as_json=as_json)
+    print_out(msgspec.to_builtins(found) | {"lock": text}, f"{head}\n\n{text}", as_json=as_json)
 
 
 @click.command(help="Print the lock of a requirements file.")
@@ -102,10 +119,4 @@ def lock(
 
     with Workspace(workspace) as opened:
         found = opened.environments.resolve(file, platform=platform, python=python)
-    document = {
-        "platform": found.platform,
-        "python": found.python,
-        "hash": found.hash,
-        "lock": found.text,
-    }
-    print_out(document, found.text.rstrip(), as_json=as_json)
+    print_out(_lock_document(found), found.text.rstrip(), as_json=as_json)

@@ -91,6 +91,7 @@ def serve(
 
 
 def _write(path: Path, url: str) -> None:
-    from scoring.durable import write_text
+    from scoring.durable import write_bytes
 
-    write_text(path, url + "\n")
+    write_bytes(path, f"{url}
+".encode())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from serve.cli.output import changes, common, fields, note, pairs, size, table
 from serve.cli.output import show as print_out
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sample",
     type=click.Path(path_type=Path),
-    help="Inputs to compare the compiled form on, and to take the schema from: JSON, CSV, NPY, Parquet.",
+    help="Inputs to compare on and to take the schema from: JSON, CSV, NPY, Parquet.",
 )
 @click.option(
     "--tolerance",
@@ -92,8 +93,6 @@ def _serving(found: Any) -> str:
 
 def _report(found: Any) -> dict[str, Any]:
     """The report of the compilation; empty for a format that is served as it is."""
-    import msgspec
-
     return msgspec.to_builtins(found.compilation) or {}
 
 
@@ -145,6 +144,7 @@ def show(ref: str, as_json: bool, workspace: str | None) -> None:
 
 
 def _describe(version: ModelVersion, used_by: list[str]) -> str:
+    schema = msgspec.to_builtins(version.schema) or {}
     commit = version.source_commit and version.source_commit + (
         " (with uncommitted changes)" if version.source_dirty else ""
     )
@@ -156,9 +156,9 @@ def _describe(version: ModelVersion, used_by: list[str]) -> str:
             ("format", version.format),
             ("made with", ", ".join(f"{k} {v}" for k, v in sorted(version.made_with.items()))),
             ("serves", _describe_serving(version)),
-            ("inputs", _describe_tensors(version.schema, "inputs")),
-            ("outputs", _describe_tensors(version.schema, "outputs")),
-            ("classes", ", ".join(map(str, (version.schema or {}).get("classes", ())))),
+            ("inputs", _describe_tensors(schema, "inputs")),
+            ("outputs", _describe_tensors(schema, "outputs")),
+            ("classes", ", ".join(map(str, schema.get("classes", ())))),
             ("tags", ", ".join(f"{k}={v}" for k, v in sorted(version.tags.items()))),
             ("files", "\n".join(f"{f.path}  {size(f.size)}  {f.digest}" for f in version.files)),
             ("trusted pickle", "yes" if version.pickle_trusted else ""),
@@ -184,11 +184,11 @@ def _describe_serving(version: ModelVersion) -> str:
     return "\n".join(lines)
 
 
-def _describe_tensors(schema: dict[str, Any] | None, side: str) -> str:
+def _describe_tensors(schema: dict[str, Any], side: str) -> str:
     return "\n".join(
         f"{spec['name']}  {spec['dtype']}  ({_shape(spec['shape'])})"
         + ("  may be missing" if spec.get("missing") else "")
-        for spec in (schema or {}).get(side, ())
+        for spec in schema.get(side, ())
     )
 
 
@@ -197,8 +197,6 @@ def _shape(shape: list[int | None]) -> str:
 
 
 def _builtins(record: ModelVersion) -> dict[str, Any]:
-    import msgspec
-
     document: dict[str, Any] = msgspec.to_builtins(record)
     return document
 

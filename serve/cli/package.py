@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from serve.cli.output import changes, common, fields, note, size, table
 from serve.cli.output import show as print_out
+
+if TYPE_CHECKING:
+    from serve.packaging.reading import Package as Details
+    from serve.registry.records import Package
 
 
 @click.command(help="Build the package of a model or a script.")
@@ -41,22 +47,46 @@ def build(
 
     if model is None and script is None:
         raise click.UsageError("Give a model's NAME[:VERSION], a --script, or both.")
+    inputs: dict[str, Any] = {
+        "script": script,
+        "source": source,
+        "environment": environment,
+        "base": base,
+        "platform": platform,
+        "python": python,
+    }
     with Workspace(workspace) as opened:
-        call = opened.packages.plan if dry_run else opened.packages.build
-        package = call(
-            model,
-            script=script,
-            source=source,
-            environment=environment,
-            base=base,
-            platform=platform,
-            python=python,
-            progress=None if as_json else note,
-        )
-    if dry_run:
-        print_out(package.to_dict(), package.to_text(), as_json=as_json)
-        return
-    print_out(package.to_dict(), f"Built {package.label}\n{package.digest}", as_json=as_json)
+        if dry_run:
+            plan = opened.packages.plan(model, **inputs).describe()
+            print_out(plan, _describe_plan(plan), as_json=as_json)
+            return
+        package = opened.packages.build(model, **inputs, progress=None if as_json else note)
+        details = opened.packages.describe(package)
+    text = f"Built {_label(package)} ({size(package.size)})\n{package.digest}"
+    print_out(_document(package, details), text, as_json=as_json)
+
+
+def _describe_plan(plan: dict[str, Any]) -> str:
+    environment = plan["environment"]
+    files = [*plan["model_files"], *plan["code_files"]]
+    return fields(
+        [
+            ("would build", f"{plan['name']}:{plan['model_version'] or '-'}"),
+            ("runtime", plan["runtime"]),
+            ("platform", f"{plan['platform']}, Python {plan['python']}"),
+            ("environment", f"{environment['hash']}\n" + "\n".join(environment["packages"])),
+            ("files", "\n".join(f"{file['path']}  {size(file['size'])}" for file in files)),
+        ]
+    )
+
+
+def _label(package: Package) -> str:
+    return package.model_ref or package.model or ""
+
+
+def _document(package: Package, details: Details) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.to_builtins(package)
+    return document | {"layers": msgspec.to_builtins(details.layers)}
 
 
 @click.command("list", help="List packages.")
@@ -70,7 +100,7 @@ def list_packages(as_json: bool, workspace: str | None) -> None:
     rows = [
         (
             package.digest[:19],
-            package.label,
+            _label(package),
             package.platform,
             size(package.size),
             package.created_at[:19],
@@ -79,7 +109,7 @@ def list_packages(as_json: bool, workspace: str | None) -> None:
     ]
     headings = ("PACKAGE", "MODEL", "PLATFORM", "SIZE", "CREATED")
     text = table(headings, rows) if rows else "No packages: 'fieldpost package build NAME'."
-    print_out([package.to_dict() for package in found], text, as_json=as_json)
+    print_out(found, text, as_json=as_json)
 
 
 @click.command(help="Show a package: its layers, model, environment.")
@@ -95,9 +125,9 @@ def show(ref: str, as_json: bool, workspace: str | None) -> None:
     text = fields(
         [
             ("package", package.digest),
-            ("model", package.label),
+            ("model", _label(package)),
             ("platform", package.platform),
-            ("environment", package.environment_hash),
+            ("environment", package.environment),
             (
                 "layers",
                 "\n".join(f"{x.name:12} {size(x.size):>9}  {x.digest}" for x in details.layers),
@@ -105,7 +135,9 @@ def show(ref: str, as_json: bool, workspace: str | None) -> None:
             ("created", package.created_at),
         ]
     )
-    print_out(package.to_dict() | details.to_dict(), text, as_json=as_json)
+    print_out(
+        _document(package, details) | {"annotations": details.annotations}, text, as_json=as_json
+    )
 
 
 @click.command(help="Check every digest of a package.")

@@ -146,9 +146,9 @@ class Models:
         """Deletes a version that no deployment uses; raises InUseError where one does."""
         return self._store.delete(ref)
 
-    def used_by(self, version: ModelVersion) -> list[str]:
+    def used_by(self, version: ModelVersion) -> tuple[str, ...]:
         """The deployments that keep a version from being deleted."""
-        return self._store.used_by(version)
+        return tuple(self._store.used_by(version))
 
 
 def _prepare(

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from scoring.bundle import BUNDLE_FILE, Bundle, ScriptSpec, encode
 from scoring.errors import ModelNotFoundError, NotFoundError, UsageError
 from scoring.formats.base import Trust
@@ -162,11 +164,6 @@ def _registered_root(root: Path, ref: str, options: ServeOptions) -> None:
 
 def registered_bundle(version: ModelVersion, model_path: str) -> Bundle:
     """The description of a registered version that is served without a script."""
-    import msgspec  # noqa: PLC0415
-
-    from scoring.schema import ModelSchema  # noqa: PLC0415
-
-    schema = msgspec.convert(version.schema, ModelSchema) if version.schema else None
     return msgspec.convert(
         {
             "name": version.name,
@@ -174,7 +171,7 @@ def registered_bundle(version: ModelVersion, model_path: str) -> Bundle:
             "runtime": version.runtime,
             "format": version.format,
             "model_path": model_path,
-            "schema": schema,
+            "schema": msgspec.to_builtins(version.schema),
             "trusted_types": version.trusted_types,
             "pickle_trusted": version.pickle_trusted,
         },
