@@ -29,6 +29,7 @@ class WorkerInfo:
         state: `waiting` before a restart; `failed` when it was given up.
         restarts: Since the pool started.
         uptime_s: Of the present process.
+        answers: Whether it has become ready, even one that still counts as `failed`.
     """
 
     name: str
@@ -36,6 +37,7 @@ class WorkerInfo:
     state: SlotState
     restarts: int
     uptime_s: float
+    answers: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Slot:
         self._deaths = DeathWindow(around.limits)
         self._starts = 0
         self._given_up = False
+        self._answers = False
 
     @property
     def restarts(self) -> int:
@@ -89,7 +92,7 @@ class Slot:
         worker = self.worker
         uptime_s = time.monotonic() - worker.started_at if worker else 0.0
         pid = worker.pid if worker else None
-        return WorkerInfo(self.name, pid, self.state, self.restarts, uptime_s)
+        return WorkerInfo(self.name, pid, self.state, self.restarts, uptime_s, self._answers)
 
     async def keep(self) -> None:
         """Keeps the slot filled until the pool closes."""
@@ -138,6 +141,7 @@ class Slot:
         self._set("starting")
         try:
             await worker.ready(around.limits.ready_timeout_s)
+            self._answers = True
             self._set("ready")
             stable = await self._watch(worker)
             return await worker.death(), stable
@@ -145,7 +149,7 @@ class Slot:
             await worker.kill()
             raise
         finally:
-            self.worker = None
+            self.worker, self._answers = None, False
 
     async def _watch(self, worker: Worker) -> bool:
         """Waits for the worker's end; whether it came after the time that makes it healthy."""

@@ -1,0 +1,222 @@
+"""What every target offers, and the lookup that finds one by name.
+
+A target runs packages somewhere. It knows the truth about what runs there; the registry knows what
+is wished for. Targets register themselves in the entry-point group `fieldpost.targets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+
+import msgspec
+
+from scoring.errors import TargetError, UsageError
+from serve.targets.settings import mask_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from serve.packaging.storage import Blobs
+    from serve.registry.records import Deployment
+
+ENTRY_POINT_GROUP = "fieldpost.targets"
+
+Progress = Callable[[str], None]
+"""Takes one sentence about what is going on."""
+
+StatusState = Literal["starting", "running", "degraded", "failed", "down", "stopped"]
+"""`down`: it should run, and nothing does. `failed`: what should answer was given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetContext:
+    """What a target gets from the workspace.
+
+    Attributes:
+        location: What `Registry` takes to open the same registry in another process. It may hold
+            a password.
+        blobs: The store that holds the packages.
+        cache_dir: Where packages are unpacked.
+        run_dir: Where the target may keep files of its own on this machine.
+    """
+
+    location: str = field(repr=False)
+    blobs: Blobs
+    cache_dir: Path
+    run_dir: Path
+
+
+class DeployRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A revision that is to answer in place of the one before.
+
+    Attributes:
+        name: The deployment.
+        revision: Its number; the registry holds it as `pending`.
+        package: The digest.
+        settings: As the user gave them: `{"workers": "2", "env.TOKEN": "..."}`.
+        address: The URL that the deployment has had; empty before its first revision.
+    """
+
+    name: str
+    revision: int
+    package: str
+    settings: dict[str, Any]
+    address: str = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"DeployRequest({self.name!r}, revision={self.revision}, package={self.package!r}, "
+            f"settings={mask_settings(self.settings)!r})"
+        )
+
+
+class DeployResult(msgspec.Struct, frozen=True):
+    """A revision that answers.
+
+    Attributes:
+        revision: Its number.
+        url: Where it answers.
+        ready_s: From the request until every worker was ready.
+    """
+
+    revision: int
+    url: str
+    ready_s: float
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One process (or container, or pod) that answers.
+
+    Attributes:
+        name: Within its revision.
+        revision: The revision that it belongs to.
+        state: `starting`, `ready`, `waiting` (before a restart), `failed`, `draining`, `stopped`.
+        pid: None where there is no process now, or none on this machine.
+        restarts: Since its revision started.
+        uptime_s: Of the present process.
+        rss_bytes: Resident memory; None where unknown.
+    """
+
+    name: str
+    revision: int
+    state: str
+    pid: int | None = None
+    restarts: int = 0
+    uptime_s: float = 0.0
+    rss_bytes: int | None = None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What really runs.
+
+    Attributes:
+        state: See `StatusState`.
+        revision: The one that answers (or would); None for none.
+        url: Where; empty for nowhere yet.
+        workers: Those of the revision that answers first, then those that come and go.
+        restarts: Of all workers of the revision.
+        uptime_s: Since the revision answers.
+        note: Why it is `down`, `failed` or `degraded`, in one sentence.
+        last_error: Why a worker, or the last deployment, last failed: an error's document.
+        detail: The traceback, or the end of the output, that belongs to `last_error`.
+    """
+
+    state: StatusState
+    revision: int | None = None
+    url: str = ""
+    workers: tuple[WorkerStatus, ...] = ()
+    restarts: int = 0
+    uptime_s: float = 0.0
+    note: str = ""
+    last_error: dict[str, Any] | None = None
+    detail: str = ""
+
+
+class Target(Protocol):
+    """A place where packages run.
+
+    Attributes:
+        name: As `--target` names it.
+        Settings: The keys that `--set` takes, with their types; see `parse_settings`.
+    """
+
+    name: ClassVar[str]
+    Settings: ClassVar[type[msgspec.Struct]]
+
+    def __init__(self, context: TargetContext) -> None: ...
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Raises `UsageError` for a key or value that the target does not take."""
+        ...
+
+    def deploy(self, request: DeployRequest, progress: Progress = ...) -> DeployResult:
+        """Makes the revision answer, and marks it active in the registry when it does.
+
+        Raises:
+            DeploymentFailedError: It never became ready; the one before goes on answering, and
+                the registry holds the revision as `failed`. Carries the script's own traceback.
+            TargetError: The target cannot do it at all.
+        """
+        ...
+
+    def status(self, deployment: Deployment) -> Status:
+        """What really runs, whatever the registry wishes."""
+        ...
+
+    def logs(
+        self, deployment: Deployment, *, follow: bool = False, tail: int | None = None
+    ) -> Iterator[str]:
+        """Lines of the log, oldest first; with `follow` until the iterator is closed."""
+        ...
+
+    def stop(self, deployment: Deployment, progress: Progress = ...) -> None:
+        """Lets the workers answer what they have begun, ends everything, and waits until it is."""
+        ...
+
+    def start(self, deployment: Deployment, progress: Progress = ...) -> DeployResult:
+        """Brings the active revision back on the same address; nothing to do where it runs."""
+        ...
+
+    def remove(self, deployment: Deployment) -> None:
+        """Deletes the files of a stopped deployment, logs included."""
+        ...
+
+
+def ignore(_sentence: str) -> None:
+    """A `Progress` for those who want none."""
+
+
+def target_names() -> list[str]:
+    """The names of all targets that are installed."""
+    return sorted(_entry_points())
+
+
+def find_target(name: str) -> type[Target]:
+    """The target of this name, imported now.
+
+    Raises:
+        UsageError: There is none; the message lists those that there are.
+        TargetError: It is installed but cannot be imported.
+    """
+    entry = _entry_points().get(name)
+    if entry is None:
+        raise UsageError(
+            f"There is no target {name!r}.",
+            hint=f"Choose one of: {', '.join(target_names()) or 'none is installed'}.",
+        )
+    try:
+        return cast("type[Target]", entry.load())
+    except (ImportError, AttributeError) as error:
+        raise TargetError(
+            f"The target {name!r} cannot be loaded: {error}.",
+            hint=f"Install what it needs, or repair {entry.value}.",
+        ) from error
+
+
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}

@@ -1,0 +1,216 @@
+"""The revisions that a supervisor runs: one that answers, and those that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from scoring.errors import TargetError
+from serve.server.pool import WorkerPool, open_listener
+from serve.targets.base import WorkerStatus
+from serve.targets.local import processes
+from serve.targets.local.launch import url_of
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from serve.server.pool import PoolInfo
+    from serve.targets.local.launch import Launch
+    from serve.targets.local.logs import LogWriter
+
+
+class Listener:
+    """A listening socket, kept for as long as a revision uses it."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.socket: socket.socket = open_listener(host, port)
+        self.host = host
+        self.port: int = self.socket.getsockname()[1]
+        self.users = 0
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+        return url_of(self.host, self.port)
+
+    def serves(self, host: str, port: int) -> bool:
+        """Whether it is what was asked for."""
+        return host == self.host and port in (0, self.port)
+
+    def release(self) -> None:
+        """One user less; the last one closes it."""
+        self.users -= 1
+        if self.users <= 0:
+            self.socket.close()
+
+
+class RunningRevision:
+    """One revision with its workers.
+
+    Attributes:
+        number: Of the revision.
+        listener: Where it answers.
+        since: When it began to answer, on the monotonic clock; 0 before.
+    """
+
+    def __init__(
+        self, launch: Launch, listener: Listener, log: LogWriter, on_change: Callable[[], None]
+    ) -> None:
+        self.number = launch.revision
+        self.listener = listener
+        self.since = 0.0
+        source = f"r{launch.revision}"
+        self._pool = WorkerPool(
+            launch.spec(),
+            listener.socket,
+            log=lambda name, text: log.write(f"{source}/{name}", text),
+            workers=launch.workers,
+            limits=launch.limits(),
+            on_change=on_change,
+        )
+        listener.users += 1
+
+    async def start(self) -> None:
+        """Waits until all workers are ready; raises as `WorkerPool.start` does."""
+        await self._pool.start()
+
+    def accept(self) -> None:
+        """Lets the workers accept connections."""
+        self.since = time.monotonic()
+        self._pool.accept()
+
+    async def leave(self) -> None:
+        """Drains the workers and lets go of the listener."""
+        await self._pool.drain()
+        self.listener.release()
+
+    async def abort(self) -> None:
+        """Kills the workers and lets go of the listener."""
+        await self._pool.kill()
+        self.listener.release()
+
+    def info(self) -> PoolInfo:
+        """The workers as they are now."""
+        return self._pool.info()
+
+    def pids(self) -> list[int]:
+        """Of all its processes."""
+        return [worker.pid for worker in self.info().workers if worker.pid is not None]
+
+    def workers(self) -> list[WorkerStatus]:
+        """Its workers as the status shows them."""
+        info = self.info()
+        return [
+            WorkerStatus(
+                name=worker.name,
+                revision=self.number,
+                state="draining" if info.state == "draining" and worker.pid else worker.state,
+                pid=worker.pid,
+                restarts=worker.restarts,
+                uptime_s=round(worker.uptime_s, 3),
+                rss_bytes=processes.rss_bytes(worker.pid) if worker.pid else None,
+            )
+            for worker in info.workers
+        ]
+
+
+class Revisions:
+    """Moves traffic from one revision to the next.
+
+    Attributes:
+        current: The one that answers; None before the first.
+        coming: The one that is to become ready.
+        leaving: Those that drain.
+    """
+
+    def __init__(self, log: LogWriter, on_change: Callable[[], None]) -> None:
+        self.current: RunningRevision | None = None
+        self.coming: RunningRevision | None = None
+        self.leaving: list[RunningRevision] = []
+        self._log = log
+        self._on_change = on_change
+
+    def all(self) -> list[RunningRevision]:
+        """All that have processes: the one that answers first."""
+        some = [self.current, self.coming, *self.leaving]
+        return [revision for revision in some if revision is not None]
+
+    async def prepare(self, launch: Launch) -> RunningRevision:
+        """Starts a revision beside the present one, up to where it could answer.
+
+        Raises:
+            TargetError: The port cannot be opened.
+            FieldpostError: It never became ready; nothing of it is left.
+        """
+        self.coming = coming = RunningRevision(
+            launch, self._listener(launch), self._log, self._on_change
+        )
+        try:
+            await coming.start()
+        except BaseException:
+            await self.discard()
+            raise
+        return coming
+
+    async def discard(self) -> None:
+        """Ends the revision that was to come."""
+        if self.coming is not None:
+            await self.coming.abort()
+            self.coming = None
+
+    def switch(self) -> None:
+        """Lets the one that comes answer, from here on: the one before is to leave."""
+        assert self.coming is not None
+        self.coming.accept()
+        if self.current is not None:
+            self.leaving.append(self.current)
+        self.current, self.coming = self.coming, None
+
+    async def drain_leaving(self) -> None:
+        """Waits until those that leave have answered what they had begun."""
+        for revision in tuple(self.leaving):
+            await revision.leave()
+            with contextlib.suppress(ValueError):
+                self.leaving.remove(revision)
+
+    async def drain_all(self) -> None:
+        """Ends everything in good order."""
+        await self.discard()
+        if self.current is not None:
+            self.leaving.append(self.current)
+            self.current = None
+        await self.drain_leaving()
+
+    async def abort_all(self) -> None:
+        """Ends everything at once."""
+        await asyncio.gather(*(revision.abort() for revision in self.all()))
+
+    def _listener(self, launch: Launch) -> Listener:
+        present = self.current.listener if self.current else None
+        if present is not None and present.serves(launch.host, launch.port):
+            return present
+        port = launch.port or (present.port if present else 0)
+        try:
+            return Listener(launch.host, port)
+        except TargetError as error:
+            if present is not None and present.port == port:
+                error.hint = "Its own revision listens there: stop it first, or set another port."
+            raise
+
+
+def describe(info: PoolInfo) -> dict[str, Any]:
+    """The parts of a `Status` that say why a pool is not well."""
+    failure = info.last_failure
+    if failure is None:
+        return {}
+    texts = {"code": failure.code, "message": failure.message, "hint": failure.hint}
+    ready = sum(worker.state == "ready" for worker in info.workers)
+    note = f"{ready} of {len(info.workers)} workers answer. {failure.message}"
+    return {
+        "note": "" if info.state == "running" else note,
+        "last_error": {key: text for key, text in texts.items() if text},
+        "detail": failure.detail,
+    }

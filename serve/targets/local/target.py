@@ -1,0 +1,306 @@
+"""The local target: supervised processes on this machine that outlive the command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+import serve
+from scoring.errors import (
+    DeploymentFailedError,
+    FieldpostError,
+    InUseError,
+    NotFoundError,
+    ServeError,
+    TargetError,
+)
+from serve.packaging.unpack import unpack_package
+from serve.targets.base import DeployRequest, DeployResult, Progress, Status, TargetContext, ignore
+from serve.targets.local import control, interpreter, processes
+from serve.targets.local.control import Answer, SupervisorGoneError
+from serve.targets.local.daemon import EXIT_LOCKED, LOG_FOLDER
+from serve.targets.local.launch import Launch, SupervisorConfig, port_of
+from serve.targets.local.logs import read_log
+from serve.targets.local.records import RegistryRecords
+from serve.targets.local.settings import LocalSettings, worker_environment
+from serve.targets.local.state import SavedState, read_state
+from serve.targets.settings import parse_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from serve.registry.records import Deployment
+
+_SILENCE_S = 30.0
+_STATUS_S = 5.0
+_START_S = 30.0
+_STDERR_BYTES = 1 << 20
+_STDERR_SHOWN = 2000
+
+
+class LocalTarget:
+    """Runs packages as processes of this user on this machine.
+
+    Args:
+        context: What the workspace gives.
+    """
+
+    name: ClassVar[str] = "local"
+    Settings: ClassVar[type[msgspec.Struct]] = LocalSettings
+
+    def __init__(self, context: TargetContext) -> None:
+        self._context = context
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Raises `UsageError` for a key or value that the target does not take."""
+        parse_settings(LocalSettings, settings)
+
+    def deploy(self, request: DeployRequest, progress: Progress = ignore) -> DeployResult:
+        """Makes the revision answer in place of the one before; see `Target.deploy`.
+
+        Raises:
+            DeploymentFailedError: It never became ready; the one before goes on answering.
+            TargetError: The port, the interpreter or the supervisor is not to be had.
+        """
+        try:
+            return self._launch(request, progress, activate=True)
+        except ServeError as error:
+            self._record_failure(request, error)
+            raise
+
+    def status(self, deployment: Deployment) -> Status:
+        """What really runs: the word of the supervisor, or that there is none."""
+        folder = self._folder(deployment.name)
+        try:
+            answer = control.ask(folder, {"op": "status"}, timeout_s=_STATUS_S)
+        except SupervisorGoneError:
+            return _status_without_supervisor(deployment, read_state(folder))
+        except TargetError as error:
+            return Status(
+                state="down",
+                url=deployment.address,
+                note=error.message,
+                last_error=error.to_dict(),
+            )
+        found = msgspec.convert(answer.result, Status)
+        if found.state != "stopped":
+            return found
+        without = _status_without_supervisor(deployment, None)
+        return msgspec.structs.replace(
+            without, note=found.note or without.note, last_error=found.last_error
+        )
+
+    def logs(
+        self, deployment: Deployment, *, follow: bool = False, tail: int | None = None
+    ) -> Iterator[str]:
+        """Lines `TIME rREVISION/WORKER TEXT`; with `follow` until the iterator is closed."""
+        return read_log(self._folder(deployment.name) / LOG_FOLDER, tail=tail, follow=follow)
+
+    def stop(self, deployment: Deployment, progress: Progress = ignore) -> None:
+        """Drains and ends the workers and the supervisor, and waits until they are gone."""
+        folder = self._folder(deployment.name)
+        state = read_state(folder)
+        with contextlib.suppress(SupervisorGoneError):
+            progress("waiting for the requests that have begun")
+            _raise_failure(control.ask(folder, {"op": "stop"}, timeout_s=_SILENCE_S))
+        if state is None or state.boot != processes.boot_id():
+            return
+        for process in (*state.workers, state.supervisor):
+            processes.end(process, _STATUS_S)
+
+    def start(self, deployment: Deployment, progress: Progress = ignore) -> DeployResult:
+        """Brings the active revision back on its address; nothing to do where it runs.
+
+        Raises:
+            NotFoundError: No revision ever became active.
+            DeploymentFailedError: It does not become ready any more.
+        """
+        active = deployment.active_revision
+        if active is None:
+            raise NotFoundError(
+                f"The deployment {deployment.name!r} has no revision to start.",
+                hint=f"Deploy one: 'fieldpost deploy {deployment.name} --package REF'.",
+            )
+        request = DeployRequest(
+            name=deployment.name,
+            revision=active.number,
+            package=active.package,
+            settings=dict(active.settings),
+            address=deployment.address,
+        )
+        return self._launch(request, progress, activate=False)
+
+    def remove(self, deployment: Deployment) -> None:
+        """Deletes logs and all else of a stopped deployment.
+
+        Raises:
+            InUseError: It runs.
+        """
+        folder = self._folder(deployment.name)
+        if control.is_listening(folder):
+            raise InUseError(
+                f"The deployment {deployment.name!r} is running.",
+                hint=f"Stop it first: 'fieldpost deployment stop {deployment.name}'.",
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _launch(
+        self, request: DeployRequest, progress: Progress, *, activate: bool
+    ) -> DeployResult:
+        settings = parse_settings(LocalSettings, request.settings)
+        progress("unpacking the package")
+        root = self._unpack(request.package)
+        launch = Launch(
+            revision=request.revision,
+            command=tuple(self._command(root)),
+            env=worker_environment(settings, interpreter.base_environment()),
+            cwd=str(root),
+            host=settings.host,
+            port=settings.port or port_of(request.address),
+            workers=settings.workers,
+            ready_timeout_s=settings.ready_timeout_s,
+            drain_timeout_s=settings.drain_timeout_s,
+            max_restarts=settings.max_restarts,
+            activate=activate,
+        )
+        answer = self._ask_supervisor(request.name, launch, progress)
+        if not answer.ok:
+            raise _launch_error(request, answer)
+        return msgspec.convert(answer.result, DeployResult)
+
+    def _unpack(self, package: str) -> Path:
+        return unpack_package(package, self._context.blobs, self._context.cache_dir)
+
+    def _command(self, root: Path) -> list[str]:
+        return interpreter.worker_command(root)
+
+    def _ask_supervisor(self, name: str, launch: Launch, progress: Progress) -> Answer:
+        folder = self._folder(name)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+        config = SupervisorConfig(name, str(folder), self._context.location)
+        request = {"op": "launch", "launch": msgspec.to_builtins(launch)}
+        try:
+            for attempt in Retrying(
+                retry=retry_if_exception_type(SupervisorGoneError),
+                stop=stop_after_delay(_START_S),
+                wait=wait_fixed(0.05),
+                reraise=True,
+            ):
+                with attempt:
+                    _ensure_supervisor(folder, config)
+                    connection = control.connect(folder, _SILENCE_S)
+            return control.converse(connection, folder, request, progress)
+        except SupervisorGoneError as error:
+            raise DeploymentFailedError(
+                f"The supervisor of {name!r} ended before the revision was ready.",
+                hint=f"Look into {folder / 'supervisor.log'} and deploy again.",
+                detail=_stderr_tail(folder),
+            ) from error
+
+    def _record_failure(self, request: DeployRequest, error: FieldpostError) -> None:
+        """For failures that no supervisor has recorded: it was never reached, or it was killed."""
+        records = RegistryRecords(self._context.location, request.name)
+        with contextlib.suppress(ServeError):  # it is recorded already, or cannot be
+            records.fail(request.revision, error.message, error.detail)
+
+    def _folder(self, name: str) -> Path:
+        return self._context.run_dir.absolute() / name
+
+
+def _ensure_supervisor(folder: Path, config: SupervisorConfig) -> None:
+    """Returns when a supervisor listens.
+
+    Raises:
+        SupervisorGoneError: Another one is just coming or going: try again.
+        TargetError: It cannot be started.
+    """
+    if control.is_listening(folder):
+        return
+    status = _start_daemon(folder, config)
+    if status == EXIT_LOCKED:
+        raise SupervisorGoneError("another supervisor is about to listen")
+    if status:
+        raise TargetError(
+            "The supervisor cannot be started.",
+            hint=f"Look into {folder / 'supervisor.log'}.",
+            detail=_stderr_tail(folder),
+        )
+
+
+def _start_daemon(folder: Path, config: SupervisorConfig) -> int:
+    """Starts a supervisor and waits until it is in the background; its exit status before that."""
+    errors = folder / "supervisor.log"
+    too_long = errors.exists() and errors.stat().st_size > _STDERR_BYTES
+    with errors.open("wb" if too_long else "ab") as stream:
+        run = subprocess.run(
+            [sys.executable, "-m", "serve.targets.local.daemon"],
+            input=msgspec.json.encode(config),
+            stdout=stream,
+            stderr=stream,
+            env={**os.environ, "PYTHONPATH": _import_path(), "PYTHONSAFEPATH": "1"},
+            start_new_session=True,
+            check=False,
+            timeout=_START_S,
+        )
+    return run.returncode
+
+
+def _import_path() -> str:
+    """Where this very `serve` was imported from, before all else."""
+    here = str(Path(serve.__file__).parent.parent)
+    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH", "")])])
+
+
+def _stderr_tail(folder: Path) -> str:
+    try:
+        return (folder / "supervisor.log").read_text(errors="replace")[-_STDERR_SHOWN:]
+    except OSError:
+        return ""
+
+
+def _launch_error(request: DeployRequest, answer: Answer) -> ServeError:
+    """What the supervisor answered, as an error; a script's failure is a failed deployment."""
+    texts = {key: str(answer.error.get(key) or "") for key in ("hint", "where")}
+    message = str(answer.error.get("message", "It failed without a reason."))
+    if answer.error.get("code") == TargetError.code:
+        return TargetError(message, **texts, detail=answer.detail)
+    return DeploymentFailedError(
+        f"Revision {request.revision} of {request.name!r} did not become ready: {message}",
+        **texts,
+        detail=answer.detail,
+    )
+
+
+def _raise_failure(answer: Answer) -> None:
+    if not answer.ok:
+        raise TargetError(str(answer.error.get("message")), detail=answer.detail)
+
+
+def _status_without_supervisor(deployment: Deployment, state: SavedState | None) -> Status:
+    stopped = deployment.desired == "stopped"
+    return Status(
+        state="stopped" if stopped else "down",
+        revision=deployment.active,
+        url=deployment.address,
+        note="" if stopped else _why_down(deployment, state),
+    )
+
+
+def _why_down(deployment: Deployment, state: SavedState | None) -> str:
+    again = f"'fieldpost deployment start {deployment.name}' brings it back."
+    if state is None:
+        return f"Nothing of it runs on this machine. {again}"
+    if state.boot != processes.boot_id():
+        return f"The machine has restarted since. {again}"
+    if state.ended:
+        return f"Its supervisor has ended: {state.ended}. {again}"
+    return f"Its supervisor (process {state.supervisor.pid}) was killed. {again}"
