@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -13,9 +13,13 @@ from scoring.compilation import Compilation
 from scoring.compilation.compare import Agreement, compare
 from scoring.compilation.draw import draw_inputs
 from scoring.compilation.quiet import ConversionError, convert_quietly, describe, silenced
+from scoring.errors import ScoringFailedError
 from scoring.formats.base import LoadedModel
 from scoring.runtimes.base import NUMPY_DTYPES
 from scoring.schema import ModelSchema
+
+if TYPE_CHECKING:
+    from scoring.runtimes.onnx import OnnxPredictor
 
 Inputs = Mapping[str, NDArray[Any]]
 FloatName = Literal["float32", "float64"]
@@ -23,6 +27,7 @@ FloatName = Literal["float32", "float64"]
 ROWS = 512
 _FLOATS: tuple[FloatName, ...] = ("float32", "float64")
 _ALONE = 8
+_SILENT = 4
 
 
 class Compiled(msgspec.Struct, frozen=True):
@@ -95,14 +100,15 @@ def _badness(outcome: Compilation) -> tuple[bool, int, float]:
 
 
 def _convert(loaded: LoadedModel, floats: FloatName) -> Compiled:
-    from scoring.compilation import boosters, graph, sklearn  # noqa: PLC0415 - late: frameworks
+    from scoring.compilation import boosters, graph  # noqa: PLC0415 - late: they import onnx
 
     if loaded.detection.runtime == "sklearn":
+        from scoring.compilation import sklearn  # noqa: PLC0415 - late: it imports scikit-learn
+
         model = sklearn.convert(loaded.model, loaded.schema, floats)
         converter = sklearn.CONVERTER
     else:
-        model = boosters.convert(loaded, floats)
-        converter = boosters.CONVERTER
+        model, converter = boosters.convert(loaded, floats)
     opset = graph.opset_of(model)
     content, schema = graph.finish(model, loaded.schema)
     return Compiled(content, schema, floats, opset, converter)
@@ -162,9 +168,9 @@ def _judge(
     """Compares on all batches; the outcome says in a sentence what was found."""
     agreement = Agreement()
     if batches:
-        session = _session(compiled.model)
+        predictor = _predictor(compiled)
         for batch in batches:
-            answers = _answers(session, compiled.schema, batch.inputs)
+            answers = _answers(predictor, batch.inputs)
             agreement += compare(loaded.schema, batch.answers, answers)
     served = bool(batches) and agreement.within(tolerance)
     return Compilation(
@@ -202,25 +208,29 @@ def _reason(agreement: Agreement, tolerance: float) -> str:
     )
 
 
-def _session(model: bytes) -> Any:
+def _predictor(compiled: Compiled) -> OnnxPredictor:
+    """What will serve the compiled form; it is compared as it answers requests."""
     import onnxruntime  # noqa: PLC0415 - late
 
+    from scoring.runtimes.onnx import OnnxPredictor  # noqa: PLC0415 - late: it imports onnxruntime
+
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options.log_severity_level = _SILENT
     options.intra_op_num_threads = 1
+    providers = ["CPUExecutionProvider"]
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(compiled.model, options, providers=providers)
     except Exception as error:
         raise ConversionError(describe(error)) from error
+    return OnnxPredictor(session, compiled.schema)
 
 
-def _answers(session: Any, schema: ModelSchema, inputs: Inputs) -> dict[str, Any]:
+def _answers(predictor: OnnxPredictor, inputs: Inputs) -> dict[str, Any]:
     feeds = {}
     with np.errstate(all="ignore"):
-        for spec in schema.inputs:
+        for spec in predictor.schema.inputs:
             feeds[spec.name] = inputs[spec.name].astype(NUMPY_DTYPES[spec.dtype])
-    names = [spec.name for spec in schema.outputs]
     try:
-        return dict(zip(names, session.run(names, feeds), strict=True))
-    except Exception as error:
-        raise ConversionError(describe(error)) from error
+        return predictor.predict(feeds)
+    except ScoringFailedError as error:
+        raise ConversionError(f"The compiled form fails: {error.message}") from error

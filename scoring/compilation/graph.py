@@ -228,6 +228,8 @@ def _strip(model: Any) -> None:
         del inner.value_info[:]
         for node in inner.node:
             node.doc_string = ""
+            # Some converters go through a set of attributes, in an order that changes by process.
+            node.attribute.sort(key=lambda attribute: attribute.name)
 
 
 def _typed(specs: Sequence[TensorSpec], values: Sequence[Any]) -> tuple[TensorSpec, ...]:

@@ -6,10 +6,13 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import VotingClassifier
+from sklearn.impute import SimpleImputer
 
 from scoring.compilation.walk import estimators
+from scoring.runtimes.base import MISSING_STRING
 
 
 @contextlib.contextmanager
@@ -20,6 +23,7 @@ def rewritten(model: Any) -> Iterator[None]:
       inputs while it is converted are not those of the data frame.
     - A voting classifier does not flatten what `transform` gives: `predict` never asks for it, but
       skl2onnx refuses to convert one that does.
+    - A missing string is `MISSING_STRING` to imputers and encoders, as ONNX has no null.
     """
     changed: list[tuple[Any, str, Any]] = []
     try:
@@ -38,7 +42,24 @@ def _changes(estimator: Any) -> dict[str, Any]:
         return {"transformers_": _by_position(estimator)}
     if isinstance(estimator, VotingClassifier):
         return {"flatten_transform": False}
+    if isinstance(estimator, SimpleImputer) and _holds_strings(estimator.statistics_):
+        return {"missing_values": MISSING_STRING}
+    if isinstance(getattr(estimator, "categories_", None), list):
+        return {"categories_": [_without_null(known) for known in estimator.categories_]}
     return {}
+
+
+def _holds_strings(values: Any) -> bool:
+    return values.dtype == object and any(isinstance(value, str) for value in values)
+
+
+def _without_null(known: Any) -> Any:
+    """Categories of strings with `MISSING_STRING` in the place of None and NaN."""
+    if not _holds_strings(known):
+        return known
+    return np.array(
+        [value if isinstance(value, str) else MISSING_STRING for value in known], dtype=object
+    )
 
 
 def _by_position(transformer: ColumnTransformer) -> list[tuple[str, Any, list[int]]]:

@@ -11,6 +11,7 @@ import skl2onnx
 from sklearn.base import is_classifier
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
+from scoring.compilation.converters import CONVERTERS, SHAPES, register_boosters
 from scoring.compilation.graph import ML_OPSET, OPSET, input_names
 from scoring.compilation.rewrite import rewritten
 from scoring.schema import ModelSchema, TensorSpec
@@ -39,6 +40,7 @@ def convert(model: Any, schema: ModelSchema, floats: FloatName) -> Any:
     types = [
         (name, _input_type(spec, floats)) for name, spec in zip(names, schema.inputs, strict=True)
     ]
+    register_boosters(model)
     with rewritten(model):
         try:
             return _convert(model, types, {id(model): {"zipmap": False}})
@@ -53,6 +55,8 @@ def _convert(model: Any, types: list[tuple[str, Any]], options: Any) -> Any:
         initial_types=types,
         target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
         options=options if is_classifier(model) else None,
+        custom_conversion_functions=CONVERTERS,
+        custom_shape_calculators=SHAPES,
     )
 
 

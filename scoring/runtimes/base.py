@@ -82,3 +82,7 @@ NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
         *("float16", "float32", "float64"),
     )
 } | {"string": np.dtype(object)}
+
+MISSING_STRING = "\ufdd0"
+"""What a missing string is to a compiled graph, as ONNX has no null: a code point that Unicode keeps
+for internal use, so that no text holds it."""

@@ -6,12 +6,13 @@ before. Imports numpy and onnxruntime only.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from scoring.bundle import Bundle
 from scoring.errors import (
@@ -21,7 +22,7 @@ from scoring.errors import (
     ScoringFailedError,
     UnsupportedModelError,
 )
-from scoring.runtimes.base import Arrays
+from scoring.runtimes.base import MISSING_STRING, Arrays
 from scoring.schema import ModelSchema
 
 THREADS_VARIABLE = "FIELDPOST_ORT_THREADS"
@@ -45,12 +46,15 @@ class OnnxPredictor:
         self.schema = schema
         self.session = session
         self._names = [output.name for output in schema.outputs]
+        self._nullable = [s.name for s in schema.inputs if s.missing and s.dtype == "string"]
         # The session's Python wrapper checks each call again: a fifth of a small model's time.
         native = vars(session).get("_sess")
         self._run = session.run if native is None else native.run
 
     def predict(self, inputs: Arrays) -> dict[str, Any]:
         """See `scoring.runtimes.base.Predictor`."""
+        if self._nullable:
+            inputs = {**inputs, **{name: _without_none(inputs[name]) for name in self._nullable}}
         try:
             values = self._run(self._names, inputs, None)
         except Exception as error:
@@ -58,26 +62,16 @@ class OnnxPredictor:
         return dict(zip(self._names, values, strict=True))
 
 
-def threads() -> int:
-    """Threads for one request: `FIELDPOST_ORT_THREADS`, 1 where unset, 0 for all cores.
-
-    Small models are fastest on one thread, and workers share the cores between requests.
-
-    Raises:
-        ModelFileError: The variable holds no such number.
-    """
-    text = os.environ.get(THREADS_VARIABLE, "").strip() or "1"
-    if not text.isdigit():
-        raise ModelFileError(
-            f"{THREADS_VARIABLE} is {text!r}, not a number of threads.",
-            hint="Set it to 1, to more for large models, or to 0 for all cores.",
-            where=THREADS_VARIABLE,
-        )
-    return int(text)
+def _without_none(values: NDArray[Any]) -> NDArray[Any]:
+    """Strings with `MISSING_STRING` in the place of None, which onnxruntime does not take."""
+    absent = np.equal(values, None)
+    return np.where(absent, MISSING_STRING, values) if absent.any() else values
 
 
 def open_session(path: Path) -> Any:
     """Opens an ONNX file.
+
+    `FIELDPOST_ORT_THREADS` sets the threads of one request.
 
     Raises:
         ModelNotFoundError: The file, or one with its external data, is missing.
@@ -85,7 +79,7 @@ def open_session(path: Path) -> Any:
         UnsupportedModelError: An operator or version that onnxruntime does not have.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads()
+    options.intra_op_num_threads = threads(THREADS_VARIABLE)
     options.inter_op_num_threads = 1
     options.log_severity_level = _SILENT
     onnxruntime.set_default_logger_severity(_SILENT)
