@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scoring.errors import EnvironmentResolutionError
-from serve.packaging.uvtool import UvResult, run_uv_from_cache
+from serve.packaging.uvtool import UvResult, run_uv_from_cache, torch_backend, uv_options
 
 if TYPE_CHECKING:
     from serve.packaging.lock import Lock
@@ -59,7 +59,8 @@ def _arguments(lock: Lock, requirements: Path, site_packages: Path) -> list[str]
         *("pip", "install", "--require-hashes", "--no-deps", "--quiet"),
         *("--target", str(site_packages), "--link-mode", "hardlink", "--no-compile-bytecode"),
         *lock.target.uv_arguments(),
-        *lock.options,
+        *uv_options(lock.options),
+        *torch_backend(package.name for package in lock.packages),
         *("-r", str(requirements)),
     ]
 

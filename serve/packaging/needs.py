@@ -30,6 +30,11 @@ RUNTIMES: dict[RuntimeName, tuple[str, ...]] = {
 DEFAULTS: dict[RuntimeName, tuple[str, ...]] = {"script": ("onnxruntime", "pandas")}
 
 
+def server_requirements() -> tuple[str, ...]:
+    """Requirements of every server, whatever it runs."""
+    return _with_ranges(SERVER)
+
+
 def serving_requirements(runtime: RuntimeName) -> tuple[str, ...]:
     """Requirements of the server for a runtime, with ranges: `numpy>=2.0`, sorted."""
     return _with_ranges((*SERVER, *RUNTIMES.get(runtime, ())))

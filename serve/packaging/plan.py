@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 
@@ -11,11 +11,7 @@ from scoring import digest
 from scoring.bundle import Bundle, encode
 from serve.packaging.install import PRUNE_VERSION
 from serve.packaging.layers import FORMAT_VERSION
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from serve.packaging.lock import Lock
+from serve.packaging.lock import Lock
 
 
 class ModelFile(msgspec.Struct, frozen=True, order=True):

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from scoring.errors import EnvironmentResolutionError
 from serve.packaging.blame import resolution_error
 from serve.packaging.lock import Lock, LockedPackage, format_lock
 from serve.packaging.platforms import Target
-from serve.packaging.uvtool import UvResult, run_uv
+from serve.packaging.uvtool import UvResult, run_uv, torch_backend, uv_options
 from serve.packaging.wheels import best_wheel
 
 if TYPE_CHECKING:
@@ -116,12 +117,17 @@ class _Resolver:
             (folder / "constraints.txt").write_text("\n".join([*allowed, ""]))
             return run_uv(self._arguments(exclude_newer), folder=folder)
 
+    def _names(self) -> list[str]:
+        extra = [canonicalize_name(Requirement(text).name) for text in self._extra]
+        return [*extra, *(each.name for each in self.source.packages)]
+
     def _arguments(self, exclude_newer: str) -> list[str]:
         return [
             *("pip", "compile", "--quiet", "--format", "pylock.toml", "--no-header"),
-            *("--generate-hashes", "--no-config", "-c", "constraints.txt"),
+            *("--generate-hashes", "-c", "constraints.txt", "--resolution", "highest"),
             *self.target.uv_arguments(),
-            *self.source.options,
+            *uv_options(self.source.options),
+            *torch_backend(self._names()),
             *(("--exclude-newer", exclude_newer) if exclude_newer else ()),
             "requirements.in",
         ]

@@ -7,6 +7,7 @@ a pax record appears only where a name is too long or not ASCII, or a file is 8 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,7 +17,6 @@ from scoring.errors import PackagingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 _READ_BYTES = 1 << 20
 _OCTAL_SIZE_LIMIT = 8 << 30

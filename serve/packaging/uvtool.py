@@ -13,7 +13,7 @@ import uv
 from scoring.errors import EnvironmentResolutionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 # The user's settings for reaching an index and keeping a cache are honoured; those that would
@@ -28,6 +28,11 @@ _NO_NETWORK = re.compile(
     r"|Network is unreachable|tcp connect error|operation timed out|Failed to fetch"
     r"|client error \(Connect\)",
     re.IGNORECASE,
+)
+_PIP_SETTINGS = (
+    ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", " "),
+    ("PIP_EXTRA_INDEX_URL", "UV_INDEX", " "),
+    ("PIP_FIND_LINKS", "UV_FIND_LINKS", ","),
 )
 _TIMEOUT_S = 1800
 
@@ -67,6 +72,33 @@ def run_uv_from_cache(arguments: Sequence[str], *, folder: Path) -> UvResult:
     return result if result.ok else run_uv(arguments, folder=folder)
 
 
+def index_settings() -> dict[str, str]:
+    """What decides which index answers: part of the key of a cached resolution."""
+    return {
+        key: value
+        for key, value in _environment().items()
+        if key.startswith(("UV_INDEX", "UV_DEFAULT", "UV_EXTRA", "UV_FIND", "UV_TORCH"))
+    }
+
+
+def uv_options(options: Sequence[str]) -> list[str]:
+    """The index options of an environment file, with `${NAME}` replaced as pip does."""
+    return [
+        re.sub(r"\$\{([A-Z0-9_]+)\}", lambda name: os.environ.get(name[1], name[0]), option)
+        for option in options
+    ]
+
+
+def torch_backend(names: Iterable[str]) -> list[str]:
+    """Takes torch from its CPU index, unless the user has chosen an index.
+
+    PyPI's torch for Linux brings gigabytes of CUDA that a server on a CPU never loads.
+    """
+    if index_settings() or not {"torch", "torchvision", "torchaudio"} & set(names):
+        return []
+    return ["--torch-backend", "cpu"]
+
+
 def _run(arguments: Sequence[str], folder: Path) -> UvResult:
     command = [uv.find_uv_bin(), *arguments, "--no-progress", "--color", "never"]
     try:
@@ -88,10 +120,14 @@ def _run(arguments: Sequence[str], folder: Path) -> UvResult:
 
 
 def _environment() -> dict[str, str]:
+    """Pip's settings count where uv has none: uv itself ignores them."""
     kept = {
         key: value
         for key, value in os.environ.items()
         if not key.startswith(("UV_", "PYTHON", "VIRTUAL_ENV", "CONDA_"))
         or _PASSED_ON.fullmatch(key)
     }
+    for theirs, ours, separator in _PIP_SETTINGS:
+        if theirs in os.environ and ours not in kept:
+            kept[ours] = separator.join(os.environ[theirs].split())
     return kept | {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1"}

@@ -1,0 +1,116 @@
+"""Reads a user's environment file of any kind, and settles its Python version."""
+
+from __future__ import annotations
+
+import platform as machine
+import sys
+from typing import TYPE_CHECKING
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from scoring.errors import EnvironmentResolutionError
+from serve.packaging.conda_file import read_conda
+from serve.packaging.platforms import PYTHONS, Target
+from serve.packaging.requirement_lines import read_requirement_lines
+from serve.packaging.sources import EnvironmentSource
+from serve.packaging.toml_files import read_pyproject, read_uv_lock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_OTHER_FILES = {
+    "pipfile": "pipenv requirements > requirements.txt",
+    "pipfile.lock": "pipenv requirements > requirements.txt",
+    "poetry.lock": "poetry export -o requirements.txt",
+    "pylock.toml": "uv export --format requirements-txt > requirements.txt",
+    "setup.py": "pip freeze > requirements.txt",
+    "setup.cfg": "pip freeze > requirements.txt",
+    "conda-lock.yml": "conda env export > environment.yml",
+}
+
+
+def read_requirements(path: Path) -> EnvironmentSource:
+    """Reads `requirements.txt`, `pyproject.toml`, `uv.lock` or conda YAML, told by its name.
+
+    Raises:
+        EnvironmentResolutionError: The file cannot be read, or holds a line that no package can
+            be built from; `where` names the line.
+    """
+    name = path.name.lower()
+    if name in _OTHER_FILES:
+        raise EnvironmentResolutionError(
+            f"{path.name} is not a kind of environment file that Fieldpost reads.",
+            hint=f"Make one that it reads: {_OTHER_FILES[name]}",
+            where=str(path),
+        )
+    if name.endswith((".yml", ".yaml")):
+        return read_conda(path)
+    if name == "uv.lock":
+        return read_uv_lock(path)
+    if name.endswith(".toml"):
+        return read_pyproject(path)
+    found = read_requirement_lines(path)
+    return EnvironmentSource(
+        kind="requirements",
+        path=str(path),
+        packages=tuple(found.packages),
+        constraints=tuple(found.constraints),
+        options=tuple(found.options),
+    )
+
+
+def target_for(
+    source: EnvironmentSource | None, platform: str | None = None, python: str | None = None
+) -> Target:
+    """The platform and Python version to build for: as told, else the file's, else this machine's.
+
+    Raises:
+        EnvironmentResolutionError: The file asks for another Python version than was told, or for
+            one that the server does not run on.
+        UsageError: There is no such platform or version.
+    """
+    chosen = python or (source.python if source else "") or _python_in_range(source)
+    if source is not None:
+        _require_python(source, chosen)
+    return Target(platform=platform or this_platform(), python=chosen)
+
+
+def this_platform() -> str:
+    """`linux/amd64` or `linux/arm64`, by this machine's processor."""
+    arm = machine.machine().lower() in {"aarch64", "arm64"}
+    return "linux/arm64" if arm else "linux/amd64"
+
+
+def _python_in_range(source: EnvironmentSource | None) -> str:
+    """This Python version if the file allows it, else the newest one that it allows."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    allowed = [one for one in (here, *reversed(PYTHONS)) if source is None or _allows(source, one)]
+    return allowed[0] if allowed else here
+
+
+def _allows(source: EnvironmentSource, python: str) -> bool:
+    try:
+        allowed = SpecifierSet(source.python_range)
+    except InvalidSpecifier as error:
+        raise EnvironmentResolutionError(
+            f"{source.python_range!r} is no range of Python versions.", where=source.python_where
+        ) from error
+    # Some patch release will do: `>=3.11.4` and `<3.12` both allow 3.11.
+    return any(allowed.contains(f"{python}.{patch}") for patch in range(30))
+
+
+def _require_python(source: EnvironmentSource, python: str) -> None:
+    minor = source.python.split(".")[-1]
+    if source.python and (not source.python.startswith("3.") or int(minor) < 11):  # noqa: PLR2004
+        raise EnvironmentResolutionError(
+            f"The environment asks for Python {source.python}, and the server needs 3.11 or newer.",
+            hint=f"Change it to one of: {', '.join(PYTHONS)}.",
+            where=source.python_where,
+        )
+    if (source.python and source.python != python) or not _allows(source, python):
+        raise EnvironmentResolutionError(
+            f"The environment asks for Python {source.python or source.python_range}, "
+            f"which {python} is not.",
+            hint="Leave --python out, or change that line.",
+            where=source.python_where,
+        )
