@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scoring.bundle import ScriptSpec
 from scoring.errors import ModelNotFoundError, PackagingError, UsageError
 from serve.packaging.plan import CodeFile
 
@@ -24,10 +23,8 @@ IGNORED = (
 IGNORE_FILES = (".fieldpostignore", ".amlignore", ".dockerignore")
 
 
-def collect_code(
-    script: Path, source: Path | None = None
-) -> tuple[ScriptSpec, tuple[CodeFile, ...]]:
-    """The code layer of a script, with or without the folder that it stands in.
+def collect_code(script: Path, source: Path | None = None) -> tuple[CodeFile, ...]:
+    """The files of a script's code layer: the folder that it stands in, or the script alone.
 
     The first of `.fieldpostignore`, `.amlignore` and `.dockerignore` in the folder adds to what
     is ignored, in the syntax of `.gitignore`.
@@ -44,7 +41,7 @@ def collect_code(
     if not script.is_file():
         raise ModelNotFoundError(f"There is no script {str(script)!r}.", hint="Check the path.")
     if source is None:
-        return ScriptSpec(entry=script.name), (_code_file(script.name, script),)
+        return (_code_file(script.name, script),)
     if not source.is_dir():
         raise ModelNotFoundError(f"There is no folder {str(source)!r}.", hint="Check --source.")
     root, real = source.resolve(), script.resolve()
@@ -60,7 +57,7 @@ def collect_code(
             f"The script {entry} is ignored by the rules of its own folder.",
             hint=f"Change {' or '.join(IGNORE_FILES)} there.",
         )
-    return ScriptSpec(entry=entry), files
+    return files
 
 
 def _code_file(path: str, source: Path) -> CodeFile:

@@ -27,8 +27,8 @@ _ALSO = {
 }
 
 
-def require_compatible(
-    lock: Lock, source: EnvironmentSource, native_requirements: Iterable[str]
+def check_compatible(
+    source: EnvironmentSource, lock: Lock, native_requirements: Iterable[str]
 ) -> None:
     """Checks that an environment has what the original model needs.
 
@@ -36,8 +36,8 @@ def require_compatible(
     and no older minor one, since libraries read the files of their older versions.
 
     Args:
-        lock: The resolved environment.
         source: The user's file, for the line that is wrong.
+        lock: What it resolved to.
         native_requirements: What the model was made with: `scikit-learn==1.9.1`.
 
     Raises:

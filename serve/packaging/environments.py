@@ -11,11 +11,11 @@ from packaging.utils import canonicalize_name
 
 from scoring import digest, durable
 from scoring.errors import EnvironmentResolutionError
-from serve.packaging.compatibility import require_compatible
+from serve.packaging.compatibility import check_compatible
 from serve.packaging.defaults import default_lock, has_default
 from serve.packaging.lock import Lock
 from serve.packaging.needs import default_requirements, server_requirements, serving_requirements
-from serve.packaging.reading_sources import read_requirements, target_for
+from serve.packaging.requirements import read_requirements, target_for
 from serve.packaging.resolve import RELEASE_DATE, lock
 from serve.packaging.sources import EnvironmentSource, RequestedPackage
 from serve.packaging.uvtool import index_settings
@@ -130,7 +130,7 @@ def package_lock(
             return default_lock(runtime, target)
         nothing = EnvironmentSource(kind="requirements", path="the model's own requirements")
         return cache.lock(nothing, target, (*default_requirements(runtime), *wanted))
-    require_compatible(environment.lock, environment.source, native_requirements)
+    check_compatible(environment.source, environment.lock, native_requirements)
     extra = (*serving_requirements(runtime), *_missing(environment.lock, requirements))
     return _extended(environment, extra, cache)
 

@@ -35,10 +35,13 @@ class LockedPackage(msgspec.Struct, frozen=True, order=True):
     sha256: str
     url: str = ""
 
+    def requirement(self) -> str:
+        """Exactly this version, as PEP 508 writes it."""
+        return f"{self.name} @ {self.url}" if self.url else f"{self.name}=={self.version}"
+
     def line(self) -> str:
         """As one line of a requirements file."""
-        pinned = f"{self.name} @ {self.url}" if self.url else f"{self.name}=={self.version}"
-        return f"{pinned} --hash=sha256:{self.sha256}"
+        return f"{self.requirement()} --hash=sha256:{self.sha256}"
 
 
 class Lock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
