@@ -165,5 +165,5 @@ def _probed(session: Any, schema: ModelSchema) -> ModelSchema:
 
 
 def _labels(schema: ModelSchema, answer: dict[str, Any]) -> tuple[str | int | float | bool, ...]:
-    rows = next((answer[spec.name] for spec in schema.outputs if spec.dtype == "map"), [])
+    rows: Any = next((answer[spec.name] for spec in schema.outputs if spec.dtype == "map"), [])
     return tuple(rows[0]) if rows else ()

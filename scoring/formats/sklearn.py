@@ -16,12 +16,12 @@ from scoring.formats import columns as fitted
 from scoring.formats import probing
 from scoring.formats import sample as samples
 from scoring.formats.base import Detection, LoadedModel, Trust
+from scoring.runtimes.arrays import is_none
 from scoring.runtimes.base import NUMPY_DTYPES
 from scoring.runtimes.dependencies import pinned, quiet
 from scoring.runtimes.sklearn import (
     SklearnPredictor,
     assembler,
-    is_none,
     parts,
     read,
     require_version,

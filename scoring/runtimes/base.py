@@ -84,5 +84,5 @@ NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
 } | {"string": np.dtype(object)}
 
 MISSING_STRING = "\ufdd0"
-"""What a missing string is to a compiled graph, as ONNX has no null: a code point that Unicode keeps
-for internal use, so that no text holds it."""
+"""What a missing string is to a compiled graph, as ONNX has no null: a code point that Unicode
+keeps for internal use, so that no text holds it."""

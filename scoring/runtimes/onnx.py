@@ -22,7 +22,9 @@ from scoring.errors import (
     ScoringFailedError,
     UnsupportedModelError,
 )
+from scoring.runtimes.arrays import is_none
 from scoring.runtimes.base import MISSING_STRING, Arrays
+from scoring.runtimes.threads import threads
 from scoring.schema import ModelSchema
 
 THREADS_VARIABLE = "FIELDPOST_ORT_THREADS"
@@ -64,7 +66,7 @@ class OnnxPredictor:
 
 def _without_none(values: NDArray[Any]) -> NDArray[Any]:
     """Strings with `MISSING_STRING` in the place of None, which onnxruntime does not take."""
-    absent = np.equal(values, None)
+    absent = is_none(values)
     return np.where(absent, MISSING_STRING, values) if absent.any() else values
 
 

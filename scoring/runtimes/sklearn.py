@@ -25,6 +25,7 @@ from scoring.errors import (
     UnsupportedModelError,
     UntrustedModelError,
 )
+from scoring.runtimes.arrays import is_none
 from scoring.runtimes.base import NUMPY_DTYPES, Arrays
 from scoring.runtimes.dependencies import missing, quiet, require
 from scoring.schema import ModelSchema, TensorSpec
@@ -119,11 +120,6 @@ def _text_column(model: Any, pandas: Any) -> Callable[[NDArray[Any]], Any]:
         return np.where(absent, np.nan, values) if absent.any() else values
 
     return with_nan
-
-
-def is_none(array: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which elements of an object array are None."""
-    return np.array([value is None for value in array.flat], dtype=bool).reshape(array.shape)
 
 
 def _fitted_on_none(model: Any) -> bool:
