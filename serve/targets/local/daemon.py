@@ -19,7 +19,7 @@ import msgspec
 
 from scoring.errors import FieldpostError
 from serve.targets.local import control, processes
-from serve.targets.local.launch import SupervisorConfig, error_document
+from serve.targets.local.launch import EXIT_LOCKED, LOG_FOLDER, SupervisorConfig, error_document
 from serve.targets.local.logs import LogWriter
 from serve.targets.local.records import RegistryRecords
 from serve.targets.local.state import read_state
@@ -29,16 +29,13 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-EXIT_LOCKED = 75
-"""Another supervisor has the deployment (EX_TEMPFAIL: try to reach that one)."""
-
 LOCK_FILE = "lock"
-LOG_FOLDER = "logs"
 HEARTBEAT_S = 5.0
 
 _LOCK_WAIT_S = 10.0
 _REQUEST_TIMEOUT_S = 10.0
 _ORPHAN_GRACE_S = 5.0
+_LAST_WORDS_S = 2.0
 
 
 def main() -> None:
@@ -62,17 +59,22 @@ def main() -> None:
 async def _run(config: SupervisorConfig, server: socket.socket, log: LogWriter) -> None:
     folder = Path(config.folder)
     supervisor = Supervisor(folder, RegistryRecords(config.location, config.name), log)
-    desk = await asyncio.start_unix_server(
-        lambda reader, writer: _serve(supervisor, reader, writer),
-        sock=server,
-        limit=control.MAX_LINE_BYTES,
-    )
+    conversations: set[asyncio.Task[None]] = set()
+
+    def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(_serve(supervisor, reader, writer))
+        conversations.add(task)
+        task.add_done_callback(conversations.discard)
+
+    desk = await asyncio.start_unix_server(converse, sock=server, limit=control.MAX_LINE_BYTES)
     try:
         await supervisor.run()
     finally:
         with contextlib.suppress(OSError):
             (folder / control.SOCKET_NAME).unlink()
         desk.close()
+        if conversations:
+            await asyncio.wait(conversations, timeout=_LAST_WORDS_S)
 
 
 async def _serve(
@@ -94,9 +96,7 @@ async def _serve(
     except (TimeoutError, OSError, ValueError, msgspec.DecodeError) as error:
         tell({"event": "failed", "error": error_document(error)})
     finally:
-        with contextlib.suppress(OSError):
-            writer.close()
-            await writer.wait_closed()
+        writer.close()
 
 
 async def _answer(

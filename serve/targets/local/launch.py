@@ -12,6 +12,12 @@ from scoring.errors import FieldpostError
 from serve.server.child import WorkerSpec
 from serve.server.restarts import Limits
 
+EXIT_LOCKED = 75
+"""Another supervisor has the deployment (EX_TEMPFAIL: try to reach that one)."""
+
+LOG_FOLDER = "logs"
+"""In the run folder."""
+
 
 class SupervisorConfig(msgspec.Struct, frozen=True):
     """What a supervisor is started with, over a pipe: it may hold a password.

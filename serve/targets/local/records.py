@@ -8,8 +8,16 @@ from typing import Protocol
 class Records(Protocol):
     """The part of the registry that a supervisor writes. Called on a thread of its own."""
 
+    def warm_up(self) -> None:
+        """Loads what the other calls need, while the workers load their model."""
+        ...
+
     def activate(self, revision: int, url: str) -> None:
         """Records that the revision answers at this URL."""
+        ...
+
+    def start(self) -> None:
+        """Records that the deployment is to run: its active revision answers again."""
         ...
 
     def fail(self, revision: int, reason: str, detail: str) -> None:
@@ -29,6 +37,10 @@ class RegistryRecords:
         self._location = location
         self._name = name
 
+    def warm_up(self) -> None:
+        """Imports the registry and its database driver."""
+        from serve.registry import Registry  # noqa: F401, PLC0415
+
     def activate(self, revision: int, url: str) -> None:
         """Records that the revision answers at this URL.
 
@@ -46,6 +58,17 @@ class RegistryRecords:
             except BaseException:
                 registry.deployments.set_address(self._name, before)
                 raise
+
+    def start(self) -> None:
+        """Records that the deployment is to run: its active revision answers again.
+
+        Raises:
+            ServeError: The registry refuses, or cannot be written.
+        """
+        from serve.registry import Registry  # noqa: PLC0415
+
+        with Registry(self._location) as registry:
+            registry.deployments.start(self._name)
 
     def fail(self, revision: int, reason: str, detail: str) -> None:
         """Records that the revision never became ready.

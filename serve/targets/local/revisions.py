@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,38 @@ if TYPE_CHECKING:
     from serve.targets.local.logs import LogWriter
 
 
-class Listener:
-    """A listening socket, kept for as long as a revision uses it."""
+_FIRST_PORT, _LAST_PORT = 20_000, 29_999
+_ATTEMPTS = 50
 
-    def __init__(self, host: str, port: int) -> None:
-        self.socket: socket.socket = open_listener(host, port)
+
+def open_lasting(host: str, seed: str) -> socket.socket:
+    """A listening socket on a free port that has a good chance to be free again later.
+
+    The kernel's own choice would be one that it also gives to outgoing connections, so that a
+    stopped deployment could lose its port to any of them. These are below that range, and the
+    seed (the deployment) says which are tried first, so that deployments keep apart.
+
+    Raises:
+        TargetError: The host cannot be listened on.
+    """
+    order = random.Random(seed)  # noqa: S311 - a choice of port is no secret
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(TargetError):
+            return open_listener(host, order.randint(_FIRST_PORT, _LAST_PORT))
+    return open_listener(host, 0)
+
+
+class Listener:
+    """A listening socket, kept for as long as a revision uses it.
+
+    Args:
+        host: To listen on.
+        port: 0 for a free one.
+        seed: Of the choice, for port 0.
+    """
+
+    def __init__(self, host: str, port: int, seed: str = "") -> None:
+        self.socket: socket.socket = open_listener(host, port) if port else open_lasting(host, seed)
         self.host = host
         self.port: int = self.socket.getsockname()[1]
         self.users = 0
@@ -126,12 +154,13 @@ class Revisions:
         leaving: Those that drain.
     """
 
-    def __init__(self, log: LogWriter, on_change: Callable[[], None]) -> None:
+    def __init__(self, log: LogWriter, on_change: Callable[[], None], seed: str) -> None:
         self.current: RunningRevision | None = None
         self.coming: RunningRevision | None = None
         self.leaving: list[RunningRevision] = []
         self._log = log
         self._on_change = on_change
+        self._seed = seed
 
     def all(self) -> list[RunningRevision]:
         """All that have processes: the one that answers first."""
@@ -194,7 +223,7 @@ class Revisions:
             return present
         port = launch.port or (present.port if present else 0)
         try:
-            return Listener(launch.host, port)
+            return Listener(launch.host, port, self._seed)
         except TargetError as error:
             if present is not None and present.port == port:
                 error.hint = "Its own revision listens there: stop it first, or set another port."

@@ -48,12 +48,13 @@ class Supervisor:
         self._folder = folder
         self._records = records
         self._log = log
-        self._revisions = Revisions(log, self._on_change)
+        self._revisions = Revisions(log, self._on_change, seed=str(folder))
         self._turn = asyncio.Lock()
         self._stopping = False
         self._launching: asyncio.Task[Any] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._last_error: dict[str, Any] = {}
+        self._last_detail = ""
         self._unavailable: Unavailable | None = None
         self._me = processes.identify(os.getpid())
         self._boot = processes.boot_id()
@@ -100,7 +101,8 @@ class Supervisor:
         if current is None:
             return self._status_without_answer(workers)
         info = current.info()
-        details: dict[str, Any] = {"last_error": self._last_error or None, **describe(info)}
+        last = {"last_error": self._last_error or None, "detail": self._last_detail}
+        details: dict[str, Any] = last | describe(info)
         return Status(
             state="stopped" if info.state == "draining" else info.state,
             revision=current.number,
@@ -129,26 +131,33 @@ class Supervisor:
             return DeployResult(current.number, current.listener.url, 0.0)
         began = time.monotonic()
         progress(f"starting {launch.workers} worker{'s' * (launch.workers > 1)}")
-        coming = await self._revisions.prepare(launch)
+        warming = asyncio.ensure_future(asyncio.to_thread(self._records.warm_up))
+        try:
+            coming = await self._revisions.prepare(launch)
+        finally:
+            await asyncio.wait([warming])
         ready_s = round(time.monotonic() - began, 3)
         try:
-            if launch.activate:
-                await asyncio.to_thread(
-                    self._records.activate, launch.revision, coming.listener.url
-                )
+            await asyncio.to_thread(self._record_switch, launch, coming.listener.url)
         except BaseException:
             await self._revisions.discard()
             raise
         self._close_unavailable()
         self._revisions.switch()
         self._launching = None  # from here on a stop waits until the one before has drained
-        self._last_error = {}
+        self._last_error, self._last_detail = {}, ""
         self._on_change()
         self._log.write(f"r{launch.revision}/supervisor", f"answers at {coming.listener.url}")
         if self._revisions.leaving:
             progress("the new revision answers; the one before ends what it has begun")
         await self._revisions.drain_leaving()
         return DeployResult(launch.revision, coming.listener.url, ready_s)
+
+    def _record_switch(self, launch: Launch, url: str) -> None:
+        if launch.activate:
+            self._records.activate(launch.revision, url)
+        else:
+            self._records.start()
 
     def _require_sense(self, launch: Launch) -> None:
         current = self._revisions.current
@@ -164,13 +173,13 @@ class Supervisor:
 
     async def _note_failure(self, launch: Launch, error: Exception) -> None:
         self._last_error = error_document(error)
+        self._last_detail = error.detail if isinstance(error, FieldpostError) else ""
         message = str(self._last_error["message"])
         self._log.write(f"r{launch.revision}/supervisor", f"did not become active: {message}")
         if not launch.activate:
             return
-        detail = error.detail if isinstance(error, FieldpostError) else ""
         try:
-            await asyncio.to_thread(self._records.fail, launch.revision, message, detail)
+            await asyncio.to_thread(self._records.fail, launch.revision, message, self._last_detail)
         except Exception as failure:  # noqa: BLE001 - the command tells the user what matters
             self._log.write("supervisor", f"the failure could not be recorded: {failure}")
 
@@ -182,6 +191,7 @@ class Supervisor:
             revision=coming.number if coming else None,
             workers=tuple(workers),
             last_error=self._last_error or None,
+            detail=self._last_detail,
             note=str(self._last_error.get("message", "")),
         )
 

@@ -26,8 +26,13 @@ from serve.packaging.unpack import unpack_package
 from serve.targets.base import DeployRequest, DeployResult, Progress, Status, TargetContext, ignore
 from serve.targets.local import control, interpreter, processes
 from serve.targets.local.control import Answer, SupervisorGoneError
-from serve.targets.local.daemon import EXIT_LOCKED, LOG_FOLDER
-from serve.targets.local.launch import Launch, SupervisorConfig, port_of
+from serve.targets.local.launch import (
+    EXIT_LOCKED,
+    LOG_FOLDER,
+    Launch,
+    SupervisorConfig,
+    port_of,
+)
 from serve.targets.local.logs import read_log
 from serve.targets.local.records import RegistryRecords
 from serve.targets.local.settings import LocalSettings, worker_environment
@@ -71,10 +76,11 @@ class LocalTarget:
             TargetError: The port, the interpreter or the supervisor is not to be had.
         """
         try:
-            return self._launch(request, progress, activate=True)
-        except ServeError as error:
+            answer = self._launch(request, progress, activate=True)
+        except FieldpostError as error:  # nothing of it has reached the supervisor's records
             self._record_failure(request, error)
             raise
+        return _result(request, answer)
 
     def status(self, deployment: Deployment) -> Status:
         """What really runs: the word of the supervisor, or that there is none."""
@@ -136,7 +142,7 @@ class LocalTarget:
             settings=dict(active.settings),
             address=deployment.address,
         )
-        return self._launch(request, progress, activate=False)
+        return _result(request, self._launch(request, progress, activate=False))
 
     def remove(self, deployment: Deployment) -> None:
         """Deletes logs and all else of a stopped deployment.
@@ -152,9 +158,7 @@ class LocalTarget:
             )
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _launch(
-        self, request: DeployRequest, progress: Progress, *, activate: bool
-    ) -> DeployResult:
+    def _launch(self, request: DeployRequest, progress: Progress, *, activate: bool) -> Answer:
         settings = parse_settings(LocalSettings, request.settings)
         progress("unpacking the package")
         root = self._unpack(request.package)
@@ -171,10 +175,7 @@ class LocalTarget:
             max_restarts=settings.max_restarts,
             activate=activate,
         )
-        answer = self._ask_supervisor(request.name, launch, progress)
-        if not answer.ok:
-            raise _launch_error(request, answer)
-        return msgspec.convert(answer.result, DeployResult)
+        return self._ask_supervisor(request.name, launch, progress)
 
     def _unpack(self, package: str) -> Path:
         return unpack_package(package, self._context.blobs, self._context.cache_dir)
@@ -267,13 +268,15 @@ def _stderr_tail(folder: Path) -> str:
         return ""
 
 
-def _launch_error(request: DeployRequest, answer: Answer) -> ServeError:
-    """What the supervisor answered, as an error; a script's failure is a failed deployment."""
+def _result(request: DeployRequest, answer: Answer) -> DeployResult:
+    """What the supervisor answered; a script's failure is raised as a failed deployment."""
+    if answer.ok:
+        return msgspec.convert(answer.result, DeployResult)
     texts = {key: str(answer.error.get(key) or "") for key in ("hint", "where")}
     message = str(answer.error.get("message", "It failed without a reason."))
     if answer.error.get("code") == TargetError.code:
-        return TargetError(message, **texts, detail=answer.detail)
-    return DeploymentFailedError(
+        raise TargetError(message, **texts, detail=answer.detail)
+    raise DeploymentFailedError(
         f"Revision {request.revision} of {request.name!r} did not become ready: {message}",
         **texts,
         detail=answer.detail,
