@@ -93,5 +93,4 @@ def serve(
 def _write(path: Path, url: str) -> None:
     from scoring.durable import write_bytes
 
-    write_bytes(path, f"{url}
-".encode())
+    write_bytes(path, url.encode() + b"\n")

@@ -107,6 +107,7 @@ class Packages:
         lock = self._environments.for_package(
             environment,
             bundle.runtime,
+            requirements=version.requirements if version and not bundle.script else (),
             native=_native(version, bundle),
             platform=platform,
             python=python,
