@@ -94,9 +94,7 @@ class Server:
         finally:
             writer.close()
 
-    async def answer_one(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bool:
+    async def answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = asyncio.ensure_future(reader.readuntil(b"\r\n\r\n"))
         leave = asyncio.ensure_future(self.leaving.wait())
         await asyncio.wait([head, leave], return_when=asyncio.FIRST_COMPLETED)

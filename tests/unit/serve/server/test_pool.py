@@ -1,0 +1,435 @@
+"""The pool with real worker processes over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scoring.errors import DeploymentFailedError, EntryScriptError, TargetError
+from serve.server.child import WorkerSpec
+from serve.server.pool import WorkerPool, open_listener, serve_pool
+from serve.server.restarts import Limits
+from tests.support import local
+
+QUICK = Limits(
+    ready_timeout_s=10,
+    drain_timeout_s=5,
+    max_restarts=2,
+    stable_s=0.3,
+    first_wait_s=0.01,
+    longest_wait_s=0.05,
+    jitter_s=0.01,
+    failed_pause_s=0.5,
+)
+
+
+class Bench:
+    """A root, a listener and a log for the pools of one test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+        self.listener = open_listener("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.log: list[tuple[str, str]] = []
+
+    def behave(self, **behaviour: Any) -> None:
+        (self.root / "behaviour.json").write_text(json.dumps(behaviour))
+
+    def spec(self) -> WorkerSpec:
+        command = (sys.executable, "-I", "-S", str(local.WORKER), str(self.root))
+        return WorkerSpec(command, {"PATH": os.environ["PATH"]})
+
+    def pool(self, workers: int = 1, limits: Limits = QUICK) -> WorkerPool:
+        return WorkerPool(
+            self.spec(),
+            self.listener,
+            log=lambda name, text: self.log.append((name, text)),
+            workers=workers,
+            limits=limits,
+        )
+
+    @asynccontextmanager
+    async def running(self, workers: int = 1, limits: Limits = QUICK) -> AsyncIterator[WorkerPool]:
+        pool = self.pool(workers, limits)
+        try:
+            await pool.start()
+            pool.accept()
+            yield pool
+        finally:
+            await pool.kill()
+
+    async def get(self, path: str = "/") -> str:
+        return await asyncio.to_thread(local.get, self.url, path)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    made.behave(answer="hello")
+    yield made
+    made.listener.close()
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(15):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def pids(pool: WorkerPool) -> set[int]:
+    return {worker.pid for worker in pool.info().workers if worker.pid}
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(work)
+
+
+def test_workers_answer_and_drain(bench: Bench) -> None:
+    async def work() -> None:
+        async with bench.running(workers=2) as pool:
+            assert pool.info().state == "running"
+            first = pids(pool)
+            assert len(first) == 2
+            assert (await bench.get()).startswith("hello ")
+            await pool.drain()
+            assert pool.info().state == "stopped"
+            assert all(is_gone(pid) for pid in first)
+
+    run(work())
+
+
+def test_nothing_is_accepted_before_the_gate_opens_and_nothing_is_lost(bench: Bench) -> None:
+    async def work() -> None:
+        pool = bench.pool()
+        try:
+            await pool.start()
+            answer = asyncio.ensure_future(bench.get())
+            done, _ = await asyncio.wait([answer], timeout=0.3)
+            assert not done
+            pool.accept()
+            assert (await answer).startswith("hello ")
+        finally:
+            await pool.kill()
+
+    run(work())
+
+
+def test_a_killed_worker_is_replaced_while_the_other_answers(bench: Bench) -> None:
+    async def work() -> None:
+        async with bench.running(workers=2) as pool:
+            victim = min(pids(pool))
+            local.kill(victim)
+            for _ in range(20):
+                assert (await bench.get()).startswith("hello ")
+            await until(lambda: pool.info().state == "running" and victim not in pids(pool))
+            info = pool.info()
+            assert info.restarts == 1
+            assert info.last_failure is not None
+            assert "SIGKILL" in info.last_failure.message
+
+    run(work())
+
+
+def test_requests_wait_for_the_replacement_of_the_only_worker(bench: Bench) -> None:
+    async def work() -> None:
+        async with bench.running() as pool:
+            before = pids(pool)
+            local.kill(before.pop())
+            await until(lambda: pool.info().state == "degraded")
+            assert (await bench.get()).startswith("hello ")
+            assert pool.info().restarts == 1
+
+    run(work())
+
+
+def test_a_script_that_fails_is_reported_with_its_own_traceback(bench: Bench) -> None:
+    bench.behave(fail="no such column")
+
+    async def work() -> None:
+        pool = bench.pool(workers=2)
+        with pytest.raises(EntryScriptError, match="no such column") as caught:
+            await pool.start()
+        assert "ValueError: no such column" in caught.value.detail
+        assert pool.info().state == "stopped"
+        assert not pids(pool)
+
+    run(work())
+
+
+def test_a_worker_that_ends_without_a_word_is_tried_again_and_given_up(bench: Bench) -> None:
+    bench.behave(exit=7, noise=["the last thing it said"])
+
+    async def work() -> None:
+        pool = bench.pool()
+        with pytest.raises(DeploymentFailedError, match="ended with status 7") as caught:
+            await pool.start()
+        assert "the last thing it said" in caught.value.detail
+        assert sum(text == "the last thing it said" for _, text in bench.log) == 3
+
+    run(work())
+
+
+def test_exit_status_3_is_not_tried_again(bench: Bench) -> None:
+    bench.behave(exit=3, noise=["once"])
+
+    async def work() -> None:
+        with pytest.raises(DeploymentFailedError, match="status 3"):
+            await bench.pool().start()
+        assert sum(text == "once" for _, text in bench.log) == 1
+
+    run(work())
+
+
+def test_a_worker_that_never_becomes_ready_is_killed(bench: Bench) -> None:
+    bench.behave(hang=True)
+
+    async def work() -> None:
+        pool = bench.pool(limits=Limits(ready_timeout_s=0.3))
+        with pytest.raises(DeploymentFailedError, match=r"not ready within 0\.3 s") as caught:
+            await pool.start()
+        assert "ready_timeout_s" in caught.value.hint
+        assert not pids(pool)
+
+    run(work())
+
+
+def test_an_interpreter_that_does_not_exist_is_named(bench: Bench) -> None:
+    async def work() -> None:
+        spec = WorkerSpec(("/nowhere/python", "x"), {})
+        pool = WorkerPool(spec, bench.listener, log=lambda *_: None, limits=QUICK)
+        with pytest.raises(DeploymentFailedError, match="/nowhere/python cannot be started"):
+            await pool.start()
+
+    run(work())
+
+
+def test_a_crash_loop_ends_in_failed_and_a_later_success_in_running(bench: Bench) -> None:
+    async def work() -> None:
+        async with bench.running() as pool:
+            bench.behave(exit=9)
+            local.kill(pids(pool).pop())
+            await until(lambda: pool.info().state == "failed")
+            failure = pool.info().last_failure
+            assert failure is not None
+            assert failure.message == "The worker ended with status 9."
+            deaths = len([1 for _, text in bench.log if text.startswith("w0: The worker")])
+            assert deaths == QUICK.max_restarts + 1
+            bench.behave(answer="well again")
+            await until(lambda: pool.info().workers[0].answers)
+            assert pool.info().state == "failed", "one start is no success yet"
+            assert (await bench.get()).startswith("well again")
+            await until(lambda: pool.info().state == "running")
+
+    run(work())
+
+
+def test_a_worker_given_up_is_degraded_while_another_answers(bench: Bench) -> None:
+    async def work() -> None:
+        async with bench.running(workers=2) as pool:
+            bench.behave(exit=9)
+            local.kill(min(pids(pool)))
+            await until(lambda: {w.state for w in pool.info().workers} == {"failed", "ready"})
+            assert pool.info().state == "degraded"
+            assert (await bench.get()).startswith("hello ")
+
+    run(work())
+
+
+def test_a_request_that_has_begun_is_answered_by_a_drain(bench: Bench) -> None:
+    async def work() -> None:
+        async with bench.running() as pool:
+            slow = asyncio.ensure_future(bench.get("/sleep/0.5"))
+            await asyncio.sleep(0.2)
+            await pool.drain()
+            assert (await slow).startswith("hello ")
+
+    run(work())
+
+
+def test_a_worker_that_does_not_drain_is_killed_with_its_children(bench: Bench) -> None:
+    bench.behave(stubborn=True, child=True)
+
+    async def work() -> None:
+        async with bench.running(limits=Limits(drain_timeout_s=0.3)) as pool:
+            worker = pids(pool).pop()
+            children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+            assert children
+            await pool.drain()
+            assert is_gone(worker)
+            await until(lambda: all(_is_dead(int(child)) for child in children))
+
+    run(work())
+
+
+def test_children_that_keep_the_pipes_open_hold_nothing_up(bench: Bench) -> None:
+    bench.behave(child=True, exit=5)
+
+    async def work() -> None:
+        began = time.monotonic()
+        with pytest.raises(DeploymentFailedError, match="status 5"):
+            await bench.pool(limits=Limits(max_restarts=0)).start()
+        assert time.monotonic() - began < 5
+
+    run(work())
+
+
+def test_output_is_taken_line_by_line(bench: Bench) -> None:
+    async def work() -> None:
+        bench.behave(noise=["one", "x" * 40_000, "three"])
+        async with bench.running():
+            await until(lambda: ("w0", "three") in bench.log)
+        lines = [text for name, text in bench.log if name == "w0"]
+        assert lines[0] == "one"
+        assert "".join(lines[1:-1]) == "x" * 40_000
+        assert max(map(len, lines)) <= 16_384
+
+    run(work())
+
+
+def test_workers_go_when_their_supervisor_is_killed(bench: Bench) -> None:
+    bench.behave(answer="orphan")
+    script = f"""
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parents[4])!r})
+from serve.server.child import WorkerSpec
+from serve.server.pool import WorkerPool, open_listener
+async def main():
+    spec = WorkerSpec({bench.spec().command!r}, {dict(bench.spec().env)!r})
+    pool = WorkerPool(spec, open_listener("127.0.0.1", 0), log=lambda *_: None)
+    await pool.start()
+    print(*[worker.pid for worker in pool.info().workers], flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+    async def work() -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        worker = int(await process.stdout.readline())
+        assert not _is_dead(worker)
+        process.kill()
+        await process.wait()
+        await until(lambda: _is_dead(worker))
+
+    run(work())
+
+
+def test_a_cancelled_start_leaves_nothing(bench: Bench) -> None:
+    bench.behave(hang=True)
+
+    async def work() -> None:
+        pool = bench.pool()
+        starting = asyncio.ensure_future(pool.start())
+        await until(lambda: pids(pool))
+        worker = pids(pool).pop()
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert is_gone(worker)
+
+    run(work())
+
+
+def test_a_taken_port_is_an_error_that_says_so() -> None:
+    with open_listener("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(TargetError, match=f"Port {port} on 127.0.0.1 cannot be opened"):
+            open_listener("127.0.0.1", port)
+
+
+def test_a_host_that_is_none_is_an_error() -> None:
+    with pytest.raises(TargetError, match="host 'no such host'"):
+        open_listener("no such host", 0)
+
+
+def test_ipv6_is_listened_on() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    try:
+        listener = open_listener("::1", 0)
+    except TargetError:
+        pytest.skip("no IPv6 loopback here")
+    with listener:
+        assert listener.family == socket.AF_INET6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_foreground_serves_until_a_signal(bench: Bench, number: signal.Signals) -> None:
+    seen: list[str] = []
+
+    def on_ready(host: str, port: int) -> None:
+        def use() -> None:
+            seen.append(local.get(f"http://{host}:{port}"))
+            os.kill(os.getpid(), number)
+
+        threading.Thread(target=use).start()
+
+    status = serve_pool(
+        bench.spec().command,
+        env=bench.spec().env,
+        host="127.0.0.1",
+        port=0,
+        workers=2,
+        log=lambda *_: None,
+        on_ready=on_ready,
+    )
+    assert status == 0
+    assert seen[0].startswith("hello ")
+
+
+def test_the_foreground_ends_with_the_scripts_error(bench: Bench) -> None:
+    bench.behave(fail="broken")
+    with pytest.raises(EntryScriptError, match="broken"):
+        serve_pool(
+            bench.spec().command,
+            env=bench.spec().env,
+            host="127.0.0.1",
+            port=0,
+            workers=2,
+            log=lambda *_: None,
+        )
+
+
+def test_the_foreground_ends_when_workers_keep_dying(bench: Bench) -> None:
+    bench.behave(crash_after=0.0)
+    with pytest.raises(DeploymentFailedError, match="SIGKILL"):
+        serve_pool(
+            bench.spec().command,
+            env=bench.spec().env,
+            host="127.0.0.1",
+            port=0,
+            workers=1,
+            log=lambda *_: None,
+            limits=QUICK,
+        )
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state in {"Z", "X"}
