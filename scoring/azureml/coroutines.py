@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import os
@@ -10,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Coroutine
 
 
@@ -22,6 +22,8 @@ class _LoopThread:
         self._pid = 0
 
     def finish(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        import asyncio  # noqa: PLC0415  -- most scripts need none of it
+
         future = asyncio.run_coroutine_threadsafe(coroutine, self._running())
         try:
             return future.result()
@@ -29,6 +31,8 @@ class _LoopThread:
             future.cancel()  # Does nothing unless the wait itself was broken off.
 
     def _running(self) -> asyncio.AbstractEventLoop:
+        import asyncio  # noqa: PLC0415  -- likewise
+
         with self._lock:
             # A fork copies this object, not the thread.
             if self._loop is None or self._pid != os.getpid():
@@ -50,6 +54,8 @@ def synchronous(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wait(**arguments: Any) -> Any:
-        return _loop_thread.finish(function(**arguments))
+        result = function(**arguments)
+        # A decorator around the coroutine function may have waited already.
+        return _loop_thread.finish(result) if inspect.iscoroutine(result) else result
 
     return wait

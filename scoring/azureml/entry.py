@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from scoring.azureml import failures, identity, inputs, loading, logs, outputs, timing
+from scoring.azureml import aliases, failures, identity, inputs, loading, logs, outputs, timing
 from scoring.azureml.cors import CorsPolicy
 from scoring.azureml.swagger import Swagger, UnknownVersionError
 from scoring.errors import InputError, UnsupportedMediaTypeError
@@ -76,6 +76,7 @@ class EntryScript:
             EntryScriptError: The script is missing, is no entry script, or raised anything;
                 `detail` then has its own traceback. A server exits with status 3 on this.
         """
+        aliases.install()  # A logging.json may name Azure's classes.
         logs.configure(settings)
         return cls(loading.load(settings), settings)
 
@@ -200,7 +201,9 @@ class EntryScript:
         status = 415 if isinstance(error, UnsupportedMediaTypeError) else 400
         if self._strict:
             return _error(status, error.message)
-        return Response(status, outputs.dumps(error.to_dict()), [_JSON, _RAN])
+        return Response(
+            status, outputs.dumps({"message": error.message} | error.to_dict()), [_JSON, _RAN]
+        )
 
     def _finish(self, response: Response, request: Request, who: identity.Identity) -> None:
         _replace(response, who.headers)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from scoring.azureml import aliases, coroutines, logs, state
+from scoring.azureml import coroutines, logs, state
 from scoring.errors import EntryScriptError
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ def load(settings: ScriptSettings) -> Script:
     """
     _forget_previous_script()
     state.strict = settings.strict
-    aliases.install()
     _export(settings)
     _extend_path(settings)
     module = _import_script(settings)

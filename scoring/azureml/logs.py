@@ -54,7 +54,7 @@ def configure(settings: ScriptSettings) -> None:
     """
     path = _user_config(settings)
     if path:
-        _apply(path)
+        _apply(path, strict=settings.strict)
     else:
         _configure_default(settings)
     builtins.print = _print_to_log  # type: ignore[assignment]  # narrower on purpose
@@ -66,6 +66,7 @@ def restore() -> None:
     logging.lastResort = _last_resort
     logger.handlers[:] = [h for h in logger.handlers if not isinstance(h, _CurrentStream)]
     logger.propagate = True
+    logger.disabled = _print_logger.disabled = False
     logger.setLevel(logging.NOTSET)
 
 
@@ -104,9 +105,11 @@ def _user_config(settings: ScriptSettings) -> Path | None:
     return next((f / LOGGING_FILE for f in folders if (f / LOGGING_FILE).is_file()), None)
 
 
-def _apply(path: Path) -> None:
+def _apply(path: Path, *, strict: bool) -> None:
+    # Python's default would silence what the server and `print` log, as it does on Azure.
+    defaults = {} if strict else {"disable_existing_loggers": False}
     try:
-        logging.config.dictConfig(json.loads(path.read_bytes()))
+        logging.config.dictConfig(defaults | json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:
         raise EntryScriptError(
             f"The logging configuration {path} cannot be applied: {error}.",

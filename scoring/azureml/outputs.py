@@ -6,6 +6,7 @@ import datetime as dt
 import decimal
 import json
 import math
+import numbers
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -15,8 +16,6 @@ from typing import Any
 import orjson
 
 Dumps = Callable[[Any], bytes]
-
-_FAST = orjson.OPT_SERIALIZE_NUMPY
 
 
 def dumper(*, strict: bool) -> Dumps:
@@ -41,10 +40,15 @@ def dumps(value: Any) -> bytes:
     if value is None:
         return b"{}"
     try:
-        return orjson.dumps(value, plain, _FAST)
+        return orjson.dumps(value, plain, _options())
     except TypeError:
         # Keys that are not text, integers over 64 bits, lone surrogates, deep nesting.
         return json.dumps(_simple(value), separators=(",", ":")).encode()
+
+
+def _options() -> int:
+    """With orjson's own support for numpy, which would import numpy where it is not yet."""
+    return orjson.OPT_SERIALIZE_NUMPY if "numpy" in sys.modules else 0
 
 
 def plain(value: Any) -> Any:
@@ -53,7 +57,9 @@ def plain(value: Any) -> Any:
     Raises:
         TypeError: There is nothing simpler.
     """
-    if isinstance(value, float):
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real | decimal.Decimal):
         return float(value)
     if isinstance(value, tuple):
         return list(value)
@@ -61,8 +67,6 @@ def plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, AbstractSet):
         return _sorted(value)
-    if isinstance(value, decimal.Decimal):
-        return float(value)
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
     if isinstance(value, os.PathLike):
@@ -127,12 +131,12 @@ def _simple(value: Any) -> Any:
     if isinstance(value, list):
         return [_simple(item) for item in value]
     numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.ndarray | numpy.generic):
+    if numpy is not None and isinstance(value, numpy.ndarray):
         return _simple(value.tolist())
     try:
         return _simple(plain(value))
     except TypeError:
-        return json.loads(orjson.dumps(value, plain, _FAST | orjson.OPT_NON_STR_KEYS))
+        return json.loads(orjson.dumps(value, plain, _options() | orjson.OPT_NON_STR_KEYS))
 
 
 def _key(key: Any) -> Any:

@@ -74,6 +74,10 @@ def multipart(*parts: tuple[str, str, str]) -> Spec:
     )
 
 
+def posts(*documents: Any, **headers: str) -> list[Spec]:
+    return [post(document, **headers) for document in documents]
+
+
 LONG = "i" * 101
 ROUTES = [
     ask("GET", "/"),
@@ -169,28 +173,25 @@ CORS = [
     )
 ] + [ask("GET", "/"), ask("OPTIONS", "/score")]
 
-NUMPY = [
-    post(document)
-    for document in (
-        {"data": [[1, 2, 3]]},
-        {"data": [[1, 2, 3], [4.5, 5, 6]], "extra": 1},
-        {"data": [["1", "2", "3"]]},
-        {"data": [[1, 2]]},
-        {"data": [[1, 2, 3], [1]]},
-        {"data": [1, 2, 3]},
-        {"data": [[1, 2, "x"]]},
-        {"data": [[1, 2, None]]},
-        {"data": []},
-        {"data": None},
-        {"data": {"a": 1}},
-        {"data": "text"},
-        {},
-        [],
-        [[1, 2, 3]],
-        "text",
-        None,
-    )
-] + [
+NUMPY = posts(
+    {"data": [[1, 2, 3]]},
+    {"data": [[1, 2, 3], [4.5, 5, 6]], "extra": 1},
+    {"data": [["1", "2", "3"]]},
+    {"data": [[1, 2]]},
+    {"data": [[1, 2, 3], [1]]},
+    {"data": [1, 2, 3]},
+    {"data": [[1, 2, "x"]]},
+    {"data": [[1, 2, None]]},
+    {"data": []},
+    {"data": None},
+    {"data": {"a": 1}},
+    {"data": "text"},
+    {},
+    [],
+    [[1, 2, 3]],
+    "text",
+    None,
+) + [
     ask("POST", body=body, content_type=JSON)
     for body in (
         "",
@@ -207,35 +208,28 @@ NUMPY = [
     )
 ]
 ROW = {"age": 40, "bmi": 2.5, "city": "Bonn", "when": "2024-01-03"}
-PANDAS = [
-    post(document)
-    for document in (
-        {"data": [ROW]},
-        {"data": [ROW, ROW | {"bmi": 3}]},
-        {"data": [ROW | {"when": 1704240000000}]},
-        {"data": [{"age": 1}]},
-        {"data": [ROW | {"more": 1}]},
-        {"data": [ROW | {"age": "x"}]},
-        {"data": [ROW | {"bmi": None}]},
-        {"data": {"age": [1]}},
-        {"data": []},
-        {"data": 3},
-        {"data": [3]},
-    )
-]
-SPLIT = [
-    post(document)
-    for document in (
-        {"table": {"columns": ["a", "b"], "data": [[1, 2], [3, 4]]}},
-        {"table": {"columns": ["a", "b"], "index": [5], "data": [[1, 2]]}},
-        {"table": {"columns": ["a"], "data": [[1]]}},
-        {"table": {"columns": ["a", "b"], "data": [[1]]}},
-        {"table": [[1, 2]]},
-    )
-]
+PANDAS = posts(
+    {"data": [ROW]},
+    {"data": [ROW, ROW | {"bmi": 3}]},
+    {"data": [ROW | {"when": 1704240000000}]},
+    {"data": [{"age": 1}]},
+    {"data": [ROW | {"more": 1}]},
+    {"data": [ROW | {"age": "x"}]},
+    {"data": [ROW | {"bmi": None}]},
+    {"data": {"age": [1]}},
+    {"data": []},
+    {"data": 3},
+    {"data": [3]},
+)
+SPLIT = posts(
+    {"table": {"columns": ["a", "b"], "data": [[1, 2], [3, 4]]}},
+    {"table": {"columns": ["a", "b"], "index": [5], "data": [[1, 2]]}},
+    {"table": {"columns": ["a"], "data": [[1]]}},
+    {"table": {"columns": ["a", "b"], "data": [[1]]}},
+    {"table": [[1, 2]]},
+)
 PYTHON = [
-    post(document, X_Agent="me")
-    for document in (
+    *posts(
         {"text": "ab", "factor": 2.5},
         {"text": "ab", "factor": 2, "count": 3, "flag": True},
         {"text": "ab", "factor": "2"},
@@ -245,34 +239,31 @@ PYTHON = [
         {"text": "ab", "factor": None},
         {"text": "ab"},
         {"text": "ab", "factor": 1.0, "request_headers": {"X-Agent": "forged"}},
-    )
-] + [ask("GET", "/score?text=ab&factor=2.5", X_Agent="me"), ask("GET", "/score?text=1&factor=2.5")]
+        X_Agent="me",
+    ),
+    ask("GET", "/score?text=ab&factor=2.5", X_Agent="me"),
+    ask("GET", "/score?text=1&factor=2.5"),
+]
 INPUTS = {"array": [[1, 2]], "table": [{"a": 1, "b": "x"}], "name": "n", "plain": "any"}
-NESTED = [
-    post(document)
-    for document in (
-        {"Inputs": INPUTS},
-        {"Inputs": INPUTS, "several": [[1, 2], [3, 4]], "GlobalParameters": {"any": "thing"}},
-        {"Inputs": {"array": [[1, 2]], "table": [{"a": 1, "b": "x"}]}},
-        {"Inputs": {"array": [[1, 2]]}},
-        {"Inputs": INPUTS | {"array": [[1]]}},
-        {"Inputs": INPUTS | {"table": [{"a": "x", "b": "x"}]}},
-        {"Inputs": INPUTS | {"name": 3}},
-        {"Inputs": INPUTS, "several": [[1, 2], [3]]},
-        {"Inputs": INPUTS, "several": {"a": 1}},
-        {"Inputs": [INPUTS]},
-    )
-]
-OPTIONAL = [
-    post(document)
-    for document in (
-        {"input_data": {"input_string": ["b"]}},
-        {"input_data": {"input_string": ["b"]}, "params": {"k": 2}},
-        {"input_data": {"input_string": ["b"]}, "params": {}},
-        {"input_data": {"input_string": ["b"]}, "params": "text"},
-        {"params": {"k": 2}},
-    )
-]
+NESTED = posts(
+    {"Inputs": INPUTS},
+    {"Inputs": INPUTS, "several": [[1, 2], [3, 4]], "GlobalParameters": {"any": "thing"}},
+    {"Inputs": {"array": [[1, 2]], "table": [{"a": 1, "b": "x"}]}},
+    {"Inputs": {"array": [[1, 2]]}},
+    {"Inputs": INPUTS | {"array": [[1]]}},
+    {"Inputs": INPUTS | {"table": [{"a": "x", "b": "x"}]}},
+    {"Inputs": INPUTS | {"name": 3}},
+    {"Inputs": INPUTS, "several": [[1, 2], [3]]},
+    {"Inputs": INPUTS, "several": {"a": 1}},
+    {"Inputs": [INPUTS]},
+)
+OPTIONAL = posts(
+    {"input_data": {"input_string": ["b"]}},
+    {"input_data": {"input_string": ["b"]}, "params": {"k": 2}},
+    {"input_data": {"input_string": ["b"]}, "params": {}},
+    {"input_data": {"input_string": ["b"]}, "params": "text"},
+    {"params": {"k": 2}},
+)
 UPLOADS = [
     multipart(
         ("image", '; filename="a.bin"\r\nContent-Type: image/png', "\x00\x01PNG"),
