@@ -35,11 +35,12 @@ def with_example(
         read.
     """
     for batch in (*batches, *_made_up(schema)):
-        row = _rounded(_first_complete_row(batch, schema), schema)
+        row = _first_complete_row(batch, schema)
         if sum(array.size for array in row.values()) > MAX_VALUES:
             continue
+        row = {name: _round(array) for name, array in row.items()}
         try:
-            predict(row)
+            predict(_typed(row, schema))
         except Exception:  # noqa: BLE001, S112 - a model may raise anything; try the next row
             continue
         return msgspec.structs.replace(schema, example=body(row, schema))
@@ -96,14 +97,12 @@ def _has_missing(array: NDArray[Any]) -> bool:
     return array.dtype.kind == "f" and not bool(np.isfinite(array).all())
 
 
-def _rounded(row: Inputs, schema: ModelSchema) -> dict[str, NDArray[Any]]:
-    """Numbers as a person would write them, in the types that the model takes."""
-    return {
-        spec.name: _round(row[spec.name]).astype(NUMPY_DTYPES[spec.dtype]) for spec in schema.inputs
-    }
+def _typed(row: Inputs, schema: ModelSchema) -> dict[str, NDArray[Any]]:
+    return {spec.name: row[spec.name].astype(NUMPY_DTYPES[spec.dtype]) for spec in schema.inputs}
 
 
 def _round(array: NDArray[Any]) -> NDArray[Any]:
+    """Numbers as a person would write them."""
     if array.dtype.kind != "f":
         return array
     digits = [float(f"{value:.{_DIGITS}g}") for value in array.flat]

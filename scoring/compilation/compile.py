@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Inputs = Mapping[str, NDArray[Any]]
 FloatName = Literal["float32", "float64"]
 
-ROWS = 512
+ROWS = 1024
 _FLOATS: tuple[FloatName, ...] = ("float32", "float64")
 _ALONE = 8
 _SILENT = 4

@@ -53,8 +53,10 @@ class ContainerNodes:
     def constant(self, value: NDArray[Any]) -> str:
         """See `forests.Nodes`."""
         name = self._scope.get_unique_variable_name("constant")
-        code = TensorProto.STRING if value.dtype == object else helper.np_dtype_to_tensor_dtype(
-            value.dtype
+        code = (
+            TensorProto.STRING
+            if value.dtype == object
+            else helper.np_dtype_to_tensor_dtype(value.dtype)
         )
         self._container.add_initializer(name, code, list(value.shape), value.ravel().tolist())
         return str(name)
@@ -157,9 +159,7 @@ def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     parts = [nodes.add("Where", [missing, statistics, values])]
     if model.add_indicator:
         chosen = nodes.constant(model.indicator_.features_.astype(np.int64))
-        parts.append(
-            nodes.add("Cast", [nodes.add("Gather", [missing, chosen], axis=1)], to=code)
-        )
+        parts.append(nodes.add("Cast", [nodes.add("Gather", [missing, chosen], axis=1)], to=code))
     nodes.add_named("Concat", parts, operator.outputs[0].full_name, axis=1)
 
 
@@ -176,9 +176,7 @@ def imputer_shape(operator: Any) -> None:
     """The shape calculator of `convert_imputer`."""
     get_shape_calculator(operator.type)(operator)
     model = operator.raw_operator
-    width = len(model.statistics_) + (
-        len(model.indicator_.features_) if model.add_indicator else 0
-    )
+    width = len(model.statistics_) + (len(model.indicator_.features_) if model.add_indicator else 0)
     operator.outputs[0].type.shape = [operator.inputs[0].get_first_dimension(), width]
 
 

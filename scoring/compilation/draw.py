@@ -21,7 +21,18 @@ Inputs = dict[str, NDArray[Any]]
 UNKNOWN = "fieldpost-unknown"
 _SCALES = np.array([0.1, 1.0, 1.0, 1.0, 10.0, 100.0])
 _SPECIAL_SHARE = 4
-_TEXT_EXTRAS = ("Unseen", "42", "it's", "a", "b-c", "ÄÖÜ", "e.g.")
+_WORD_CHANGES = (
+    "{}'s",
+    "{}-{}",
+    "{}_{}",
+    "é{}",
+    "{}é",
+    "a {}",
+    "x {}",
+    "42{}",
+    "({}).",
+    "unseen {}",
+)
 
 
 def draw_inputs(
@@ -88,19 +99,26 @@ def _numbers(ranges: Ranges, rows: int, rng: np.random.Generator) -> Floats:
     drawn = np.stack(columns, axis=1) if columns else np.empty((rows, 0))
     if ranges.rows:
         known = np.concatenate(ranges.rows)
-        chosen = np.flatnonzero(rng.random(rows) < 0.5)  # noqa: PLR2004
+        exact = known[: rows // 2]
+        drawn[: len(exact)] = exact
+        chosen = len(exact) + np.flatnonzero(rng.random(rows - len(exact)) < 0.5)  # noqa: PLR2004
         drawn[chosen] = _near_rows(known, len(chosen), rng)
     return drawn
 
 
 def _near_rows(known: Floats, count: int, rng: np.random.Generator) -> Floats:
-    """Known rows, rows between two of them, and rows a little beside them."""
+    """Rows between two known ones, a little beside one, and with values of both.
+
+    The last stay on the grid that measured data lie on, where distances are often equal.
+    """
     first = known[rng.integers(len(known), size=count)]
     second = known[rng.integers(len(known), size=count)]
     part = rng.choice([0.0, 0.0, 0.5], size=(count, 1)) * rng.random((count, 1))
     noise = rng.normal(size=first.shape) * known.std(axis=0)
     beside = rng.choice([0.0, 0.01, 0.1], size=(count, 1))
-    return np.asarray(first + part * (second - first) + beside * noise, dtype=np.float64)
+    near = first + part * (second - first) + beside * noise
+    crossed = np.where(rng.random(first.shape) < 0.25, second, first)  # noqa: PLR2004
+    return np.where(rng.random((count, 1)) < 0.5, crossed, near)  # noqa: PLR2004
 
 
 def _number_column(column: Column, rows: int, scales: Floats, rng: np.random.Generator) -> Floats:
@@ -188,8 +206,10 @@ def _strings(column: Column, rows: int, missing: bool, rng: np.random.Generator)
 def _text(words: list[str], rng: np.random.Generator) -> str:
     """A text of words that the model knows, some that it does not, and punctuation."""
     chosen = [words[index] for index in rng.integers(len(words), size=int(rng.integers(0, 16)))]
-    if rng.random() < 0.5:  # noqa: PLR2004
-        chosen.insert(0, _TEXT_EXTRAS[int(rng.integers(len(_TEXT_EXTRAS)))])
+    for index in range(len(chosen)):
+        if rng.random() < 0.25:  # noqa: PLR2004
+            change = _WORD_CHANGES[int(rng.integers(len(_WORD_CHANGES)))]
+            chosen[index] = change.format(chosen[index], chosen[0])
     if rng.random() < 0.25:  # noqa: PLR2004
-        chosen = [word.capitalize() for word in chosen]
-    return str(rng.choice([" ", ", ", "  ", "\n"])).join(chosen)
+        chosen = [word.upper() if rng.random() < 0.5 else word.title() for word in chosen]  # noqa: PLR2004
+    return str(rng.choice([" ", " ", ", ", "  ", "\n"])).join(chosen)

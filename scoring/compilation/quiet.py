@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 _LOGGERS = ("skl2onnx", "onnxmltools", "onnxconverter-common", "xgboost", "lightgbm")
 _MAX_REASON = 200
+_ADVICE = re.compile(r"You may raise an? is+ue at\s+\S+")
+_NO_CONVERTER = re.compile(r"Unable to find .{0,60}type '+<class '(?:[\w.]*\.)?(\w+)'>")
 
 
 class ConversionError(Exception):
@@ -56,13 +58,18 @@ def convert_quietly(convert: Callable[[], T]) -> T:
 
 def describe(error: Exception) -> str:
     """One sentence, without line breaks and of bounded length, for a converter's exception."""
+    absent = _NO_CONVERTER.search(str(error))
+    if absent:
+        return f"There is no ONNX converter for {absent[1]}."
+    if isinstance(error, ModuleNotFoundError):
+        return f"The package {error.name} is not installed, which compiling needs."
     missing = re.search(
         r"Unable to find a (?:shape calculator|converter) for type '([^']+)'", str(error)
     )
     if missing:
         class_name = missing.group(1).removeprefix("<class '").rsplit(".", 1)[-1]
         return f"There is no ONNX converter for {class_name}."
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(_ADVICE.sub("", str(error)).split()) or type(error).__name__
     if len(text) > _MAX_REASON:
         text = text[: _MAX_REASON - 1].rstrip() + "…"
     return f"The converter failed: {text}" + ("" if text.endswith((".", "…", "!")) else ".")

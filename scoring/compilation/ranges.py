@@ -18,7 +18,7 @@ from scoring.compilation.splits import booster_splits
 Floats = NDArray[np.float64]
 
 _MAX_TREES = 64
-_MAX_ROWS = 256
+_MAX_ROWS = 2048
 _ROW_ATTRIBUTES = (
     *("_fit_X", "support_vectors_", "cluster_centers_", "theta_", "means_", "centroids_"),
     *("X_train_", "X_fit_", "X_", "subcluster_centers_"),
@@ -92,6 +92,8 @@ def _explore(model: Any, features: Features, ranges: Ranges) -> Features:
         for _, step in model.steps:
             features = _explore("passthrough" if step is None else step, features, ranges)
         return features
+    if hasattr(model, "inverse_func") and getattr(model, "func", None) is None:
+        return features  # a function transformer without a function: what "passthrough" becomes
     if hasattr(model, "transformers_"):
         return _explore_columns(model, features, ranges)
     if hasattr(model, "transformer_list"):
@@ -203,6 +205,8 @@ def _words(model: Any, features: Features, ranges: Ranges) -> None:
     vocabulary = getattr(model, "vocabulary_", None)
     if isinstance(vocabulary, dict) and features[0] is not None:
         words = sorted(word for word in vocabulary if isinstance(word, str))
+        stop_words = model.get_stop_words() if hasattr(model, "get_stop_words") else None
+        words += sorted(stop_words or ())[:: max(1, len(stop_words or ()) // len(words))]
         ranges.columns[features[0].column].words += words
 
 

@@ -42,7 +42,9 @@ def _changes(estimator: Any) -> dict[str, Any]:
         return {"transformers_": _by_position(estimator)}
     if isinstance(estimator, VotingClassifier):
         return {"flatten_transform": False}
-    if isinstance(estimator, SimpleImputer) and _holds_strings(estimator.statistics_):
+    if isinstance(estimator, SimpleImputer) and _holds_strings(
+        getattr(estimator, "statistics_", None)
+    ):
         return {"missing_values": MISSING_STRING}
     if isinstance(getattr(estimator, "categories_", None), list):
         return {"categories_": [_without_null(known) for known in estimator.categories_]}
@@ -50,7 +52,9 @@ def _changes(estimator: Any) -> dict[str, Any]:
 
 
 def _holds_strings(values: Any) -> bool:
-    return values.dtype == object and any(isinstance(value, str) for value in values)
+    return getattr(values, "dtype", None) == object and any(
+        isinstance(value, str) for value in values
+    )
 
 
 def _without_null(known: Any) -> Any:

@@ -47,7 +47,7 @@ def read_booster(booster: Any) -> Forest | None:
     weights = trees.get("weight_drop")
     model = trees.get("gbtree", trees).get("model")
     link = _LINKS.get(learner["objective"]["name"])
-    if link is None or model is None or not model["trees"]:
+    if link is None or not (model or {}).get("trees"):
         return None
     if any(not _is_plain(tree) for tree in model["trees"]):
         return None
