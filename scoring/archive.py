@@ -19,17 +19,15 @@ from typing import TYPE_CHECKING, BinaryIO
 from scoring import digest as digests
 from scoring import durable
 from scoring.errors import DigestMismatchError, UnsafeArchiveError
+from scoring.tarheaders import PIECE_BYTES, TarHeader, TarReader, read_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-BLOCK = 512
-_PIECE_BYTES = 1 << 18
-_RECORD_BYTES = 1 << 16
 _NAME_BYTES = 4096
 _PART_BYTES = 255
 _DEPTH = 64
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 _RATIO_FLOOR_BYTES = 64 << 20
 _GZIP = 31  # zlib's window bits for "a gzip header and trailer"
 
@@ -83,16 +81,16 @@ def unpack_tar_gz(
         StorageFullError: No space is left.
     """
     reader = _GzipReader(source, limits or Limits())
-    result = _unpack(reader, target, limits or Limits())
-    reader.finish()
+    try:
+        result = _unpack(reader, target, limits or Limits())
+        reader.finish()
+    except UnsafeArchiveError:
+        reader.drain()  # damage is the better explanation of whatever is wrong with the content
+        _require_digest(digest, reader.compressed.hexdigest())
+        raise
     _require_digest(digest, reader.compressed.hexdigest())
     _require_digest(diff_id, reader.uncompressed.hexdigest())
     return result
-
-
-def unpack_tar(source: BinaryIO, target: Path, *, limits: Limits | None = None) -> Unpacked:
-    """Unpacks an uncompressed archive; see `unpack_tar_gz`."""
-    return _unpack(source, target, limits or Limits())
 
 
 def name_key(path: str) -> str:
@@ -140,9 +138,14 @@ class _GzipReader:
 
     def finish(self) -> None:
         """Reads to the end; only the zeros that pad an archive may follow its last entry."""
-        while piece := self.read(_PIECE_BYTES):
+        while piece := self.read(PIECE_BYTES):
             if piece.strip(b"\0"):
                 raise UnsafeArchiveError("The archive holds data after its end.")
+
+    def drain(self) -> None:
+        """Reads what is left of the compressed bytes, for their digest."""
+        while self._load():
+            pass
 
     def _next_member(self) -> bool:
         self._pending = self._inflater.unused_data or self._load()
@@ -152,7 +155,7 @@ class _GzipReader:
         return True
 
     def _load(self) -> bytes:
-        data = self._source.read(_PIECE_BYTES)
+        data = self._source.read(PIECE_BYTES)
         self.compressed.update(data)
         self._in += len(data)
         return data
@@ -169,48 +172,12 @@ class _GzipReader:
             )
 
 
-class _Reader:
-    """Exact reads from either kind of stream."""
-
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._read = read
-
-    def exactly(self, size: int) -> bytes:
-        """All of `size` bytes, which the caller has bounded."""
-        data = b""
-        while len(data) < size:
-            piece = self._read(size - len(data))
-            if not piece:
-                raise UnsafeArchiveError("The archive is cut off.")
-            data += piece
-        return data
-
-    def copy(self, size: int, write: Callable[[bytes], object]) -> None:
-        """Passes `size` bytes on, and skips the padding after them."""
-        left = size
-        while left:
-            piece = self._read(min(left, _PIECE_BYTES))
-            if not piece:
-                raise UnsafeArchiveError("The archive is cut off.")
-            write(piece)
-            left -= len(piece)
-        self.exactly(-size % BLOCK)
-
-
-@dataclass(frozen=True)
-class _Header:
-    name: str
-    size: int
-    kind: str
-    executable: bool
-
-
-def _unpack(source: BinaryIO | _GzipReader, target: Path, limits: Limits) -> Unpacked:
-    reader = _Reader(source.read)
+def _unpack(source: _GzipReader, target: Path, limits: Limits) -> Unpacked:
+    reader = TarReader(source.read)
     tree = _Tree(target, limits)
     with durable.storage_errors(f"what is unpacked into {target}"):
         target.mkdir(parents=True, exist_ok=True)
-        while header := _read_header(reader, limits):
+        while header := read_header(reader, limits.max_bytes):
             if header.kind == "5":
                 tree.add_folder(header.name)
             else:
@@ -231,15 +198,15 @@ class _Tree:
         self.file_bytes = 0
 
     def add_folder(self, name: str) -> None:
-        parts = _safe_parts(name)
+        parts = safe_parts(name)
         path = "/".join(parts)
         if path in self._listed:
             raise UnsafeArchiveError(f"The archive holds {path!r} twice.")
         self._listed.add(path)
         self._make_folders(parts)
 
-    def add_file(self, header: _Header, reader: _Reader) -> None:
-        parts = _safe_parts(header.name)
+    def add_file(self, header: TarHeader, reader: TarReader) -> None:
+        parts = safe_parts(header.name)
         if not parts:
             raise UnsafeArchiveError("The archive holds a file without a name.")
         path = "/".join(parts)
@@ -266,8 +233,10 @@ class _Tree:
             raise UnsafeArchiveError(
                 f"The archive holds over {self._limits.max_entries} files and folders."
             )
-        other = self._names.setdefault(name_key(path), path)
-        if other is path:
+        key = name_key(path)
+        other = self._names.get(key)
+        if other is None:
+            self._names[key] = path
             return
         if other == path:
             raise UnsafeArchiveError(f"The archive holds {path!r} twice.")
@@ -276,8 +245,12 @@ class _Tree:
         )
 
 
-def _safe_parts(name: str) -> list[str]:
-    """The parts of a relative path that stays inside; `.` parts are dropped."""
+def safe_parts(name: str) -> list[str]:
+    """The parts of a relative path that stays inside; `.` parts are dropped.
+
+    Raises:
+        UnsafeArchiveError: It leads outside, or is no name that every file system takes.
+    """
     parts = [part for part in name.removesuffix("/").split("/") if part != "."]
     problem = ""
     if name.startswith("/"):
@@ -286,7 +259,7 @@ def _safe_parts(name: str) -> list[str]:
         problem = "leads outside"
     elif "" in parts and name not in {"./", "."}:
         problem = "has an empty part"
-    elif not name.isprintable() or "\\" in name:
+    elif _FORBIDDEN.search(name):
         problem = "has a character that no file name should have"
     elif not _has_fair_length(parts):
         problem = "is too long"
@@ -300,109 +273,3 @@ def _has_fair_length(parts: list[str]) -> bool:
     return (
         len(parts) <= _DEPTH and sum(sizes) <= _NAME_BYTES and max(sizes, default=0) <= _PART_BYTES
     )
-
-
-def _read_header(reader: _Reader, limits: Limits) -> _Header | None:
-    """The next entry with its long-name records applied; None at the end of the archive."""
-    overrides: dict[str, str] = {}
-    while True:
-        block = reader.exactly(BLOCK)
-        if not any(block):
-            if overrides or any(reader.exactly(BLOCK)):
-                raise UnsafeArchiveError("The archive has no proper end.")
-            return None
-        kind, size = _checked(block)
-        if kind not in "xgL":
-            break
-        overrides |= _read_record(reader, kind, size)
-    size = _parse_decimal(overrides["size"]) if "size" in overrides else size
-    if kind not in "05":
-        raise UnsafeArchiveError(
-            f"The archive holds a link, device or other special entry (type {kind!r})."
-        )
-    if kind == "5" and size:
-        raise UnsafeArchiveError("The archive holds a folder with content.")
-    if size > limits.max_bytes:
-        raise UnsafeArchiveError(f"The archive unpacks to over {limits.max_bytes} bytes.")
-    return _Header(
-        name=overrides.get("path") or _ustar_name(block),
-        size=size,
-        kind=kind,
-        executable=bool(_number(block[100:108]) & 0o100),
-    )
-
-
-def _checked(block: bytes) -> tuple[str, int]:
-    """Type and size from a header block with a right checksum."""
-    blanked = block[:148] + b" " * 8 + block[156:]
-    if _number(block[148:156]) != sum(blanked) or block[257:262] != b"ustar":
-        raise UnsafeArchiveError("The archive is damaged, or no tar file.")
-    kind = block[156:157].replace(b"\0", b"0").decode("ascii", "replace")
-    return kind, _number(block[124:136])
-
-
-def _number(field: bytes) -> int:
-    """Octal digits, or the GNU form with the top bit set for large numbers."""
-    if field[0] == 0x80:  # noqa: PLR2004 - the marker of that form
-        return int.from_bytes(field[1:], "big")
-    text = field.strip(b" \0")
-    if not re.fullmatch(rb"[0-7]*", text):
-        raise UnsafeArchiveError("The archive is damaged: a header holds no octal number.")
-    return int(text or b"0", 8)
-
-
-def _ustar_name(block: bytes) -> str:
-    name = _text(block[:100])
-    prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else ""
-    return f"{prefix}/{name}" if prefix else name
-
-
-def _text(field: bytes) -> str:
-    try:
-        return field.split(b"\0", 1)[0].decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UnsafeArchiveError("The archive holds a name that is not UTF-8.") from error
-
-
-def _read_record(reader: _Reader, kind: str, size: int) -> dict[str, str]:
-    """A pax (`x`, `g`) or GNU long-name (`L`) record, in the terms of pax."""
-    if size > _RECORD_BYTES:
-        raise UnsafeArchiveError("The archive holds a record that is too long.")
-    body = reader.exactly(size)
-    reader.exactly(-size % BLOCK)
-    if kind == "L":
-        return {"path": _text(body)}
-    records = _parse_pax(body)
-    if kind == "g":
-        if records.keys() & {"path", "size", "linkpath"}:
-            raise UnsafeArchiveError("The archive names all of its entries at once.")
-        return {}
-    if any(key.startswith("GNU.sparse") for key in records):
-        raise UnsafeArchiveError("The archive holds a sparse file.")
-    return records
-
-
-def _parse_pax(body: bytes) -> dict[str, str]:
-    """`LENGTH key=value newline`, one after the other."""
-    records: dict[str, str] = {}
-    while body:
-        match = re.match(rb"([1-9][0-9]{0,5}) ([^=\0]+)=", body)
-        length = int(match.group(1)) if match else 0
-        if not match or not match.end() < length <= len(body) or body[length - 1] != ord("\n"):
-            raise UnsafeArchiveError("The archive holds a damaged pax record.")
-        value = body[match.end() : length - 1]
-        key = match.group(2).decode("utf-8", "replace")
-        if key in {"path", "size"}:
-            if b"\0" in value:
-                raise UnsafeArchiveError("The archive holds a name with a zero byte.")
-            records[key] = _text(value)
-        else:
-            records[key] = ""
-        body = body[length:]
-    return records
-
-
-def _parse_decimal(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise UnsafeArchiveError("The archive is damaged: a pax record holds no size.")
-    return int(text)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from scoring.errors import EnvironmentResolutionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from serve.packaging.platforms import Target
     from serve.packaging.sources import EnvironmentSource, RequestedPackage
@@ -26,6 +27,7 @@ def resolution_error(
     target: Target,
     result: UvResult,
     resolves_without: Callable[[RequestedPackage], bool],
+    needed: Sequence[str] = (),
 ) -> EnvironmentResolutionError:
     """The error for what uv answered.
 
@@ -34,6 +36,7 @@ def resolution_error(
         target: What it was resolved for.
         result: uv's answer.
         resolves_without: Whether the environment would resolve without one of its lines.
+        needed: What was asked for beside the user's file.
     """
     if result.network_down or "network connectivity is disabled" in result.stderr.lower():
         return EnvironmentResolutionError(
@@ -44,8 +47,10 @@ def resolution_error(
             detail=result.stderr,
         )
     reason = shorten_reason(result.stderr)
-    guilty = _guilty_line(source, reason, resolves_without)
+    guilty = _guilty_line(source, result.stderr, resolves_without)
     line = f" The line {guilty.text!r} does not fit." if guilty else ""
+    ours = [text for text in needed if guilty and guilty.name == _name_of(text)]
+    line += f" Serving the model needs {ours[0]}." if ours else ""
     return EnvironmentResolutionError(
         f"The environment does not resolve for {target.platform} and Python {target.python}."
         f"{line} {reason}",
@@ -55,8 +60,12 @@ def resolution_error(
     )
 
 
+def _name_of(text: str) -> str:
+    return canonicalize_name(Requirement(text).name)
+
+
 def shorten_reason(stderr: str) -> str:
-    """Uv's own explanation in one line, without its drawing, hints and program name."""
+    """The explanation of uv in one line, without its drawing, hints and program name."""
     text = re.sub(r"[\u2500-\u25ff\u00d7]", " ", stderr)
     text = re.split(r"\n\s*\n|\n\s*hint:", text.strip())[0]
     text = re.sub(r"\s+", " ", text)
@@ -69,13 +78,13 @@ def shorten_reason(stderr: str) -> str:
 
 def _guilty_line(
     source: EnvironmentSource,
-    reason: str,
+    stderr: str,
     resolves_without: Callable[[RequestedPackage], bool],
 ) -> RequestedPackage | None:
     """The first of the lines in uv's explanation without which the rest resolves."""
     mentioned: dict[str, int] = {
         canonicalize_name(match[0]): match.start()
-        for match in reversed(list(_NAME.finditer(reason)))
+        for match in reversed(list(_NAME.finditer(stderr)))
     }
     suspects = [package for package in source.packages if package.name in mentioned]
     suspects.sort(key=lambda package: mentioned[package.name])
@@ -83,4 +92,5 @@ def _guilty_line(
         for package in suspects[:_TRIED]:
             if resolves_without(package):
                 return package
-    return suspects[0] if suspects else None
+    limits = [package for package in source.constraints if package.name in mentioned]
+    return next(iter([*suspects, *limits]), None)

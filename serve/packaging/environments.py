@@ -162,9 +162,7 @@ def _missing(lock: Lock, requirements: Sequence[str]) -> list[str]:
 def _pins(lock: Lock) -> tuple[RequestedPackage, ...]:
     return tuple(
         RequestedPackage(
-            text=f"{package.name} @ {package.url}"
-            if package.url
-            else f"{package.name}=={package.version}",
+            text=package.requirement(),
             path="the registered lock",
             line=number,
             sha256=(package.sha256,),

@@ -61,7 +61,9 @@ def lock(
         date = _first_date(resolver, clock().date())
         result = resolver.attempt(date)
     if not result.ok:
-        raise resolution_error(source, resolver.target, result, resolver.resolves_without)
+        raise resolution_error(
+            source, resolver.target, result, resolver.resolves_without, extra_requirements
+        )
     packages = _locked_packages(result.stdout, source, resolver.target)
     return Lock(
         text=format_lock(packages),

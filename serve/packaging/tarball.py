@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from scoring.archive import BLOCK, name_key
-from scoring.errors import PackagingError
+from scoring.archive import name_key, safe_parts
+from scoring.errors import PackagingError, UnsafeArchiveError
+from scoring.tarheaders import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,8 +62,9 @@ def tar_stream(entries: Iterable[FileEntry]) -> Iterator[bytes]:
         PackagingError: Two names are equal or differ in letter case only, or a file changed
             while it was read.
     """
-    ordered = sorted(entries, key=lambda entry: entry.path.encode())
-    _require_distinct(ordered)
+    ordered = list(entries)
+    _require_safe(ordered)
+    ordered.sort(key=lambda entry: entry.path.encode())
     written: set[str] = set()
     for entry in ordered:
         for folder in _folders(entry.path):
@@ -81,11 +83,17 @@ def _folders(path: str) -> Iterator[str]:
         yield "/".join(parts[:depth])
 
 
-def _require_distinct(entries: Iterable[FileEntry]) -> None:
+def _require_safe(entries: Iterable[FileEntry]) -> None:
     """Unpacking refuses such archives, so that they must not be made."""
     names: dict[str, str] = {}
     files = set()
     for entry in entries:
+        try:
+            safe_parts(entry.path)
+        except UnsafeArchiveError as error:
+            raise PackagingError(
+                f"A layer cannot hold {entry.path!r}: {error.message}", hint="Rename that file."
+            ) from error
         if entry.path in files:
             raise PackagingError(f"The layer would hold {entry.path!r} twice.")
         files.add(entry.path)
