@@ -13,16 +13,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from serve.registry import Registry
-from serve.registry.records import Deployment
 from serve.targets.base import DeployRequest, DeployResult, Status, TargetContext
 from serve.targets.local import LocalTarget, processes
 from serve.targets.local.state import SavedState, read_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from serve.registry.records import Deployment
 
 WORKER = Path(__file__).with_name("tiny_worker.py")
 

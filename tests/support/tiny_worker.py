@@ -33,7 +33,7 @@ def tell(report: dict[str, Any]) -> None:
 
 def fail(message: str) -> None:
     try:
-        raise ValueError(message)
+        int(message)
     except ValueError:
         error = {"code": "entry_script", "message": f"The script failed: {message}"}
         tell({"state": "failed", "error": error, "detail": traceback.format_exc()})
