@@ -51,9 +51,8 @@ def main() -> None:
     if os.fork():
         os._exit(0)  # the lock and the socket live on in the child
     _leave_terminal()
-    log = LogWriter(folder / LOG_FOLDER)
-    asyncio.run(_run(config, server, log))
-    log.close()
+    with LogWriter(folder / LOG_FOLDER) as log:
+        asyncio.run(_run(config, server, log))
 
 
 async def _run(config: SupervisorConfig, server: socket.socket, log: LogWriter) -> None:

@@ -11,7 +11,7 @@ import io
 import time
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,6 +60,12 @@ class LogWriter:
             with contextlib.suppress(OSError):
                 self._file.close()
         self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _append(self, line: bytes) -> None:
         file = self._room_for(len(line))
