@@ -10,6 +10,6 @@ USAGE = 2
 INTERRUPTED = 130
 
 
-def exit_status(error: FieldpostError) -> int:
-    """The status for an error: 2 where other arguments would have helped, else 1."""
-    return USAGE if isinstance(error, UsageError) else FAILED
+def exit_status(kind: type[FieldpostError]) -> int:
+    """The status for a kind of error: 2 where other arguments would have helped, else 1."""
+    return USAGE if issubclass(kind, UsageError) else FAILED

@@ -101,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
         if debug:
             raise
         report(error, as_json="--json" in arguments)
-        return exits.exit_status(error)
+        return exits.exit_status(type(error))
     except Exception as error:
         if debug:
             raise

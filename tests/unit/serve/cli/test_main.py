@@ -84,7 +84,7 @@ def test_every_error_has_an_exit_status_and_its_own_code() -> None:
     assert len(codes) == len(set(codes))
     for error in found:
         expected = exits.USAGE if issubclass(error, errors.UsageError) else exits.FAILED
-        assert exits.exit_status(error("x")) == expected
+        assert exits.exit_status(error) == expected
 
 
 @pytest.mark.parametrize(
