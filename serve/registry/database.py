@@ -116,7 +116,7 @@ class Database:
         """Connects, again and again for a while where the server is down."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(faults.is_passing),
-            wait=tenacity.wait_exponential_jitter(initial=0.1, max=2.0, jitter=0.1),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=2.0),
             stop=tenacity.stop_after_delay(self._retry_s),
             reraise=True,
         )

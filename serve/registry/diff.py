@@ -68,7 +68,7 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
     """Leaves by path: `inputs.sepal.dtype`; a list of named things goes by their names."""
     if isinstance(value, msgspec.Struct):
         value = msgspec.to_builtins(value)
-    if isinstance(value, list) and all(isinstance(each, dict) and "name" in each for each in value):
+    if isinstance(value, list | tuple) and all(_is_named(each) for each in value):
         value = {each["name"]: each for each in value}
     if not isinstance(value, dict):
         return {} if value is None else {path: value}
@@ -76,6 +76,10 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
     for key, child in value.items():
         leaves |= _flat(child, f"{path}.{key}" if path else str(key))
     return leaves
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, dict) and "name" in value
 
 
 def _pins(requirements: Iterable[str]) -> dict[str, str]:

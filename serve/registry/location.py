@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, unquote_plus, urlencode, urlsplit
 
 from scoring.errors import UsageError
 
@@ -105,7 +105,7 @@ def _postgresql(text: str, blobs: str) -> Location:
             f"The workspace {mask(text)} needs a blob folder that all its users share.",
             hint=f"Add ?blobs=/FOLDER to the URL (an absolute path) or set {BLOBS_VARIABLE}.",
         )
-    rest = urlencode([(key, value) for key, value in options if key != "blobs"])
+    rest = urlencode([(key, value) for key, value in options if key != "blobs"], quote_via=quote)
     database = url._replace(scheme="postgresql", query=rest, fragment="").geturl()
     return Location(blobs=_absolute(blobs), folder=None, secret_url=database)
 
@@ -151,5 +151,5 @@ def _secrets(url: str) -> list[str]:
     options = (part.partition("=") for part in split.query.split("&"))
     found = {value for key, _, value in options if "password" in key.lower()}
     found.add(split.password or "")
-    found |= {unquote(secret) for secret in found}
+    found |= {decoded(secret) for secret in found for decoded in (unquote, unquote_plus)}
     return sorted((secret for secret in found if secret), key=len, reverse=True)

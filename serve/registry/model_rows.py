@@ -49,7 +49,11 @@ def document_columns(
         UsageError: It is no JSON object, or a field that the registry reads has another type.
     """
     try:
-        fields = msgspec.json.decode(prepared) if isinstance(prepared, bytes) else dict(prepared)
+        fields = (
+            msgspec.json.decode(prepared, type=dict[str, Any])
+            if isinstance(prepared, bytes)
+            else dict(prepared)
+        )
         fields["primary"] = _among(str(fields.get("primary") or ""), paths)
         text = msgspec.json.encode(fields, order="sorted").decode()
         known = msgspec.json.decode(text, type=Document)

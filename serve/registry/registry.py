@@ -52,7 +52,11 @@ class Registry:
         self.blobs = BlobStore(self.location.blobs)
         self.blobs.create()
         self._database = Database(self.location, retry_s=retry_s)
-        schema.prepare(self._database, self.location.blobs)
+        try:
+            schema.prepare(self._database, self.location.blobs)
+        except BaseException:
+            self._database.close()
+            raise
         self._collector = Collector(self._database, self.blobs)
         self.models = ModelStore(self._database, self.blobs, self._collector)
         self.environments = EnvironmentStore(self._database, self.blobs)
