@@ -1,0 +1,319 @@
+"""Values of a parsed body to one array of a model's input.
+
+`fast` converts with numpy at once and gives up (None) at the first doubt. `exact` then looks at
+every element: it either raises the error with the place, or builds the array that `fast` could not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring.errors import InputError, MissingValueError, WrongShapeError, WrongTypeError
+from scoring.payload.places import Index, Place, quoted
+from scoring.runtimes.base import NUMPY_DTYPES
+from scoring.schema import TensorSpec
+
+_KINDS = {list: "a list", dict: "an object", str: "a string", bool: "a boolean", type(None): "null"}
+
+
+class Converter:
+    """Makes arrays of one input.
+
+    Args:
+        spec: The input.
+    """
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self.spec = spec
+        self.dtype = NUMPY_DTYPES[spec.dtype]
+        self._rank = len(spec.shape)
+        self._fixed = [(axis, size) for axis, size in enumerate(spec.shape) if size is not None]
+        self._fast = _FAST.get(self.dtype.kind)
+        self._leaf = _LEAVES[self.dtype.kind]
+        self._bound = 0.0
+        if self.dtype.kind == "f":
+            self._bound = float(np.finfo(self.dtype).max) ** 2 if self.dtype.itemsize < 8 else 1e300  # noqa: PLR2004
+
+    def array(self, value: Any, place: Place, *, plain: bool) -> NDArray[Any]:
+        """The array of a value.
+
+        Args:
+            value: Nested lists, or a single value for an input without dimensions.
+            place: Where it stands.
+            plain: See `Document`.
+
+        Returns:
+            An array of the input's dtype and rank, its fixed dimensions right, none of them 0.
+
+        Raises:
+            InputError: What is wrong, with its place.
+        """
+        array: NDArray[Any] | None = None
+        if self._rank == 1 and type(value) is list:
+            array = self._fast_column(value)
+        elif plain:
+            array = self.fast(value)
+        return self.exact(value, place) if array is None else array
+
+    def fast(self, value: Any) -> NDArray[Any] | None:
+        """The array of a value without booleans; None where anything may be wrong with it."""
+        if self._fast is None:
+            return None
+        try:
+            array = np.array(value)
+        except (ValueError, OverflowError, TypeError):
+            return None
+        if array.ndim != self._rank or not array.size:
+            return None
+        shape = array.shape
+        for axis, size in self._fixed:
+            if shape[axis] != size:
+                return None
+        return self._fast(array, self.dtype, self._bound)
+
+    def _fast_column(self, value: list[Any]) -> NDArray[Any] | None:
+        """One dimension, whose types are all seen at once; strings and booleans, too."""
+        kinds = set(map(type, value))
+        if kinds <= {int, float}:
+            return self.fast(value)
+        wanted = {"O": str, "b": bool}.get(self.dtype.kind)
+        if kinds == {wanted} and self.spec.shape in {(None,), (len(value),)}:
+            array = np.empty(len(value), dtype=self.dtype)
+            array[:] = value
+            return array
+        return None
+
+    def exact(self, value: Any, place: Place) -> NDArray[Any]:
+        """The array of a value, element by element; raises like `array`."""
+        walk = _Walk(self.spec, place, self._leaf)
+        walk.down(value, 0, ())
+        if self.dtype.kind == "O":
+            array = np.empty(len(walk.flat), dtype=object)
+            array[:] = walk.flat
+        else:
+            array = np.array(walk.flat, dtype=self.dtype)
+        return array.reshape(tuple(walk.sizes))
+
+
+def _fast_float(array: NDArray[Any], dtype: np.dtype[Any], bound: float) -> NDArray[Any] | None:
+    kind = array.dtype.kind
+    if kind == "f" or (kind in "iu" and dtype.itemsize == 2):  # noqa: PLR2004 - float16 ends early
+        # The sum of squares is over the bound where one element is beyond the dtype, or is none.
+        doubles = array.astype(np.float64, copy=False)
+        if not np.vdot(doubles, doubles) <= bound:
+            return None
+    elif kind not in "iu":
+        return None
+    return array.astype(dtype, copy=False)
+
+
+def _fast_int(array: NDArray[Any], dtype: np.dtype[Any], _bound: float) -> NDArray[Any] | None:
+    if array.dtype.kind not in "iu":
+        return None
+    if array.dtype != dtype:
+        limits = np.iinfo(dtype)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            return None
+    return array.astype(dtype, copy=False)
+
+
+_FAST: dict[str, Callable[[NDArray[Any], np.dtype[Any], float], NDArray[Any] | None]] = {
+    "f": _fast_float,
+    "i": _fast_int,
+    "u": _fast_int,
+}
+
+
+class _Walk:
+    """One pass over nested lists that collects the elements and the sizes of the dimensions."""
+
+    def __init__(self, spec: TensorSpec, place: Place, leaf: Leaf) -> None:
+        self.spec = spec
+        self.place = place
+        self.leaf = leaf
+        self.sizes: list[int | None] = list(spec.shape)
+        self.flat: list[Any] = []
+        self._dtype = NUMPY_DTYPES[spec.dtype]
+
+    def down(self, value: Any, axis: int, index: Index) -> None:
+        """Collects the elements below one index."""
+        if axis == len(self.sizes):
+            self.flat.append(self._element(value, index))
+            return
+        if not isinstance(value, list):
+            raise self._not_a_list(value, axis, index)
+        self._check_size(len(value), axis, index)
+        for number, inner in enumerate(value):
+            self.down(inner, axis + 1, (*index, number))
+
+    def _check_size(self, size: int, axis: int, index: Index) -> None:
+        wanted = self.sizes[axis]
+        if wanted is None and size:
+            self.sizes[axis] = size
+        elif size == 0 or size != wanted:
+            raise self._wrong_size(size, wanted, axis, self.place.at(index))
+
+    def _wrong_size(self, size: int, wanted: int | None, axis: int, where: str) -> InputError:
+        if size == 0:
+            return WrongShapeError(
+                f"{where} is empty.", hint="Send at least one row of values.", where=where
+            )
+        fixed = self.spec.shape[axis] is not None
+        reason = f"{self.spec.name!r} takes {wanted}" if fixed else f"those before have {wanted}"
+        return WrongShapeError(
+            f"{where} has {size} {'value' if size == 1 else 'values'}; {reason}.",
+            hint=f"The shape has to be {shape_text(self.spec)}.",
+            where=where,
+        )
+
+    def _not_a_list(self, value: Any, axis: int, index: Index) -> InputError:
+        where = self.place.at(index)
+        hint = f"The shape has to be {shape_text(self.spec)}."
+        if isinstance(value, dict):
+            return WrongTypeError(f"{where} is an object, not a list.", hint=hint, where=where)
+        missing = len(self.sizes) - axis
+        wanted = "a list is" if missing == 1 else f"lists nested {missing} deep are"
+        return WrongShapeError(
+            f"{where} is {kind_of(value)}; {wanted} wanted here.", hint=hint, where=where
+        )
+
+    def _element(self, value: Any, index: Index) -> Any:
+        try:
+            return self.leaf(value, self.spec, self._dtype)
+        except InputError as error:
+            raise self._placed(error, index) from None
+
+    def _placed(self, error: InputError, index: Index) -> InputError:
+        """The error of a single value with its place, and the name of its column."""
+        where = self.place.at(index)
+        name = self.place.name(index)
+        shown = f"{where} (column {name!r})" if name else where
+        return type(error)(f"{shown} {error.message}", hint=error.hint, where=where)
+
+
+Leaf = Callable[[Any, TensorSpec, "np.dtype[Any]"], Any]
+# Each of these raises errors whose messages begin with the verb; `_placed` adds the subject.
+
+
+def _float(value: Any, spec: TensorSpec, dtype: np.dtype[Any]) -> float:
+    if value is None and spec.missing:
+        return math.nan
+    number = _number(value, spec)
+    if isinstance(number, float) and not math.isfinite(number):
+        if math.isnan(number) and spec.missing:
+            return math.nan
+        raise _missing("NaN" if math.isnan(number) else "infinite")
+    if not _fits(number, dtype):
+        raise WrongTypeError(f"is {quoted(value)}, beyond the range of {spec.dtype}.")
+    return float(number)
+
+
+def _fits(number: float, dtype: np.dtype[Any]) -> bool:
+    try:
+        with np.errstate(over="ignore"):
+            return bool(np.isfinite(np.array(float(number)).astype(dtype)))
+    except OverflowError:  # a whole number beyond any double
+        return False
+
+
+def _int(value: Any, spec: TensorSpec, dtype: np.dtype[Any]) -> int:
+    number = _number(value, spec)
+    if isinstance(number, float):
+        if not math.isfinite(number):
+            raise _missing("NaN" if math.isnan(number) else "infinite")
+        if not number.is_integer():
+            raise WrongTypeError(
+                f"is {quoted(value)}; {spec.name!r} takes whole numbers ({spec.dtype})."
+            )
+        number = int(number)
+    limits = np.iinfo(dtype)
+    if not limits.min <= number <= limits.max:
+        raise WrongTypeError(
+            f"is {quoted(value)}, beyond the range of {spec.dtype}.",
+            hint=f"Send a whole number from {limits.min} to {limits.max}.",
+        )
+    return number
+
+
+def _number(value: Any, spec: TensorSpec) -> int | float:
+    if value is None:
+        raise _missing("null")
+    _require_single(value, spec)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise WrongTypeError(
+            f"is {kind_of(value)} ({quoted(value)}); a number is wanted.",
+            hint="Send numbers without quotation marks." if isinstance(value, str) else "",
+        )
+    return value
+
+
+def _bool(value: Any, spec: TensorSpec, _dtype: np.dtype[Any]) -> bool:
+    if value is None:
+        raise _missing("null")
+    _require_single(value, spec)
+    if not isinstance(value, bool):
+        raise WrongTypeError(f"is {kind_of(value)}; {spec.name!r} takes true or false.")
+    return value
+
+
+def _string(value: Any, spec: TensorSpec, _dtype: np.dtype[Any]) -> str | None:
+    # A NaN from pandas, in a column of strings.
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        if spec.missing:
+            return None
+        raise _missing("null" if value is None else "NaN")
+    _require_single(value, spec)
+    if not isinstance(value, str):
+        raise WrongTypeError(f"is {kind_of(value)}; {spec.name!r} takes strings.")
+    return value
+
+
+def _require_single(value: Any, spec: TensorSpec) -> None:
+    hint = f"The shape has to be {shape_text(spec)}."
+    if isinstance(value, list):
+        raise WrongShapeError(f"is a list, nested deeper than {spec.name!r} takes.", hint=hint)
+    if isinstance(value, dict):
+        raise WrongTypeError("is an object, not a single value.", hint=hint)
+
+
+_LEAVES: dict[str, Leaf] = {"f": _float, "i": _int, "u": _int, "b": _bool, "O": _string}
+
+
+def _missing(kind: str) -> MissingValueError:
+    return MissingValueError(
+        f"is {kind}, which the model does not take.",
+        hint="Leave such rows out, or put a value in its place.",
+    )
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
+    return _KINDS.get(type(value), "a number")
+
+
+def shape_text(spec: TensorSpec) -> str:
+    """A shape for a sentence: `(any, 4)`."""
+    sizes = ", ".join("any" if size is None else str(size) for size in spec.shape)
+    return f"({sizes},)" if len(spec.shape) == 1 else f"({sizes})"
+
+
+def require_same_batch(arrays: dict[str, NDArray[Any]], specs: tuple[TensorSpec, ...]) -> None:
+    """Inputs whose first dimension is free have to have the same number of rows.
+
+    Raises:
+        WrongShapeError: They do not.
+    """
+    batched = [spec.name for spec in specs if spec.shape[:1] == (None,)]
+    for first, second in pairwise(batched):
+        if len(arrays[first]) != len(arrays[second]):
+            raise WrongShapeError(
+                f"{first!r} has {len(arrays[first])} rows and {second!r} {len(arrays[second])}.",
+                hint="Send as many rows for every input.",
+                where=second,
+            )

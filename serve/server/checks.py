@@ -1,0 +1,140 @@
+"""What the parser leaves open: the checks on a request's head beyond its grammar. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from scoring.errors import PayloadTooLargeError, UnsupportedMediaTypeError
+from serve.server.errors import (
+    BadRequestError,
+    ExpectationFailedError,
+    HttpVersionError,
+    MethodNotAllowedError,
+    TransferCodingError,
+)
+
+if TYPE_CHECKING:
+    from serve.server.settings import ServerSettings
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+JSON_TYPES = frozenset(
+    {
+        b"",
+        b"application/json",
+        b"application/json; charset=utf-8",
+        b"application/json;charset=utf-8",
+        b"application/json; charset=UTF-8",
+        b"application/x-www-form-urlencoded",  # what `curl -d` says of any body
+    }
+)
+"""The content types under which JSON arrives most often, as they stand in requests."""
+
+_OTHER_JSON_TYPES = frozenset({"text/plain", "text/json", "application/octet-stream"})
+_UTF8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
+
+
+def check_head(headers: Headers, version: str, method: bytes, limits: ServerSettings) -> bool:
+    """Refuses what is ambiguous or unsupported; whether the client waits for `100 Continue`.
+
+    The parser has refused already: two framings or lengths, broken chunks and transfer codings that
+    do not end in `chunked`, folded lines, bare line feeds, control characters.
+
+    Raises:
+        HttpVersionError: Neither HTTP/1.0 nor 1.1.
+        BadRequestError: No host, several, or a body framing that HTTP/1.0 does not have.
+        TransferCodingError: A transfer coding other than `chunked`.
+        PayloadTooLargeError: The announced body is over the limit.
+        ExpectationFailedError: An unknown expectation.
+        MethodNotAllowedError: `CONNECT`.
+    """
+    if version not in {"1.0", "1.1"}:
+        raise HttpVersionError(f"HTTP/{version} is not spoken here.", hint="Use HTTP/1.1.")
+    if method == b"CONNECT":
+        raise MethodNotAllowedError("This is no proxy.", allow=("GET", "POST"))
+    hosts = 0
+    expects = False
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length":
+            # The parser has seen that these are digits.
+            if int(value) > limits.max_body_bytes:
+                raise too_large(limits.max_body_bytes)
+        elif name == b"transfer-encoding":
+            _check_transfer(value, version)
+        elif name == b"expect":
+            expects = _check_expectation(value)
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        raise BadRequestError("The request has to have one Host header.", where="host")
+    return expects
+
+
+def _check_transfer(value: bytes, version: str) -> None:
+    if version == "1.0":  # a proxy of that age would take the chunks for the body
+        raise BadRequestError("HTTP/1.0 has no Transfer-Encoding.", where="transfer-encoding")
+    if value.strip().lower() != b"chunked":
+        raise TransferCodingError(
+            "The only transfer coding that is supported is chunked.", where="transfer-encoding"
+        )
+
+
+def _check_expectation(value: bytes) -> bool:
+    if value.strip().lower() != b"100-continue":
+        raise ExpectationFailedError(
+            "The only expectation that is supported is 100-continue.", where="expect"
+        )
+    return True
+
+
+def too_large(max_bytes: int) -> PayloadTooLargeError:
+    """The error for a body over the limit."""
+    return PayloadTooLargeError(
+        f"The body is over the limit of {max_bytes} bytes.",
+        hint="Send fewer rows at once, or raise max_body_bytes.",
+    )
+
+
+def require_json(content_type: str) -> None:
+    """Refuses a body that says of itself that it is something else than JSON.
+
+    Raises:
+        UnsupportedMediaTypeError: Another type, or another encoding than UTF-8.
+    """
+    if content_type.encode("latin-1") in JSON_TYPES:
+        return
+    kind, _, parameters = content_type.lower().partition(";")
+    kind = kind.strip()
+    known = kind.encode("latin-1") in JSON_TYPES or kind in _OTHER_JSON_TYPES
+    if not known and not kind.endswith("+json"):
+        raise UnsupportedMediaTypeError(
+            f"This route takes JSON, not {kind or content_type!r}.",
+            hint="Send the rows as application/json.",
+            where="content-type",
+        )
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.strip().partition("=")
+        if name.strip() == "charset" and value.strip(' "') not in _UTF8:
+            raise UnsupportedMediaTypeError(
+                f"JSON is UTF-8, not {value.strip()}.",
+                hint="Encode the body as UTF-8.",
+                where="content-type",
+            )
+
+
+def without_upgrade(method: bytes, target: bytes, headers: Headers, *, old: bool) -> bytes:
+    """A request's head without the offer to change the protocol.
+
+    Its parts come from the parser, so they hold nothing that could break out of their lines.
+    """
+    lines = [b"%b %b HTTP/%b" % (method, target, b"1.0" if old else b"1.1")]
+    for name, value in headers:
+        if name == b"connection":
+            tokens = [token.strip().lower() for token in value.split(b",")]
+            kept = [token for token in tokens if token in {b"close", b"keep-alive"}]
+            if kept:
+                lines.append(b"connection: " + b", ".join(kept))
+        elif name != b"upgrade":
+            lines.append(b"%b: %b" % (name, value))
+    return b"\r\n".join([*lines, b"", b""])

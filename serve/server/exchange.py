@@ -1,0 +1,98 @@
+"""One request, from its last byte to the end of its answer."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from scoring.errors import FieldpostError
+from scoring.http import Request, Response
+from serve.server.status import error_response, internal_error_response
+from serve.server.wire import split_target
+
+if TYPE_CHECKING:
+    from serve.server.jobs import Job
+    from serve.server.protocol import Connection
+
+logger = logging.getLogger(__name__)
+
+
+class Exchange:
+    """A request that waits for its answer. Everything here runs on the event loop's thread.
+
+    Attributes:
+        method: Upper case.
+        path: Decoded, without the query.
+        query: Raw.
+        headers: As they came, names in lower case.
+        body: Without transfer codings; content codings are undone by the routes.
+        keep_alive: The connection may be used again.
+        old: The client speaks HTTP/1.0, and knows no chunks.
+        job: What computes the answer, where that is not the loop itself.
+    """
+
+    __slots__ = (
+        "_answered", "_connection", "_gone", "body", "headers", "job", "keep_alive", "method",
+        "old", "path", "query",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        connection: Connection,
+        method: bytes,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes | bytearray,
+        *,
+        keep_alive: bool,
+        old: bool = False,
+    ) -> None:
+        self._connection = connection
+        self._answered = False
+        self._gone = False
+        self.method = method.decode("ascii")
+        self.path, self.query = split_target(target)
+        self.headers = headers
+        self.body = body
+        self.keep_alive = keep_alive
+        self.old = old
+        self.job: Job | None = None
+
+    def header(self, name: bytes) -> str:
+        """The values of a header (name in lower case), joined as HTTP allows."""
+        return b", ".join(value for key, value in self.headers if key == name).decode("latin-1")
+
+    def request(self) -> Request:
+        """The request as a plain value."""
+        headers = [(name.decode("latin-1"), text.decode("latin-1")) for name, text in self.headers]
+        return Request(self.method, self.path, self.query, headers, bytes(self.body))
+
+    def respond(self, response: Response) -> None:
+        """Answers; a second answer, or one to a client that has gone, is dropped."""
+        self.job = None
+        if self._gone or self._answered:
+            self._connection.hub.discard(response)
+        else:
+            self._answered = True
+            self._connection.answer(self, response)
+
+    def fail(self, error: BaseException) -> None:
+        """Answers with an error; one that is not in our tree is logged and told as internal."""
+        if isinstance(error, FieldpostError):
+            self.respond(error_response(error))
+        else:
+            logger.error("%s %s failed", self.method, self.path, exc_info=error)
+            self.respond(internal_error_response())
+
+    def settle(self, response: Response | None, error: BaseException | None) -> None:
+        """Answers with what a job brought."""
+        if error is not None or response is None:
+            self.fail(error or RuntimeError("a job returned no response"))
+        else:
+            self.respond(response)
+
+    def abandon(self) -> None:
+        """The client has gone: what has not begun is not computed."""
+        self._gone = True
+        if self.job is not None:
+            self.job.cancel()

@@ -1,0 +1,72 @@
+"""A server in the foreground, for `fieldpost serve`: in this process, or a pool beside it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from serve.server.settings import ServerSettings, from_environment
+
+OnReady = Callable[[str], None]
+
+logger = logging.getLogger(__name__)
+
+
+def settings(**flags: str | float | None) -> ServerSettings:
+    """The settings from flags (None where not given), the environment and the defaults.
+
+    Raises:
+        UsageError: A value or variable is not valid.
+    """
+    return from_environment(os.environ, **flags)
+
+
+def run(root: Path, settings: ServerSettings, on_ready: OnReady = lambda _url: None) -> int:
+    """Serves the package at a root until SIGINT or SIGTERM, then drains.
+
+    Call it on the main thread. A second signal ends the drain at once.
+
+    Args:
+        root: Of an unpacked package.
+        settings: With more than one worker, a pool of processes answers.
+        on_ready: Called once with the URL.
+
+    Returns:
+        0 after a signal.
+
+    Raises:
+        UsageError: The address cannot be listened on.
+        ScoringError: The model or the script does not load.
+        TargetError: The workers died too often.
+    """
+    if settings.workers > 1:
+        return _run_pool(root, settings, on_ready)
+    from serve.server.process import ServerProcess  # noqa: PLC0415 - a pool needs none of it here
+
+    process = ServerProcess(root, settings, on_ready=on_ready)
+    try:
+        process.load()
+    except BaseException:
+        process.close()
+        raise
+    return process.run()
+
+
+def _run_pool(root: Path, settings: ServerSettings, on_ready: OnReady) -> int:
+    from serve.server.pool import serve_pool  # noqa: PLC0415 - one worker needs no pool
+
+    def ready(host: str, port: int) -> None:
+        on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+    return serve_pool(
+        [sys.executable, "-m", "serve.server.worker", str(root)],
+        env={**os.environ, **settings.to_environment()},
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        log=lambda name, line: logger.info("%s: %s", name, line),
+        on_ready=ready,
+    )

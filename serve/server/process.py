@@ -1,0 +1,317 @@
+"""A server process: load, listen, answer, drain.
+
+A model is loaded and answered with the event loop on the main thread. A script has the main thread
+for itself, and the loop runs on a second one: health answers while the script computes, and a
+signal reaches the loop through a wakeup descriptor even while the script is deep in C code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from scoring import bundle as bundles
+from scoring.errors import UsageError
+from serve.server.app import App, Service
+from serve.server.hub import Hub
+from serve.server.jobs import Jobs
+from serve.server.protocol import Connection
+from serve.server.settings import Contract, ServerSettings
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from scoring.bundle import Bundle
+
+logger = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_LEAVE_S = 1.0
+_INLINE_RUNTIMES = frozenset({"onnx"})
+
+OnReady = Callable[[str], None]
+
+
+class ServerProcess:
+    """One server in this process. `load` it, then `run` it; both on the main thread.
+
+    Args:
+        root: Of an unpacked package.
+        settings: The server's.
+        contract: What a supervisor handed over.
+        on_ready: Gets the URL when requests are answered (with a gate: when they could be).
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        settings: ServerSettings,
+        contract: Contract | None = None,
+        on_ready: OnReady = lambda _url: None,
+    ) -> None:
+        self._root = root
+        self._settings = settings
+        self._contract = contract or Contract()
+        self._on_ready = on_ready
+        self._listener = _open(settings, self._contract)
+        self._loop = uvloop.new_event_loop()
+        self._jobs = Jobs(self._loop.call_soon_threadsafe, settings.max_pending)
+        self._stopping = asyncio.Event()
+        self._hurrying = asyncio.Event()
+        self._script = False
+        self._service: Service
+        self._failure: BaseException | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        name = self._listener.getsockname()
+        if not isinstance(name, tuple):
+            return f"unix:{name}"
+        host = f"[{name[0]}]" if ":" in name[0] else name[0]
+        return f"http://{host}:{name[1]}"
+
+    def load(self) -> Bundle:
+        """Loads the model or the script.
+
+        Raises:
+            ScoringError: It does not load; the error says why.
+        """
+        bundle = bundles.read(self._root)
+        if bundle.runtime == "script":
+            self._service = self._load_script(bundle)
+        else:
+            self._service = self._load_model(bundle)
+        # What is loaded stays: the collector need not look at it for every request.
+        gc.collect()
+        gc.freeze()
+        return bundle
+
+    def _load_script(self, bundle: Bundle) -> Service:
+        from scoring.azureml.entry import EntryScript  # noqa: PLC0415 - only for scripts
+        from scoring.azureml.settings import ScriptSettings  # noqa: PLC0415
+        from serve.server.script import ScriptService  # noqa: PLC0415
+
+        given = {
+            "strict": self._settings.azureml_compat == "strict",
+            "scoring_timeout_ms": self._settings.scoring_timeout_ms or None,
+        }
+        self._script = True
+        entry = EntryScript.load(ScriptSettings.for_package(self._root, bundle, **given))
+        return ScriptService(entry, self._jobs)
+
+    def _load_model(self, bundle: Bundle) -> Service:
+        from scoring.runtimes.base import load  # noqa: PLC0415 - needs numpy, as scripts need not
+        from serve.server.score import ScoreService  # noqa: PLC0415
+
+        predictor = load(self._root, bundle)
+        inline = bundle.runtime in _INLINE_RUNTIMES
+        service = ScoreService(
+            predictor, self._jobs, self._settings, name=bundle.name, inline=inline
+        )
+        service.warm_up()
+        self._jobs.start_threads(self._settings.threads if predictor.thread_safe else 1)
+        return service
+
+    def run(self) -> int:
+        """Answers until a signal or the end of the lifeline, drains, and returns 0."""
+        try:
+            if self._script:
+                self._run_beside_script()
+            else:
+                self._run_on_main_thread()
+        finally:
+            self._jobs.stop()
+            self._loop.close()
+        if self._failure is not None:
+            raise self._failure
+        return 0
+
+    def stop(self) -> None:
+        """Begins the drain; called again, ends it at once. For the loop's thread."""
+        if self._stopping.is_set():
+            self._hurrying.set()
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Gives the socket back, where `load` failed."""
+        self._listener.close()
+        self._loop.close()
+
+    def _run_on_main_thread(self) -> None:
+        for number in _SIGNALS:
+            self._loop.add_signal_handler(number, self.stop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            for number in _SIGNALS:
+                self._loop.remove_signal_handler(number)
+
+    def _run_beside_script(self) -> None:
+        with _wakeup_socket() as wakeup:
+            self._loop.add_reader(wakeup.fileno(), self._wake, wakeup)
+            thread = threading.Thread(target=self._run_loop, name="http")
+            thread.start()
+            self._jobs.work()
+            thread.join()
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        except BaseException as error:  # noqa: BLE001 - raised again by run()
+            self._failure = error
+        self._jobs.stop()
+        # A script that computes on past the limit of the drain keeps the main thread.
+        leave = threading.Timer(_LEAVE_S, _leave)
+        leave.daemon = True
+        leave.start()
+
+    def _wake(self, wakeup: socket.socket) -> None:
+        for number in wakeup.recv(4096):
+            if number in _SIGNALS:
+                self.stop()
+
+    async def _serve(self) -> None:
+        app = App(self._service, self._jobs, self._settings.max_body_bytes)
+        hub = Hub(self._settings, app, self._jobs)
+        hub.start(self._loop)
+        self._watch(self._contract.lifeline_fd, self.stop)
+        url = self.url
+        try:
+            if await self._pass_gate(url):
+                server = await self._loop.create_server(
+                    lambda: Connection(hub), sock=self._listener, backlog=self._settings.backlog
+                )
+                if self._contract.gate_fd is None:
+                    self._on_ready(url)
+                await self._stopping.wait()
+                app.ready = False
+                server.close()
+                await self._drain(hub)
+        finally:
+            self._listener.close()
+            hub.stop()
+            await asyncio.sleep(0)
+
+    async def _pass_gate(self, url: str) -> bool:
+        """Waits until the worker may accept; False: it is to go before that."""
+        if self._contract.gate_fd is None:
+            return True
+        self._on_ready(url)
+        opened = asyncio.Event()
+        self._watch(self._contract.gate_fd, opened.set)
+        await _first(opened.wait(), self._stopping.wait())
+        return opened.is_set()
+
+    async def _drain(self, hub: Hub) -> None:
+        """Answers what has begun. Idle connections stay open for a grace: their next request, which
+        may be on its way, is answered, and told to be the last one."""
+        hub.draining = True
+        patient = self._settings.drain_timeout_s
+        grace = min(self._settings.drain_idle_s, patient)
+        emptied = hub.emptied.wait
+        if not await _within(grace, _first(emptied(), self._hurrying.wait())):
+            hub.end_idle()
+            await _within(patient - grace, _first(emptied(), self._hurrying.wait()))
+        if hub.connections:
+            logger.warning("%d connections were not drained in time", hub.connections)
+
+    def _watch(self, descriptor: int | None, ended: Callable[[], None]) -> None:
+        """Calls back once at the end of a pipe."""
+        if descriptor is None:
+            return
+
+        def look(descriptor: int = descriptor) -> None:
+            with contextlib.suppress(BlockingIOError):
+                if not os.read(descriptor, 4096):
+                    self._loop.remove_reader(descriptor)
+                    ended()
+
+        self._loop.add_reader(descriptor, look)
+
+
+async def _first(*waits: object) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _within(seconds: float, wait: object) -> bool:
+    """Whether something ended in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await wait  # type: ignore[misc]
+    except TimeoutError:
+        return False
+    return True
+
+
+def _open(settings: ServerSettings, contract: Contract) -> socket.socket:
+    """The supervisor's listening socket, or one bound to host and port that nobody listens on yet:
+    until the model is loaded, a probe is refused and not kept waiting."""
+    if contract.listen_fd is not None:
+        os.set_inheritable(contract.listen_fd, False)  # a script's children must not keep it open
+        return socket.socket(fileno=contract.listen_fd)
+    host, port = settings.host, settings.port
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UsageError(f"The host {host!r} cannot be listened on: {error.strerror}.") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"Port {port} on {host} cannot be opened: {error.strerror}.",
+            hint="End the process that listens there, or choose another port with --port.",
+        ) from error
+    return listener
+
+
+@contextlib.contextmanager
+def _wakeup_socket() -> Iterator[socket.socket]:
+    """A socket that gets the number of every signal, whatever the main thread is doing."""
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        reading.setblocking(False)
+        writing.setblocking(False)
+        before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        handlers = {number: signal.signal(number, _ignore) for number in _SIGNALS}
+        try:
+            yield reading
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(before)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """The wakeup descriptor tells the event loop; a handler is needed for that to happen."""
+
+
+def _leave() -> None:
+    logger.warning("The script was still computing at the end of the drain")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(0)

@@ -1,0 +1,194 @@
+"""What a server may be told, in one frozen value: flag over environment over default.
+
+Every setting has a finite default, and its environment variable is `FIELDPOST_SERVER_` and its name
+in upper case. A variable with that prefix that is no setting is an error: a limit with a typo in
+its name protects nobody.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from scoring.errors import UsageError
+
+PREFIX = "FIELDPOST_SERVER_"
+_MAX_PORT = 65_535
+_MAY_BE_ZERO = frozenset({"port", "drain_idle_s", "inline_ms", "scoring_timeout_ms"})
+_COMPAT = ("corrected", "strict")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """The settings of one server process (`_s` seconds, `_ms` milliseconds, `_bytes` bytes).
+
+    Attributes:
+        host: The address to listen on; loopback unless told otherwise.
+        port: 0 for a free one.
+        workers: How many processes answer.
+        threads: How many threads run a model that may run on several at once.
+        backlog: Connections that wait to be accepted.
+        max_connections: Open connections of one worker; more are told to come back.
+        max_target_bytes: The longest request target (path and query).
+        max_headers: The most header fields of one request.
+        max_header_bytes: The most bytes of one request's head.
+        max_body_bytes: The longest body, as sent and after decompression.
+        max_depth: How deep JSON may be nested.
+        max_pending: Requests that wait for the model or script; more are told to come back.
+        header_timeout_s: From the first byte of a request (or the connect) to the end of its head.
+        body_timeout_s: From the end of the head to the end of the body.
+        keep_alive_timeout_s: How long a connection may lie idle between requests.
+        write_timeout_s: How long a client may take nothing of an answer that waits for it.
+        drain_idle_s: How long a drain leaves idle connections open for their next request.
+        drain_timeout_s: The longest drain; what is still running then is cut off.
+        inline_ms: Up to this mean time the event loop runs the model itself.
+        scoring_timeout_ms: For one answer of a script; 0 leaves it to `SCORING_TIMEOUT_MS` and its
+            default of an hour.
+        azureml_compat: `corrected`, or `strict` for every answer of the original Azure ML server.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 5001
+    workers: int = 1
+    threads: int = 2
+    backlog: int = 2048
+    max_connections: int = 4096
+    max_target_bytes: int = 8192
+    max_headers: int = 100
+    max_header_bytes: int = 32_768
+    max_body_bytes: int = 64 << 20
+    max_depth: int = 64
+    max_pending: int = 1024
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 60.0
+    keep_alive_timeout_s: float = 75.0
+    write_timeout_s: float = 60.0
+    drain_idle_s: float = 2.0
+    drain_timeout_s: float = 25.0
+    inline_ms: float = 2.0
+    scoring_timeout_ms: int = 0
+    azureml_compat: str = "corrected"
+
+    def __post_init__(self) -> None:
+        if not self.host:
+            raise UsageError("The host is empty.", hint="Give an address such as 127.0.0.1.")
+        if not 0 <= self.port <= _MAX_PORT:
+            raise UsageError(f"Port {self.port} is not between 0 and {_MAX_PORT}.", where="port")
+        if self.azureml_compat not in _COMPAT:
+            raise UsageError(
+                f"azureml_compat is {self.azureml_compat!r}; it can be {' or '.join(_COMPAT)}.",
+                where="azureml_compat",
+            )
+        for name, value in self.items():
+            _require_positive(name, value)
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Every setting with its value."""
+        return [(field.name, getattr(self, field.name)) for field in fields(self)]
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables that give another process these settings."""
+        return {PREFIX + name.upper(): str(value) for name, value in self.items()}
+
+
+def _require_positive(name: str, value: object) -> None:
+    """Numbers are finite and positive (a port may be 0, and so may the grace of a drain)."""
+    if name in _MAY_BE_ZERO:
+        lowest: float = 0
+    elif isinstance(value, int):
+        lowest = 1
+    else:
+        lowest = 0.001
+    if isinstance(value, int | float) and not lowest <= value < float("inf"):
+        raise UsageError(
+            f"{name} is {value}; it has to be finite and at least {lowest:g}.", where=name
+        )
+
+
+def from_environment(
+    environment: Mapping[str, str] | None = None, **flags: str | float | None
+) -> ServerSettings:
+    """The settings from flags (None where a flag is not given), the environment and the defaults.
+
+    Raises:
+        UsageError: A variable is unknown, or a value does not have the type or range of its
+            setting.
+    """
+    environment = os.environ if environment is None else environment
+    kinds = {field.name: type(field.default) for field in fields(ServerSettings)}
+    values: dict[str, Any] = {}
+    for key, text in environment.items():
+        if key.startswith(PREFIX):
+            name = key.removeprefix(PREFIX).lower()
+            values[name] = _parse(name, text, kinds, where=key)
+    for name, flag in flags.items():
+        if flag is not None:
+            values[name] = _parse(name, str(flag), kinds, where=f"--{name.replace('_', '-')}")
+    return ServerSettings(**values)
+
+
+def _parse(name: str, text: str, kinds: Mapping[str, type], where: str) -> Any:
+    kind = kinds.get(name)
+    if kind is None:
+        raise UsageError(
+            f"{where} is not a setting of the server.",
+            hint=f"The settings are {', '.join(kinds)}.",
+            where=where,
+        )
+    try:
+        return kind(text)
+    except ValueError:
+        wanted = {int: "a whole number", float: "a number"}[kind]
+        raise UsageError(f"{where} is {text!r}; it has to be {wanted}.", where=where) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The descriptors that a supervisor hands to a worker (docs/architecture.md); None: absent.
+
+    Attributes:
+        listen_fd: A listening socket, which stays the supervisor's.
+        status_fd: The write end of a pipe for one line of JSON: ready, or why not.
+        lifeline_fd: The read end of a pipe; at its end the worker drains and goes.
+        gate_fd: The read end of a pipe; at its end a ready worker begins to accept.
+    """
+
+    listen_fd: int | None = None
+    status_fd: int | None = None
+    lifeline_fd: int | None = None
+    gate_fd: int | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Contract:
+        """Reads `FIELDPOST_LISTEN_FD` and its siblings.
+
+        Raises:
+            UsageError: One is no open descriptor's number.
+        """
+        return cls(**{field.name: _descriptor(environment, field.name) for field in fields(cls)})
+
+    @classmethod
+    def variables(cls) -> list[str]:
+        """The names of the variables."""
+        return [_variable(field.name) for field in fields(cls)]
+
+
+def _variable(name: str) -> str:
+    return f"FIELDPOST_{name.upper()}"
+
+
+def _descriptor(environment: Mapping[str, str], name: str) -> int | None:
+    variable = _variable(name)
+    text = environment.get(variable, "")
+    if not text:
+        return None
+    try:
+        number = int(text)
+        os.fstat(number)
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(
+            f"{variable} is {text!r}, which is no open descriptor.", where=variable
+        ) from error
+    return number

@@ -1,0 +1,98 @@
+"""Errors as HTTP: the one table from classes to statuses, and the body that carries them."""
+
+from __future__ import annotations
+
+import orjson
+
+from scoring import errors as e
+from scoring.http import Response
+from serve.server import errors as h
+
+STATUS: dict[type[e.FieldpostError], int] = {
+    e.FieldpostError: 500,
+    e.ScoringError: 500,
+    e.InputError: 400,
+    e.MalformedPayloadError: 400,
+    e.PayloadTooLargeError: 413,
+    e.PayloadTooDeepError: 400,
+    e.UnsupportedMediaTypeError: 415,
+    e.WrongShapeError: 400,
+    e.WrongTypeError: 400,
+    e.MissingValueError: 400,
+    e.UnknownInputError: 400,
+    e.ModelFileError: 500,
+    e.ModelNotFoundError: 500,
+    e.CorruptModelError: 500,
+    e.UnknownFormatError: 500,
+    e.UntrustedModelError: 500,
+    e.UnsupportedModelError: 500,
+    e.MissingDependencyError: 500,
+    e.EntryScriptError: 500,
+    e.ScoringFailedError: 500,
+    e.ScoringTimeoutError: 504,
+    e.OverloadedError: 503,
+    e.ServeError: 500,
+    e.UsageError: 400,
+    e.InvalidNameError: 400,
+    e.NotFoundError: 404,
+    e.AlreadyExistsError: 409,
+    e.InUseError: 409,
+    e.DigestMismatchError: 500,
+    e.WorkspaceError: 500,
+    e.StorageFullError: 507,
+    e.UnsafeArchiveError: 400,
+    e.EnvironmentResolutionError: 400,
+    e.IncompatibleEnvironmentError: 400,
+    e.PackagingError: 500,
+    e.TargetError: 502,
+    e.DeploymentFailedError: 502,
+    h.HttpError: 400,
+    h.BadRequestError: 400,
+    h.RouteNotFoundError: 404,
+    h.MethodNotAllowedError: 405,
+    h.RequestTimeoutError: 408,
+    h.TargetTooLongError: 414,
+    h.ExpectationFailedError: 417,
+    h.HeadersTooLargeError: 431,
+    h.TransferCodingError: 501,
+    h.HttpVersionError: 505,
+}
+"""Every class of the tree stands here itself (a test holds that), so none is mapped by accident."""
+
+JSON = ("content-type", "application/json")
+RETRY_AFTER_S = 1
+
+
+def status_of(error: e.FieldpostError) -> int:
+    """The HTTP status of an error; a class that plugins add has its nearest ancestor's."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def error_response(error: e.FieldpostError) -> Response:
+    """The answer that tells the sender: code, message, place, hint, and never a traceback."""
+    headers = [JSON]
+    if isinstance(error, h.MethodNotAllowedError):
+        headers.append(("allow", ", ".join(error.allow)))
+    if isinstance(error, e.OverloadedError):
+        headers.append(("retry-after", str(RETRY_AFTER_S)))
+    return Response(status_of(error), _dump(error.to_dict()), headers)
+
+
+def internal_error_response() -> Response:
+    """The answer for a failure that is ours; the log has the traceback."""
+    message = "The server failed on this request."
+    hint = "The log of the server says why."
+    return Response(500, _dump({"code": "internal", "message": message, "hint": hint}), [JSON])
+
+
+def _dump(error: dict[str, object]) -> bytes:
+    # Messages quote what the client sent, lone surrogates included.
+    try:
+        return orjson.dumps({"error": error})
+    except TypeError:
+        texts = {key: _printable(value) for key, value in error.items()}
+        return orjson.dumps({"error": texts})
+
+
+def _printable(value: object) -> object:
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
