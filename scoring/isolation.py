@@ -103,7 +103,7 @@ def _spawn(folder: Path, request: _Request) -> int:
     (folder / _REQUEST).write_bytes(msgspec.json.encode(request))
     (folder / _STAGE).unlink(missing_ok=True)
     with (folder / _OUTPUT).open("wb") as output:
-        child = subprocess.Popen(
+        child = subprocess.Popen(  # noqa: S603 - our own module
             # -P keeps the current folder off the path, unless it is on that of this process.
             [sys.executable, "-P", "-m", "scoring.prepare", str(folder)],
             stdin=subprocess.PIPE,
@@ -111,7 +111,7 @@ def _spawn(folder: Path, request: _Request) -> int:
             stderr=output,
             env=_environment(),
         )
-        # Its standard input stays open and silent: its end tells the child that this process is gone.
+        # Its standard input stays open and silent until this process is gone.
         with child:
             try:
                 status = child.wait()

@@ -129,7 +129,7 @@ def _convert_with_tools(loaded: LoadedModel, floats: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _without_names(booster: Any) -> Iterator[None]:
-    """onnxmltools takes features called f0, f1 ... only."""
+    """Takes the names off: onnxmltools takes features called f0, f1 ... only."""
     names = booster.feature_names
     booster.feature_names = None
     try:

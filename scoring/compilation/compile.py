@@ -154,7 +154,7 @@ def _answered_alone(loaded: LoadedModel, inputs: Inputs) -> list[int]:
     for row in range(len(next(iter(inputs.values())))):
         try:
             loaded.predictor.predict(_rows(inputs, [row]))
-        except Exception:  # noqa: BLE001, S112 - as above; the row is left out
+        except Exception:  # noqa: BLE001 - as above; the row is left out
             if row >= _ALONE and not kept:
                 break
             continue

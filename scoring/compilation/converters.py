@@ -7,59 +7,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 from skl2onnx import update_registered_converter
-from skl2onnx.common._registration import get_converter, get_shape_calculator
-from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, guess_proto_type
+from skl2onnx.common._registration import get_converter
 from skl2onnx.common.shape_calculator import (
     calculate_linear_classifier_output_shapes,
     calculate_linear_regressor_output_shapes,
 )
 from sklearn.base import is_classifier
+from sklearn.ensemble import IsolationForest
 from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import PolynomialFeatures
 
-from scoring.compilation import forests, lightgbm_trees, sklearn_trees, xgboost_trees
+from scoring.compilation import forests, lightgbm_trees, sklearn_trees, transforms, xgboost_trees
+from scoring.compilation.containers import ContainerNodes
 from scoring.compilation.walk import estimators
 
 Converter = Callable[[Any, Any, Any], None]
-
-
-class ContainerNodes:
-    """Adds nodes to the container that skl2onnx gives to a converter."""
-
-    def __init__(self, scope: Any, container: Any) -> None:
-        self._scope = scope
-        self._container = container
-
-    def add(self, op_type: str, inputs: list[str], **attributes: Any) -> str:
-        """See `forests.Nodes`."""
-        output = self._scope.get_unique_variable_name("value")
-        self.add_named(op_type, inputs, output, **attributes)
-        return str(output)
-
-    def add_named(self, op_type: str, inputs: list[str], output: str, **attributes: Any) -> None:
-        """Adds a node whose output has a name already."""
-        domain = attributes.pop("domain", "")
-        self._container.add_node(
-            op_type,
-            inputs,
-            [output],
-            op_domain=domain,
-            op_version=3 if domain else None,
-            name=self._scope.get_unique_operator_name(op_type),
-            **attributes,
-        )
-
-    def constant(self, value: NDArray[Any]) -> str:
-        """See `forests.Nodes`."""
-        name = self._scope.get_unique_variable_name("constant")
-        code = (
-            TensorProto.STRING
-            if value.dtype == object
-            else helper.np_dtype_to_tensor_dtype(value.dtype)
-        )
-        self._container.add_initializer(name, code, list(value.shape), value.ravel().tolist())
-        return str(name)
 
 
 def convert_forest(scope: Any, operator: Any, container: Any) -> None:
@@ -77,19 +40,14 @@ def write_forest(scope: Any, operator: Any, container: Any, forest: forests.Fore
     source = operator.inputs[0].full_name
     outputs = operator.outputs
     if not is_classifier(operator.raw_operator):
-        _tie(nodes, forests.add_values(nodes, forest, source), outputs[0])
+        nodes.tie(forests.add_values(nodes, forest, source), outputs[0])
         return
     probabilities = forests.add_probabilities(nodes, forest, source)
     classes = _class_array(operator.raw_operator.classes_)
     nodes.add_named(
         "Identity", [forests.add_labels(nodes, probabilities, classes)], outputs[0].full_name
     )
-    _tie(nodes, probabilities, outputs[1])
-
-
-def _tie(nodes: ContainerNodes, name: str, variable: Any) -> None:
-    """Numbers leave in the element type that skl2onnx has declared."""
-    nodes.add_named("Cast", [name], variable.full_name, to=guess_proto_type(variable.type))
+    nodes.tie(probabilities, outputs[1])
 
 
 def _class_array(classes: NDArray[Any]) -> NDArray[Any]:
@@ -143,45 +101,34 @@ def register_boosters(model: Any) -> None:
             )
 
 
-def convert_imputer(scope: Any, operator: Any, container: Any) -> None:
-    """Converts an imputer of numbers in any precision; one of strings, skl2onnx's way."""
+def convert_isolation(scope: Any, operator: Any, container: Any) -> None:
+    """Converts an isolation forest: rows that end after short paths are outliers (-1)."""
     model = operator.raw_operator
-    if not _imputes_numbers(operator):
-        get_converter(operator.type)(scope, operator, container)
-        return
+    forest = sklearn_trees.read_isolation_forest(model)
     nodes = ContainerNodes(scope, container)
-    code = guess_proto_type(operator.outputs[0].type)
-    element = helper.tensor_dtype_to_np_dtype(code)
-    names = [nodes.add("Cast", [variable.full_name], to=code) for variable in operator.inputs]
-    values = names[0] if len(names) == 1 else nodes.add("Concat", names, axis=1)
-    missing = nodes.add("IsNaN", [values])
-    statistics = nodes.constant(model.statistics_.astype(element)[None, :])
-    parts = [nodes.add("Where", [missing, statistics, values])]
-    if model.add_indicator:
-        chosen = nodes.constant(model.indicator_.features_.astype(np.int64))
-        parts.append(nodes.add("Cast", [nodes.add("Gather", [missing, chosen], axis=1)], to=code))
-    nodes.add_named("Concat", parts, operator.outputs[0].full_name, axis=1)
-
-
-def _imputes_numbers(operator: Any) -> bool:
-    """Whether NaN is replaced by numbers, in columns that all stay."""
-    model = operator.raw_operator
-    known = isinstance(operator.outputs[0].type, FloatTensorType | DoubleTensorType)
-    is_nan = isinstance(model.missing_values, float) and np.isnan(model.missing_values)
-    numeric = model.statistics_.dtype.kind == "f" and not np.isnan(model.statistics_).any()
-    return known and is_nan and numeric
-
-
-def imputer_shape(operator: Any) -> None:
-    """The shape calculator of `convert_imputer`."""
-    get_shape_calculator(operator.type)(operator)
-    model = operator.raw_operator
-    width = len(model.statistics_) + (len(model.indicator_.features_) if model.add_indicator else 0)
-    operator.outputs[0].type.shape = [operator.inputs[0].get_first_dimension(), width]
+    depths = forests.add_sums(nodes, forest, operator.inputs[0].full_name)
+    # Compared as depths: a row that set the threshold itself is to be no outlier.
+    shortest = nodes.constant(np.array(-np.log2(-model.offset_), np.float32))
+    labels = nodes.add(
+        "Where",
+        [
+            nodes.add("Less", [depths, shortest]),
+            nodes.constant(np.array(-1, np.int64)),
+            nodes.constant(np.array(1, np.int64)),
+        ],
+    )
+    nodes.add_named("Identity", [labels], operator.outputs[0].full_name)
+    two = nodes.constant(np.array(2.0, np.float32))
+    anomaly = nodes.add("Pow", [two, nodes.add("Neg", [depths])])
+    offset = nodes.constant(np.array(model.offset_, np.float32))
+    scores = nodes.add("Sub", [nodes.add("Neg", [anomaly]), offset])
+    nodes.tie(scores, operator.outputs[1])
 
 
 CONVERTERS: dict[type, Converter] = {
     **dict.fromkeys(sklearn_trees.TYPES, convert_forest),
-    SimpleImputer: convert_imputer,
+    IsolationForest: convert_isolation,
+    SimpleImputer: transforms.convert_imputer,
+    PolynomialFeatures: transforms.convert_polynomial,
 }
-SHAPES: dict[type, Callable[[Any], None]] = {SimpleImputer: imputer_shape}
+SHAPES: dict[type, Callable[[Any], None]] = {SimpleImputer: transforms.imputer_shape}

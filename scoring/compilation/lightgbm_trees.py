@@ -64,13 +64,15 @@ def read_booster(booster: Any) -> Forest | None:
 def _fields(text: str) -> dict[str, str]:
     """The `key=value` lines of one section; the text after the last tree is none of it."""
     lines = text.split("\nend of trees", 1)[0].splitlines()
-    return dict(line.split("=", 1) for line in lines if "=" in line)
+    pairs = (line.partition("=") for line in lines)
+    return {key: value for key, separator, value in pairs if separator}
 
 
 def _objective(text: str) -> tuple[str, dict[str, str]]:
     """The name, and its options: "binary sigmoid:1"."""
     name, *words = text.split(" ")
-    return name, dict(word.split(":", 1) if ":" in word else (word, "") for word in words)
+    pairs = (word.partition(":") for word in words)
+    return name, {key: value for key, _, value in pairs}
 
 
 def _tree(fields: dict[str, str], target: int) -> Tree | None:

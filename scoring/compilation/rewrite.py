@@ -52,7 +52,7 @@ def _changes(estimator: Any) -> dict[str, Any]:
 
 
 def _holds_strings(values: Any) -> bool:
-    return getattr(values, "dtype", None) == object and any(
+    return getattr(values, "dtype", "") == "object" and any(
         isinstance(value, str) for value in values
     )
 

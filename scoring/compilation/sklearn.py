@@ -88,7 +88,7 @@ def _answering(model: Any) -> Iterator[Any]:
 
 
 def _classifier_options(model: Any) -> dict[str, Any]:
-    """Linear support vector machines know no `zipmap`, yet have to have some option in pipelines."""
+    """Linear support vector machines know no `zipmap`, yet need some option in a pipeline."""
     return {"raw_scores": False} if type(model) is LinearSVC else {"zipmap": False}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from sklearn import ensemble, tree
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble._iforest import _average_path_length
 
 from scoring.compilation.forests import Forest, Link, Tree
 
@@ -44,6 +46,24 @@ def read_forest(model: Any) -> Forest | None:
     if isinstance(model, _BOOSTED):
         return _boosted(model)
     return _histogram(model) if isinstance(model, _HISTOGRAM) else None
+
+
+def read_isolation_forest(model: ensemble.IsolationForest) -> Forest:
+    """Trees whose leaves hold path lengths; the sum is in units of the expected length."""
+    lengths = zip(
+        model.estimators_,
+        model.estimators_features_,
+        model._decision_path_lengths,  # noqa: SLF001 - no public form of them
+        model._average_path_length_per_tree,  # noqa: SLF001
+        strict=True,
+    )
+    trees = []
+    for inner, chosen, path, average in lengths:
+        read = _tree(inner.tree_, (path + average - 1.0)[:, None])
+        features = np.where(read.feature >= 0, np.asarray(chosen)[read.feature], 0)
+        trees.append(replace(read, feature=features))
+    expected = float(_average_path_length([model._max_samples])[0])  # noqa: SLF001
+    return Forest(trees, 1, np.zeros(1), divisor=len(trees) * expected, rounds_inputs=True)
 
 
 def _averaged(trees: list[Any]) -> Forest | None:

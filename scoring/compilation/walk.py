@@ -28,7 +28,7 @@ def is_estimator(value: Any) -> bool:
 
 
 def _is_array_of_objects(value: Any) -> bool:
-    return getattr(value, "dtype", None) == object and hasattr(value, "ravel")
+    return getattr(value, "dtype", "") == "object" and hasattr(value, "ravel")
 
 
 def _members(value: Any) -> list[Any]:
