@@ -82,6 +82,7 @@ def model_entries(plan: BuildPlan, blobs: Blobs) -> list[FileEntry]:
                 source=blobs.path(file.digest),
                 size=file.size,
                 executable=file.executable,
+                digest=file.digest,
             )
             for file in plan.model_files
         ),

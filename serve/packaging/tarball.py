@@ -7,13 +7,15 @@ a pax record appears only where a name is too long or not ASCII, or a file is 8 
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from scoring import digest as digests
 from scoring.archive import name_key, safe_parts
-from scoring.errors import PackagingError, UnsafeArchiveError
+from scoring.errors import DigestMismatchError, PackagingError, UnsafeArchiveError
 from scoring.tarheaders import BLOCK
 
 if TYPE_CHECKING:
@@ -35,12 +37,14 @@ class FileEntry(msgspec.Struct, frozen=True):
         source: The content itself, or the file that holds it.
         size: In bytes; a file of another size when it is read is an error.
         executable: Mode 0755 instead of 0644.
+        digest: What a file's content has to have; empty for anything.
     """
 
     path: str
     source: bytes | Path
     size: int
     executable: bool = False
+    digest: str = ""
 
     @classmethod
     def from_bytes(cls, path: str, content: bytes) -> FileEntry:
@@ -61,6 +65,7 @@ def tar_stream(entries: Iterable[FileEntry]) -> Iterator[bytes]:
     Raises:
         PackagingError: Two names are equal or differ in letter case only, or a file changed
             while it was read.
+        DigestMismatchError: A file has not the digest that it should have.
     """
     ordered = list(entries)
     _require_safe(ordered)
@@ -110,16 +115,23 @@ def _content(entry: FileEntry) -> Iterator[bytes]:
     if isinstance(entry.source, bytes):
         yield entry.source
         return
-    left = entry.size
+    left, sha256 = entry.size, hashlib.sha256()
     with entry.source.open("rb", buffering=0) as file:
         while left and (piece := file.read(min(_READ_BYTES, left))):
             left -= len(piece)
+            if entry.digest:
+                sha256.update(piece)
             yield piece
         changed = left > 0 or bool(file.read(1))
     if changed:
         raise PackagingError(
             f"{entry.source} changed while it was read.",
             hint="Build again when nothing writes to it.",
+        )
+    if entry.digest and sha256.hexdigest() != digests.parse(entry.digest):
+        raise DigestMismatchError(
+            f"The stored file {entry.path} is damaged: it has not the digest {entry.digest}.",
+            hint="Register the same file again, which repairs it, or restore it from a backup.",
         )
 
 
