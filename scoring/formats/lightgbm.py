@@ -9,8 +9,9 @@ import msgspec
 
 from scoring.formats import probing
 from scoring.formats.base import Detection, LoadedModel, Trust
+from scoring.formats.canary import require_survivable
 from scoring.runtimes import boosters
-from scoring.runtimes.dependencies import pinned, quiet
+from scoring.runtimes.dependencies import pinned, quiet, require
 from scoring.runtimes.lightgbm import LightgbmPredictor, categories, open_booster, task
 from scoring.schema import ModelSchema
 
@@ -22,18 +23,28 @@ def load(detection: Detection, trust: Trust, sample: Any | None = None) -> Loade
         CorruptModelError: The text is damaged.
         MissingDependencyError: LightGBM is not installed.
     """
-    with quiet():
-        model = open_booster(detection.path)
-        schema = _schema(model)
-        predictor = LightgbmPredictor(model, schema)
+    require("lightgbm", "A LightGBM model")
+    require_survivable(detection)
+    model, schema = describe(detection)
     modules = ["numpy", "lightgbm", *(["pandas"] if schema.layout == "table" else [])]
     return LoadedModel(
         detection=detection,
         model=model,
         schema=schema,
-        predictor=predictor,
+        predictor=LightgbmPredictor(model, schema),
         requirements=pinned(*modules),
     )
+
+
+def describe(detection: Detection) -> tuple[Any, ModelSchema]:
+    """The Booster in a file, and its schema.
+
+    Raises:
+        ModelFileError: The file cannot be loaded, or the Booster fails.
+    """
+    with quiet():
+        model = open_booster(detection.path)
+        return model, _schema(model)
 
 
 def _schema(model: Any) -> ModelSchema:

@@ -9,7 +9,6 @@ import pickletools
 import re
 import struct
 import zlib
-from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from scoring.errors import UnsupportedModelError
@@ -21,6 +20,7 @@ WINDOW_BYTES = 32 << 20
 MAX_INFLATED = 256 << 20
 CHUNK = 1 << 16
 
+FIRST_PART = 256
 _STOP = b"."
 _BINARY = re.compile(rb"\x80[\x02-\x05]")
 _TORCH_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"
@@ -28,6 +28,8 @@ _JOBLIB = (b"joblib.numpy_pickle", b"NumpyArrayWrapper")
 _VERSION_KEY = b"_sklearn_version"
 # Between the key and its value stands how the pickle remembers the key.
 _MEMO = re.compile(rb"(?:\x94|q.|r.{4}|\np\d+)?\n?", re.DOTALL)
+# Compressions whose magic is long enough to believe it.
+_STRONG = re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ\x00|\]\x00\x00..\xff{8}", re.DOTALL)
 _LZ4_MAGIC = b"\x04\x22\x4d\x18"
 _LZ4_BLOCK_AT = 11
 _EXPORT_HINT = (
@@ -70,12 +72,9 @@ def detect_compressed(source: Source) -> Detection | None:
     stream = _opened(source)
     if stream is None:
         return None
-    try:
-        data, ended = _inflate(stream)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
-        if source.head[:1] in (b"x", b"]"):
-            return None  # these two magics are weak: the bytes may be anything
-        raise source.corrupt("is a compressed file that is cut off or damaged") from error
+    data, ended = _inflate(stream)
+    if not data and _STRONG.match(source.head):
+        raise source.corrupt("is a compressed file that is cut off or damaged")
     if not begins_pickle(data[:CHUNK]):
         return None
     if not ended:
@@ -196,18 +195,17 @@ def _inflate(stream: BinaryIO) -> tuple[bytes, bool]:
     A stream that inflates to more than the limit counts as whole: loading will tell.
     """
     data = bytearray()
-    for chunk in _chunks(stream):
-        if len(data) == 0 and not begins_pickle(chunk):
-            return bytes(chunk), True
-        data += chunk
-        if len(data) > MAX_INFLATED:
-            return bytes(data), True
+    try:
+        # A short first part, so that a damage further on leaves something to be recognised.
+        while chunk := stream.read(CHUNK if data else FIRST_PART):
+            if not data and not begins_pickle(chunk):
+                return bytes(chunk), True
+            data += chunk
+            if len(data) > MAX_INFLATED:
+                return bytes(data), True
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError):
+        return bytes(data), False
     return bytes(data), data.endswith(_STOP)
-
-
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    while chunk := stream.read(CHUNK):
-        yield chunk
 
 
 def _detect_lz4(source: Source) -> Detection | None:

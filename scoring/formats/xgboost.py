@@ -9,8 +9,9 @@ import msgspec
 from scoring.errors import UnsupportedModelError
 from scoring.formats import probing
 from scoring.formats.base import Detection, LoadedModel, Trust
+from scoring.formats.canary import require_survivable
 from scoring.runtimes import boosters
-from scoring.runtimes.dependencies import pinned, quiet
+from scoring.runtimes.dependencies import pinned, quiet, require
 from scoring.runtimes.xgboost import XgboostPredictor, categories, first_line, open_booster, task
 from scoring.schema import ModelSchema
 
@@ -23,18 +24,28 @@ def load(detection: Detection, trust: Trust, sample: Any | None = None) -> Loade
         UnsupportedModelError: It fails on a row of zeros.
         MissingDependencyError: XGBoost is not installed.
     """
-    with quiet():
-        model = open_booster(detection.path)
-        schema = _schema(model, detection)
-        predictor = XgboostPredictor(model, schema)
+    require("xgboost", "An XGBoost model")
+    require_survivable(detection)
+    model, schema = describe(detection)
     modules = ["numpy", "xgboost", *(["pandas"] if schema.layout == "table" else [])]
     return LoadedModel(
         detection=detection,
         model=model,
         schema=schema,
-        predictor=predictor,
+        predictor=XgboostPredictor(model, schema),
         requirements=pinned(*modules),
     )
+
+
+def describe(detection: Detection) -> tuple[Any, ModelSchema]:
+    """The Booster in a file, and its schema.
+
+    Raises:
+        ModelFileError: The file cannot be loaded, or the Booster fails.
+    """
+    with quiet():
+        model = open_booster(detection.path)
+        return model, _schema(model, detection)
 
 
 def _schema(model: Any, detection: Detection) -> ModelSchema:

@@ -18,7 +18,13 @@ from scoring.runtimes.dependencies import quiet, require
 from scoring.schema import ModelSchema
 
 _WHAT = "A LightGBM model"
-_CATEGORICAL = 1
+_SPLIT = 2
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?(?:e[+-]?\d+)?|inf|nan)", re.IGNORECASE)
+_PER_LEAF = {"leaf_value", "leaf_weight", "leaf_count"}
+_PER_NODE = {
+    *("split_feature", "split_gain", "threshold", "decision_type", "left_child", "right_child"),
+    *("internal_value", "internal_weight", "internal_count"),
+}
 _log = logging.getLogger(__name__)
 
 
@@ -146,28 +152,25 @@ def _check(text: str) -> None:
 def _check_tree(text: str, features: int) -> None:
     fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     leaves = int(fields["num_leaves"])
-    if len(fields["leaf_value"].split()) != leaves:
-        raise ValueError(f"a tree lacks some of its {leaves} leaves")
-    _ = [float(value) for value in fields["leaf_value"].split()]
-    inner = leaves - 1
-    if inner < 1:
+    for name, value in fields.items():
+        count = leaves if name in _PER_LEAF else leaves - 1 if name in _PER_NODE else None
+        _check_numbers(name, value, count)
+    if leaves < _SPLIT:
         return
-    columns = _numbers(fields["split_feature"], inner)
-    thresholds = [float(value) for value in fields["threshold"].split()]
-    _numbers(fields["decision_type"], inner)
-    if len(thresholds) != inner or not all(0 <= column < features for column in columns):
+    if not all(0 <= int(column) < features for column in fields["split_feature"].split()):
         raise ValueError("a tree splits on a feature that is not there")
     for side in ("left_child", "right_child"):
-        for node, child in enumerate(_numbers(fields[side], inner)):
-            if not (node < child < inner or -leaves <= child < 0):
+        for node, child in enumerate(map(int, fields[side].split())):
+            if not (node < child < leaves - 1 or -leaves <= child < 0):
                 raise ValueError("a tree points to a node that is not there")
 
 
-def _numbers(field: str, count: int) -> list[int]:
-    numbers = [int(value) for value in field.split()]
-    if len(numbers) != count:
-        raise ValueError("a tree lacks some of its nodes")
-    return numbers
+def _check_numbers(name: str, value: str, count: int | None) -> None:
+    numbers = value.split()
+    if not all(map(_NUMBER.fullmatch, numbers)) or not value.isascii():
+        raise ValueError(f"{name} of a tree holds what is no number")
+    if count is not None and numbers and len(numbers) != count:
+        raise ValueError(f"{name} of a tree has {len(numbers)} numbers instead of {count}")
 
 
 def load(path: Path, bundle: Bundle) -> LightgbmPredictor:

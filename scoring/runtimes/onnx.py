@@ -24,6 +24,7 @@ from scoring.errors import (
 )
 from scoring.runtimes.arrays import is_none
 from scoring.runtimes.base import MISSING_STRING, Arrays
+from scoring.runtimes.dependencies import quiet
 from scoring.runtimes.threads import threads
 from scoring.schema import ModelSchema
 
@@ -90,7 +91,10 @@ def open_session(path: Path) -> Any:
     # By its name onnxruntime would take a file that ends in .ort for its own form.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        with quiet():  # its wrapper prints before it raises
+            return onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
     except Exception as error:
         raise _load_error(path, error) from error
 
