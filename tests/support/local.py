@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -161,6 +162,16 @@ def eventually(condition: Callable[[], Any], timeout_s: float = 15.0) -> Any:
             return found
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def free_port() -> Iterator[int]:
+    """A port that is taken within the block, and free before and after."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]
 
 
 def kill(pid: int) -> None:

@@ -23,6 +23,7 @@ from scoring.errors import (
     TargetError,
 )
 from serve.packaging.unpack import unpack_package
+from serve.registry import Registry
 from serve.targets.base import DeployRequest, DeployResult, Progress, Status, TargetContext, ignore
 from serve.targets.local import control, interpreter, processes
 from serve.targets.local.control import Answer, SupervisorGoneError
@@ -80,6 +81,8 @@ class LocalTarget:
         except FieldpostError as error:  # nothing of it has reached the supervisor's records
             self._record_failure(request, error)
             raise
+        if not answer.ok:
+            self._bring_back(request, progress)
         return _result(request, answer)
 
     def status(self, deployment: Deployment) -> Status:
@@ -212,6 +215,14 @@ class LocalTarget:
         records = RegistryRecords(self._context.location, request.name)
         with contextlib.suppress(ServeError):  # it is recorded already, or cannot be
             records.fail(request.revision, error.message, error.detail)
+
+    def _bring_back(self, request: DeployRequest, progress: Progress) -> None:
+        """Starts the active revision where it was down before a deploy that has failed."""
+        with contextlib.suppress(FieldpostError), Registry(self._context.location) as registry:
+            deployment = registry.deployments.get(request.name)
+            if deployment.active is not None and self.status(deployment).state == "down":
+                progress(f"revision {deployment.active} was down: starting it again")
+                self.start(deployment, progress)
 
     def _folder(self, name: str) -> Path:
         return self._context.run_dir.absolute() / name
