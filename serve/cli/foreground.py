@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -64,10 +65,12 @@ def serve(
     from serve.server import foreground
     from serve.workspace.roots import ServeOptions, open_root
 
-    options: dict[str, object] = {"host": host, "port": port, "workers": workers}
-    options["azureml_compat"] = azureml_compat
+    settings = foreground.settings(
+        host=host, port=port, workers=workers, azureml_compat=azureml_compat
+    )
     if scoring_timeout_ms is not None:
-        options["scoring_timeout_ms"] = scoring_timeout_ms
+        # Azure ML's own name for it, which workers inherit.
+        os.environ["SCORING_TIMEOUT_MS"] = str(scoring_timeout_ms)
 
     def ready(url: str) -> None:
         if ready_file is not None:
@@ -87,7 +90,7 @@ def serve(
         progress=note,
     )
     with open_root(thing, served) as root:
-        return foreground.run(root, foreground.settings(**options), on_ready=ready)
+        return foreground.run(root, settings, on_ready=ready)
 
 
 def _write(path: Path, url: str) -> None:
