@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -13,6 +13,8 @@ from scoring.compilation import Compilation
 from scoring.compilation.compare import Agreement, compare
 from scoring.compilation.draw import draw_inputs
 from scoring.compilation.quiet import ConversionError, convert_quietly, describe, silenced
+from scoring.compilation.ties import count_ties
+from scoring.compilation.walk import estimators
 from scoring.errors import ScoringFailedError
 from scoring.formats.base import LoadedModel
 from scoring.runtimes.base import NUMPY_DTYPES
@@ -25,6 +27,9 @@ Inputs = Mapping[str, NDArray[Any]]
 FloatName = Literal["float32", "float64"]
 
 ROWS = 1024
+_NEIGHBOUR_ROWS = 4096
+_MAX_DISTANCES = 1e8
+_CHUNK = 512
 _FLOATS: tuple[FloatName, ...] = ("float32", "float64")
 _ALONE = 8
 _SILENT = 4
@@ -80,6 +85,9 @@ def compile_model(
         How it ended, and the compiled form where that serves.
     """
     batches = _batches(loaded, sample, seed)
+    tied = _ties(loaded, batches)
+    if tied:
+        return Compilation(served=False, reason=tied, tolerance=tolerance), None
     failures: list[Compilation] = []
     for floats in _FLOATS:
         try:
@@ -92,6 +100,22 @@ def compile_model(
                 return outcome, compiled
         failures.append(outcome)
     return min(failures, key=_badness), None
+
+
+def _ties(loaded: LoadedModel, batches: list[_Batch]) -> str:
+    """Why a model of neighbours cannot be compared; empty for all others."""
+    try:
+        with silenced():
+            counts = [count_ties(loaded.model, batch.inputs) for batch in batches]
+    except Exception:  # noqa: BLE001 - what cannot be looked at is left to the comparison
+        return ""
+    ties, rows = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
+    if not ties:
+        return ""
+    return (
+        f"In {ties} of {rows} rows neighbours are equally far, "
+        "and which of them count is chance: the original decides."
+    )
 
 
 def _badness(outcome: Compilation) -> tuple[bool, int, float]:
@@ -117,11 +141,30 @@ def _convert(loaded: LoadedModel, floats: FloatName) -> Compiled:
 def _batches(loaded: LoadedModel, sample: Inputs | None, seed: int) -> list[_Batch]:
     """The rows to compare on: the user's, drawn ones, and one alone."""
     with silenced():
-        drawn = _answerable(loaded, draw_inputs(loaded, ROWS, seed, sample))
-        batches = [] if drawn is None else [drawn, _one(loaded, drawn)]
+        drawn = draw_inputs(loaded, _rows_to_draw(loaded.model), seed, sample)
+        chunks = [_answerable(loaded, chunk) for chunk in _chunks(drawn)]
+        batches = [batch for batch in chunks if batch is not None]
+        if batches:
+            batches.append(_one(loaded, batches[0]))
         if sample is not None:
             batches.append(_Batch(sample, loaded.predictor.predict(sample)))
     return batches
+
+
+def _rows_to_draw(model: Any) -> int:
+    """More for models of neighbours: rows with two of them equally far are rare, but do come."""
+    kept = [getattr(estimator, "_fit_X", None) for estimator in estimators(model)]
+    sizes = [array.shape[0] for array in kept if hasattr(array, "shape")]
+    if not sizes:
+        return ROWS
+    return int(np.clip(_MAX_DISTANCES / max(sizes), ROWS, _NEIGHBOUR_ROWS))
+
+
+def _chunks(inputs: Inputs) -> Iterator[Inputs]:
+    """Parts of bounded size: some models hold a number for each pair of rows."""
+    rows = len(next(iter(inputs.values())))
+    for start in range(0, rows, _CHUNK):
+        yield {name: array[start : start + _CHUNK] for name, array in inputs.items()}
 
 
 def _one(loaded: LoadedModel, batch: _Batch) -> _Batch:

@@ -117,7 +117,8 @@ def _near_rows(known: Floats, count: int, rng: np.random.Generator) -> Floats:
     noise = rng.normal(size=first.shape) * known.std(axis=0)
     beside = rng.choice([0.0, 0.01, 0.1], size=(count, 1))
     near = first + part * (second - first) + beside * noise
-    crossed = np.where(rng.random(first.shape) < 0.25, second, first)  # noqa: PLR2004
+    share = rng.choice([2.0 / known.shape[1], 0.25], size=(count, 1))
+    crossed = np.where(rng.random(first.shape) < share, second, first)
     return np.where(rng.random((count, 1)) < 0.5, crossed, near)  # noqa: PLR2004
 
 

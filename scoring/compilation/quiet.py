@@ -52,11 +52,11 @@ def convert_quietly(convert: Callable[[], T]) -> T:
             return convert()
         except ConversionError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConversionError(describe(error)) from error
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """One sentence, without line breaks and of bounded length, for a converter's exception."""
     absent = _NO_CONVERTER.search(str(error))
     if absent:
