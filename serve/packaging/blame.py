@@ -38,7 +38,7 @@ def resolution_error(
         resolves_without: Whether the environment would resolve without one of its lines.
         needed: What was asked for beside the user's file.
     """
-    if result.network_down or "network connectivity is disabled" in result.stderr.lower():
+    if result.network_down:
         return EnvironmentResolutionError(
             "The environment cannot be resolved: no package index can be reached, and uv's cache "
             "does not hold all that it needs.",

@@ -180,7 +180,7 @@ def _from_conda(item: _Item) -> RequestedPackage | None:
 def _specifier(version: str) -> str:
     """A conda version as pip writes it: `=1.2` means any 1.2.x, a build string is dropped."""
     version = re.sub(r"\s*(==|>=|<=|!=|~=|=|<|>)\s*", r"\1", version)
-    if not version or version == "*":
+    if version.lstrip("=") in {"", "*"}:
         return ""
     parts = version.split()  # `1.2 py311_0`: version and build
     text = parts[0]

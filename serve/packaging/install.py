@@ -66,7 +66,7 @@ def _arguments(lock: Lock, requirements: Path, site_packages: Path) -> list[str]
 
 
 def _install_error(result: UvResult) -> EnvironmentResolutionError:
-    if result.network_down or "network connectivity is disabled" in result.stderr.lower():
+    if result.network_down:
         return EnvironmentResolutionError(
             "A package of the environment is not in uv's cache, and no index can be reached.",
             hint="Connect to the network once, or fill the cache with 'fieldpost env lock'.",

@@ -57,7 +57,7 @@ def lock(
     """
     resolver = _Resolver(source, target or Target(), tuple(extra_requirements))
     result, date = resolver.attempt(RELEASE_DATE), RELEASE_DATE
-    if not result.ok:
+    if not result.ok and not result.network_down:
         date = _first_date(resolver, clock().date())
         result = resolver.attempt(date)
     if not result.ok:

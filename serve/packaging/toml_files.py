@@ -6,6 +6,8 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+from packaging.requirements import Requirement
+
 from scoring.errors import EnvironmentResolutionError
 from serve.packaging.requirement_lines import parse_requirement, read_text
 from serve.packaging.sources import EnvironmentSource, RequestedPackage
@@ -87,8 +89,9 @@ def _load(path: Path) -> tuple[str, _Table]:
         return text, tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"line (\d+)", str(error))
+        last = len(text.splitlines()) or 1
         raise EnvironmentResolutionError(
-            f"{path} is not valid TOML: {error}.", where=f"{path}:{line[1] if line else 1}"
+            f"{path} is not valid TOML: {error}.", where=f"{path}:{line[1] if line else last}"
         ) from error
 
 
@@ -167,7 +170,7 @@ def _locked(entry: _Table, text: str, path: Path) -> RequestedPackage:
         if str(wheel.get("hash", "")).startswith("sha256:")
     )
     return RequestedPackage(
-        text=f"{pinned} ; {' or '.join(markers)}" if markers else pinned,
+        text=str(Requirement(f"{pinned} ; {' or '.join(markers)}" if markers else pinned)),
         path=str(path),
         line=line,
         sha256=hashes,

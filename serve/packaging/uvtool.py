@@ -26,7 +26,8 @@ _PASSED_ON = re.compile(
 _NO_NETWORK = re.compile(
     r"dns error|failed to lookup address|error sending request|Connection refused"
     r"|Network is unreachable|tcp connect error|operation timed out|Failed to fetch"
-    r"|client error \(Connect\)",
+    r"|client error \(Connect\)|not found in the cache|network was disabled"
+    r"|network connectivity is disabled",
     re.IGNORECASE,
 )
 _PIP_SETTINGS = (
@@ -51,7 +52,7 @@ class UvResult(msgspec.Struct, frozen=True):
 
     @property
     def network_down(self) -> bool:
-        """Uv could not reach an index."""
+        """An index could not be reached, and the cache was not enough."""
         return not self.ok and bool(_NO_NETWORK.search(self.stderr))
 
 
