@@ -119,7 +119,11 @@ class PostgreSQL:
 
     def clear(self) -> None:
         """An empty database, cheaper than a new one."""
-        self.execute("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        self.execute(
+            "DROP SCHEMA public CASCADE",
+            "CREATE SCHEMA public",
+            "GRANT USAGE ON SCHEMA public TO PUBLIC",
+        )
 
 
 def _unprivileged() -> int | None:

@@ -140,7 +140,10 @@ _POSTGRESQL_HINTS = (
     (r"authentication failed|no password supplied", "Check the user and the password in the URL."),
     (r"database .* does not exist", "Create it with 'createdb', or correct the URL."),
     (r"role .* does not exist", "Create the role with 'createuser', or correct the URL."),
-    (r"permission denied", "Grant this role CREATE on the schema and access to its tables."),
+    (
+        r"permission denied|no schema has been selected",
+        "Grant this role CREATE on the schema and access to its tables.",
+    ),
     (r"could not translate host name|resolve", "Check the host name in the URL."),
     (r"lock timeout", "Another command writes for a long time; run this one again."),
 )
