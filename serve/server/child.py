@@ -151,7 +151,9 @@ class Worker:
             await asyncio.wait([self._status], timeout=_OUTPUT_GRACE_S)
         elif not self._status.done():
             raise WorkerDiedError(await self._too_late(timeout_s))
-        failure = self._judge(self._status.result() if self._status.done() else b"")
+        # Cancelled: someone else has killed the worker meanwhile.
+        told = self._status.done() and not self._status.cancelled()
+        failure = self._judge(self._status.result() if told else b"")
         if failure is None:
             return
         await self._end_after_failure()
@@ -161,14 +163,14 @@ class Worker:
         """Waits for the end of a worker that nobody asked to go, and says how it ended."""
         return await self._with_exit(Failure(""))
 
-    async def stop(self, drain_timeout_s: float) -> None:
+    async def stop(self, patience_s: float) -> None:
         """Lets the worker drain (SIGTERM), and kills it and its children after the limit."""
         self._signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(drain_timeout_s):
+            async with asyncio.timeout(patience_s):
                 await asyncio.shield(self.ended)
         except TimeoutError:
-            self._log(self.name, f"not drained within {drain_timeout_s:g} s: killed")
+            self._log(self.name, f"not gone within {patience_s:g} s: killed")
         await self.kill()
 
     async def kill(self) -> None:

@@ -113,7 +113,7 @@ class WorkerPool:
 
     async def drain(self) -> None:
         """Lets every worker answer what it has begun and go; kills them after the limit."""
-        await self._end(self._limits.drain_timeout_s)
+        await self._end(self._limits.drain_timeout_s + self._limits.leave_s)
 
     async def kill(self) -> None:
         """Ends all workers at once."""
@@ -151,11 +151,11 @@ class WorkerPool:
     def _on_death(self, failure: Failure) -> None:
         self._last_failure = failure
 
-    async def _end(self, drain_timeout_s: float) -> None:
+    async def _end(self, patience_s: float) -> None:
         self._closing.set()
         self._changed()
         workers = [slot.worker for slot in self._slots if slot.worker is not None]
-        leave = (w.stop(drain_timeout_s) if drain_timeout_s > 0 else w.kill() for w in workers)
+        leave = (w.stop(patience_s) if patience_s > 0 else w.kill() for w in workers)
         await asyncio.gather(*leave)
         await asyncio.gather(*self._tasks)
         self._pipes.close()

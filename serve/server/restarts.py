@@ -22,6 +22,7 @@ class Limits:
     Attributes:
         ready_timeout_s: Until a worker has loaded its model.
         drain_timeout_s: For the requests that a leaving worker has begun.
+        leave_s: Beyond the drain, until a worker that has not gone is killed.
         max_restarts: Deaths of one worker within `window_s` that are answered by a restart.
         window_s: How long a death counts.
         stable_s: A worker that served this long starts again at once, with no wait.
@@ -33,6 +34,7 @@ class Limits:
 
     ready_timeout_s: float = 60.0
     drain_timeout_s: float = 30.0
+    leave_s: float = 2.0
     max_restarts: int = 5
     window_s: float = 60.0
     stable_s: float = 10.0

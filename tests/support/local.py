@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from serve.registry import Registry
@@ -44,6 +44,8 @@ class TinyTarget(LocalTarget):
 class Site:
     """A workspace whose processes are ended with it."""
 
+    target_type: ClassVar[type[LocalTarget]] = TinyTarget
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.registry = Registry(folder)
@@ -54,7 +56,7 @@ class Site:
             cache_dir=folder / "cache",
             run_dir=self.run_dir,
         )
-        self.target = TinyTarget(context)
+        self.target = self.target_type(context)
 
     def package(self, behaviour: dict[str, Any]) -> str:
         """The digest of a package whose workers behave so."""
@@ -63,9 +65,14 @@ class Site:
             text.encode(), [], model=None, model_version=None, environment=None, platform="any"
         )
         root = self.folder / "cache" / record.digest.partition(":")[2]
-        root.mkdir(parents=True, exist_ok=True)
-        (root / "behaviour.json").write_text(text)
+        if not root.exists():
+            self.lay_out(root, behaviour)
         return record.digest
+
+    def lay_out(self, root: Path, behaviour: dict[str, Any]) -> None:
+        """Writes what the package's root holds."""
+        root.mkdir(parents=True)
+        (root / "behaviour.json").write_text(json.dumps(behaviour))
 
     def request(
         self, name: str, behaviour: dict[str, Any], settings: dict[str, str] | None = None

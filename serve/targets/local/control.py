@@ -26,7 +26,15 @@ _LONGEST_ADDRESS = 100  # 108 on Linux, 104 elsewhere, with the final NUL
 
 
 class SupervisorGoneError(Exception):
-    """No supervisor listens, or it ended without an answer (internal to the target)."""
+    """No supervisor listens, or it ended without an answer (internal to the target).
+
+    Attributes:
+        begun: It had begun with the request when it ended.
+    """
+
+    def __init__(self, message: str, *, begun: bool = False) -> None:
+        super().__init__(message)
+        self.begun = begun
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -135,17 +143,25 @@ def converse(
         SupervisorGoneError: It ended without an answer.
         TargetError: It is silent for longer than the connection's time limit.
     """
+    begun = False
+
+    def listen(text: str) -> None:
+        nonlocal begun
+        begun = True
+        if text:  # empty ones only say that it is alive
+            progress(text)
+
     with connection:
         try:
             connection.sendall(msgspec.json.encode(request) + b"\n")
-            return _read_answer(connection, progress)
+            return _read_answer(connection, listen)
         except TimeoutError as error:
             raise TargetError(
                 f"The supervisor of {folder.name} is silent.",
                 hint=f"Look into {folder / 'supervisor.log'}; stop and start the deployment.",
             ) from error
-        except ConnectionError as error:
-            raise SupervisorGoneError(str(error)) from error
+        except (ConnectionError, EOFError) as error:
+            raise SupervisorGoneError(str(error), begun=begun) from error
 
 
 def _read_answer(connection: socket.socket, progress: Callable[[str], None]) -> Answer:
@@ -156,6 +172,5 @@ def _read_answer(connection: socket.socket, progress: Callable[[str], None]) -> 
                 return Answer(ok=True, result=event.get("result") or {})
             if event["event"] == "failed":
                 return Answer(ok=False, error=event["error"], detail=event.get("detail", ""))
-            if text := event.get("text"):  # empty ones only say that it is alive
-                progress(str(text))
-    raise SupervisorGoneError("the supervisor ended before it answered")
+            progress(str(event.get("text", "")))
+    raise EOFError("the supervisor ended before it answered")

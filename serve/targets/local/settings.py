@@ -59,7 +59,7 @@ def worker_environment(settings: LocalSettings, base: Mapping[str, str]) -> dict
         "FIELDPOST_SERVER_THREADS": settings.threads,
         "FIELDPOST_SERVER_MAX_BODY_BYTES": settings.max_body_bytes,
         "FIELDPOST_SERVER_MAX_PENDING": settings.max_pending,
-        "SCORING_TIMEOUT_MS": settings.scoring_timeout_ms,
+        "FIELDPOST_SERVER_SCORING_TIMEOUT_MS": settings.scoring_timeout_ms,
         "AZUREML_LOG_LEVEL": settings.log_level.upper() if settings.log_level else None,
     }
     given = {name: f"{value}" for name, value in passed.items() if value is not None}

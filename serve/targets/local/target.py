@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 import serve
 from scoring.errors import (
@@ -80,6 +80,7 @@ class LocalTarget:
             answer = self._launch(request, progress, activate=True)
         except FieldpostError as error:  # nothing of it has reached the supervisor's records
             self._record_failure(request, error)
+            self._bring_back(request, progress)
             raise
         if not answer.ok:
             self._bring_back(request, progress)
@@ -194,7 +195,7 @@ class LocalTarget:
         request = {"op": "launch", "launch": msgspec.to_builtins(launch)}
         try:
             for attempt in Retrying(
-                retry=retry_if_exception_type(SupervisorGoneError),
+                retry=retry_if_exception(_is_worth_another),
                 stop=stop_after_delay(_START_S),
                 wait=wait_fixed(0.05),
                 reraise=True,
@@ -202,13 +203,14 @@ class LocalTarget:
                 with attempt:
                     _ensure_supervisor(folder, config)
                     connection = control.connect(folder, _SILENCE_S)
-            return control.converse(connection, folder, request, progress)
+                    answer = control.converse(connection, folder, request, progress)
         except SupervisorGoneError as error:
             raise DeploymentFailedError(
                 f"The supervisor of {name!r} ended before the revision was ready.",
                 hint=f"Look into {folder / 'supervisor.log'} and deploy again.",
                 detail=_stderr_tail(folder),
             ) from error
+        return answer
 
     def _record_failure(self, request: DeployRequest, error: FieldpostError) -> None:
         """For failures that no supervisor has recorded: it was never reached, or it was killed."""
@@ -226,6 +228,11 @@ class LocalTarget:
 
     def _folder(self, name: str) -> Path:
         return self._context.run_dir.absolute() / name
+
+
+def _is_worth_another(error: BaseException) -> bool:
+    """Whether the supervisor was just coming or going, and had not begun with the request."""
+    return isinstance(error, SupervisorGoneError) and not error.begun
 
 
 def _ensure_supervisor(folder: Path, config: SupervisorConfig) -> None:

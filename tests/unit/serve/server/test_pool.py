@@ -270,7 +270,7 @@ def test_a_worker_that_does_not_drain_is_killed_with_its_children(bench: Bench) 
     bench.behave(stubborn=True, child=True)
 
     async def work() -> None:
-        async with bench.running(limits=Limits(drain_timeout_s=0.3)) as pool:
+        async with bench.running(limits=Limits(drain_timeout_s=0.3, leave_s=0.1)) as pool:
             worker = pids(pool).pop()
             children = _children(worker)
             assert children
@@ -349,6 +349,24 @@ def test_a_cancelled_start_leaves_nothing(bench: Bench) -> None:
         with pytest.raises(asyncio.CancelledError):
             await starting
         assert is_gone(worker)
+
+    run(work())
+
+
+def test_a_kill_during_a_start_leaves_nothing(bench: Bench) -> None:
+    bench.behave(hang=True)
+
+    async def work() -> None:
+        for _ in range(5):  # who notices first, the killer or the starter, is a matter of chance
+            pool = bench.pool()
+            starting = asyncio.ensure_future(pool.start())
+            await until(lambda pool=pool: pids(pool))
+            worker = pids(pool).pop()
+            await pool.kill()
+            assert pool.info().state == "stopped"
+            assert is_gone(worker)
+            starting.cancel()
+            await asyncio.wait([starting])
 
     run(work())
 

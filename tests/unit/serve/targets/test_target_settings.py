@@ -84,7 +84,7 @@ def test_the_worker_gets_what_was_set_and_its_own_variables_last() -> None:
         scoring_timeout_ms=100, log_level="debug", drain_timeout_s=7, env={"PATH": "/mine"}
     )
     found = worker_environment(settings, {"PATH": "/bin", "HOME": "/root"})
-    assert found["SCORING_TIMEOUT_MS"] == "100"
+    assert found["FIELDPOST_SERVER_SCORING_TIMEOUT_MS"] == "100"
     assert found["AZUREML_LOG_LEVEL"] == "DEBUG"
     assert float(found["FIELDPOST_SERVER_DRAIN_TIMEOUT_S"]) == 7
     assert found["PATH"] == "/mine"
