@@ -156,6 +156,7 @@ class BlobStore:
 
     def batch(self) -> Batch:
         """Stores many blobs and waits for the disk once, at the end of the `with` block."""
+        durable.sweep(self.incoming)  # half a large model, where its writer was killed
         return Batch(self.folder, self.incoming)
 
     def delete(self, digest: str) -> int | None:

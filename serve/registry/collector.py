@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from serve.registry import tables
+from serve.registry import tables, usage
 from serve.registry.records import Freed
 
 if TYPE_CHECKING:
@@ -55,14 +55,21 @@ class Collector:
             return self._delete(wanted)
 
     def collect(self, *, patience_s: float = 60.0) -> Freed:
-        """Removes every unreferenced blob and what killed writers left."""
+        """Removes every unreferenced blob, what killed writers left, and packages without a use.
+
+        A package is without a use when its model version is deleted and no deployment has it.
+        """
         with self._blobs.sweeping(patience_s) as locked:
             if not locked:
                 _log.warning("the store is in use; nothing was removed")
                 return Freed()
             leftovers = self._blobs.remove_leftovers()
+            with self._database.write() as connection:
+                packages = usage.drop_orphaned_packages(connection)
             freed = self._delete(set(self._blobs.digests()))
-        return Freed(blobs=freed.blobs + leftovers, size=freed.size)
+        return Freed(
+            blobs=freed.blobs + leftovers, size=freed.size, packages=tuple(sorted(packages))
+        )
 
     def _delete(self, candidates: set[str]) -> Freed:
         with self._database.read() as connection:

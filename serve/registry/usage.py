@@ -85,9 +85,25 @@ def drop_packages_of(connection: Connection, version: ModelVersion) -> tuple[lis
         Their digests, and the digests of all blobs that they referenced.
     """
     mine = sa.and_(_packages.c.model == version.name, _packages.c.model_version == version.version)
-    kept = sa.exists().where(_revisions.c.package == _packages.c.digest)
-    found = connection.execute(sa.select(_packages.c.digest).where(mine, ~kept)).scalars().all()
-    return list(found), drop_packages(connection, found)
+    return _drop_undeployed(connection, mine)
+
+
+def drop_orphaned_packages(connection: Connection) -> list[str]:
+    """Deletes the packages of deleted versions that no deployment has any more."""
+    versions = tables.model_versions
+    there = sa.exists().where(
+        versions.c.name == _packages.c.model, versions.c.version == _packages.c.model_version
+    )
+    return _drop_undeployed(connection, sa.and_(_packages.c.model_version.is_not(None), ~there))[0]
+
+
+def _drop_undeployed(
+    connection: Connection, condition: sa.ColumnElement[bool]
+) -> tuple[list[str], list[str]]:
+    deployed = sa.exists().where(_revisions.c.package == _packages.c.digest)
+    statement = sa.select(_packages.c.digest).where(condition, ~deployed)
+    found = list(connection.execute(statement).scalars())
+    return found, drop_packages(connection, found)
 
 
 def drop_packages(connection: Connection, digests: Iterable[str]) -> list[str]:

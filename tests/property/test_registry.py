@@ -210,7 +210,12 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        self.registry.gc()
+        freed = self.registry.gc()
+        deployed = {digest for found in self.deployments.values() for digest in found["all"]}
+        orphans = {digest for digest, of in self.packages.items() if of not in self.contents}
+        assert set(freed.packages) == orphans - deployed
+        for digest in freed.packages:
+            del self.packages[digest]
         wanted = {
             digests.of_bytes(content)
             for files in self.contents.values()
@@ -262,8 +267,8 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 RegistryMachine.TestCase.settings = settings(
-    max_examples=200 if LONG else 12,
-    stateful_step_count=50 if LONG else 30,
+    max_examples=200 if LONG else 8,
+    stateful_step_count=50 if LONG else 25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scoring import digest as digests
+from scoring import durable
 from scoring.errors import (
     DigestMismatchError,
     InvalidNameError,
@@ -126,6 +127,17 @@ def test_a_blob_that_is_not_there(store: BlobStore, name: str) -> None:
 def test_no_path_is_made_of_what_is_no_digest(store: BlobStore, name: str) -> None:
     with pytest.raises(InvalidNameError):
         getattr(store, name)("sha256:../../../etc/passwd")
+
+
+def test_the_next_writer_clears_what_a_killed_one_left(store: BlobStore) -> None:
+    child = os.fork()
+    if child == 0:
+        durable.TemporaryFile(store.incoming).write(b"half")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert len(names_in(store.incoming)) == 1
+    store.put_bytes(b"x")
+    assert names_in(store.incoming) == []
 
 
 def test_deleting_says_what_it_freed(store: BlobStore) -> None:

@@ -356,6 +356,10 @@ def test_a_version_in_use_is_not_deleted(
     assert freed.packages == ()  # the stopped deployment can still be started
     assert registry.blobs.verify(built.blobs[0].digest) == built.blobs[0]
     assert registry.packages.get(built.digest) == built
+    assert registry.gc().packages == ()
+    registry.deployments.delete("web")
+    assert registry.gc().packages == (built.digest,)
+    assert registry.blobs.digests() == []
 
 
 def test_packages_go_with_their_version(
