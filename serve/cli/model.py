@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,7 @@ def show(ref: str, as_json: bool, workspace: str | None) -> None:
     print_out(document, _describe(version, used_by), as_json=as_json)
 
 
-def _describe(version: ModelVersion, used_by: list[str]) -> str:
+def _describe(version: ModelVersion, used_by: tuple[str, ...]) -> str:
     schema = msgspec.to_builtins(version.schema) or {}
     commit = version.source_commit and version.source_commit + (
         " (with uncommitted changes)" if version.source_dirty else ""
@@ -304,7 +305,7 @@ def delete(ref: str, yes: bool, dry_run: bool, as_json: bool, workspace: str | N
         if ":" not in ref:
             raise click.UsageError(f"Say which version: '{label}' is the newest.")
         if not dry_run:
-            if not yes and not as_json and click.get_text_stream("stdin").isatty():
+            if not yes and not as_json and sys.stdin.isatty():
                 click.confirm(f"Delete {label}?", abort=True, err=True)
             opened.models.delete(ref)
     document = {"name": version.name, "version": version.version, "deleted": not dry_run}
