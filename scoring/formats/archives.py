@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import lzma
 import pickletools
 import re
+import struct
 import zipfile
+import zlib
 from typing import Any
 
 from scoring.errors import UnknownFormatError, UnsupportedModelError
@@ -13,6 +16,11 @@ from scoring.formats.base import Detection
 from scoring.formats.source import Source
 
 _MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
+# What zipfile and the decompressors under it raise for damaged archives.
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, RuntimeError, OSError),
+)
 MAX_MEMBER = 64 << 20
 """Descriptions inside an archive that are larger than this are not read."""
 _SKOPS_VERSION = re.compile(r'"_sklearn_version":\s*\{[^{}]*?"content":\s*"\\"([\w.+-]+)\\""')
@@ -43,9 +51,9 @@ def detect(source: Source) -> Detection | None:
         source.file.seek(0)
         with zipfile.ZipFile(source.file) as archive:
             return _detect(source, archive)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except _BROKEN as error:
         raise source.corrupt("is a zip archive that is cut off or damaged") from error
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise source.corrupt("is a model archive with a damaged description") from error
 
 

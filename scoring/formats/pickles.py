@@ -21,6 +21,11 @@ MAX_INFLATED = 256 << 20
 CHUNK = 1 << 16
 
 FIRST_PART = 256
+_OPCODES_OF_OLD = 8
+_OLD_CONTAINERS = {
+    *(("MARK", kind) for kind in ("DICT", "LIST", "TUPLE")),
+    *((f"EMPTY_{kind}", "BINPUT") for kind in ("DICT", "LIST", "TUPLE")),
+}
 _STOP = b"."
 _BINARY = re.compile(rb"\x80[\x02-\x05]")
 _TORCH_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"
@@ -96,28 +101,35 @@ def _detection(source: Source, data: list[bytes], *, joblib: bool) -> Detection:
 def begins_pickle(head: bytes) -> bool:
     """Whether the bytes begin a pickle of any protocol from 0 to 5.
 
-    The first opcodes are read, never run. Protocols 0 and 1 have no mark of their own: their
-    beginning must put something together, which text and numbers by chance do not.
+    The first opcodes are read, never run. Protocols 0 and 1 have no mark of their own, and any
+    text begins with letters that are opcodes: theirs must make sense for longer.
     """
-    binary = _BINARY.match(head) is not None
+    if _BINARY.match(head):
+        return len(_opcodes(head, 3)) > 1
+    names = _opcodes(head, _OPCODES_OF_OLD)
+    begins = names[:1] == ["GLOBAL"] or tuple(names[:2]) in _OLD_CONTAINERS
+    return begins and (len(names) >= _OPCODES_OF_OLD or names[-1] == "STOP")
+
+
+def _opcodes(head: bytes, count: int) -> list[str]:
+    """The names of the first opcodes, as far as the bytes are opcodes."""
     names: list[str] = []
     try:
-        for opcode, argument, _ in pickletools.genops(head[:CHUNK]):
+        for opcode, argument, _ in pickletools.genops(head):
+            if opcode.name == "GLOBAL" and not _dotted(argument):
+                break
             names.append(opcode.name)
-            if opcode.name == "GLOBAL" and _dotted(argument):
-                return True
-            if binary and len(names) > 2:  # noqa: PLR2004 - beyond PROTO and FRAME
-                return True
-            if opcode.name in ("SETITEM", "SETITEMS", "APPENDS", "REDUCE", "BUILD"):
-                return True
+            if len(names) == count:
+                break
     except Exception:  # noqa: BLE001 - genops fails in many ways on bytes that are no pickle
-        return binary and len(names) > 1
-    return binary and bool(names)
+        return names
+    return names
 
 
 def _dotted(name: object) -> bool:
     """Whether a GLOBAL names a module and an attribute, such as `copy_reg _reconstructor`."""
-    return isinstance(name, str) and all(p.isidentifier() for p in re.split(r"[ .]", name))
+    words = str(name).split(" ")
+    return len(words) == 2 and all(p.isidentifier() for w in words for p in w.split("."))  # noqa: PLR2004
 
 
 def _ends_with_stop(source: Source) -> bool:
