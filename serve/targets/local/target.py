@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-import serve
 from scoring.errors import (
     DeploymentFailedError,
     FieldpostError,
@@ -275,7 +274,7 @@ def _start_daemon(folder: Path, config: SupervisorConfig) -> int:
 
 def _import_path() -> str:
     """Where this very `serve` was imported from, before all else."""
-    here = str(Path(serve.__file__).parent.parent)
+    here = str(Path(__file__).parents[3])
     return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH", "")])])
 
 
