@@ -112,20 +112,23 @@ def _round(array: NDArray[Any]) -> NDArray[Any]:
 def _made_up(schema: ModelSchema) -> Iterable[Inputs]:
     """Batches for models that tell nothing of their data: small numbers, in a few free sizes."""
     for size in _FREE_SIZES:
-        yield {spec.name: _made_up_input(spec, size) for spec in schema.inputs}
+        shapes = [_shape(spec, size) for spec in schema.inputs]
+        if sum(math.prod(shape) for shape in shapes) <= MAX_VALUES:
+            pairs = zip(schema.inputs, shapes, strict=True)
+            yield {spec.name: _made_up_input(spec, shape) for spec, shape in pairs}
         if all(None not in spec.shape[1:] for spec in schema.inputs):
             return
 
 
-def _made_up_input(spec: TensorSpec, size: int) -> NDArray[Any]:
-    shape = [
+def _shape(spec: TensorSpec, size: int) -> list[int]:
+    return [
         (1 if axis == 0 else size) if given is None else given
         for axis, given in enumerate(spec.shape)
     ]
+
+
+def _made_up_input(spec: TensorSpec, shape: list[int]) -> NDArray[Any]:
     dtype = NUMPY_DTYPES[spec.dtype]
-    count = min(math.prod(shape), MAX_VALUES + 1)
-    if math.prod(shape) > MAX_VALUES:
-        return np.zeros(count, dtype=np.float64)
     if spec.dtype == "string":
         return np.full(shape, "a", dtype=dtype)
     if dtype.kind in "iub":

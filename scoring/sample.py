@@ -131,14 +131,15 @@ def _number(cell: str) -> int | float | None:
 
 
 def _read_npy(path: Path) -> Any:
-    return np.load(path, allow_pickle=False)
+    with path.open("rb") as file:
+        return np.load(file, allow_pickle=False)
 
 
 def _read_npz(path: Path) -> Any:
     import zipfile  # noqa: PLC0415 - late: rarely needed
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except zipfile.BadZipFile as error:
         raise ValueError(str(error)) from error

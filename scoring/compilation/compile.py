@@ -154,7 +154,7 @@ def _batches(loaded: LoadedModel, sample: Inputs | None, seed: int) -> list[_Bat
 def _rows_to_draw(model: Any) -> int:
     """More for models of neighbours: rows with two of them equally far are rare, but do come."""
     kept = [getattr(estimator, "_fit_X", None) for estimator in estimators(model)]
-    sizes = [array.shape[0] for array in kept if hasattr(array, "shape")]
+    sizes = [array.shape[0] for array in kept if array is not None and hasattr(array, "shape")]
     if not sizes:
         return ROWS
     return int(np.clip(_MAX_DISTANCES / max(sizes), ROWS, _NEIGHBOUR_ROWS))
