@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -86,24 +87,25 @@ def test_what_names_nothing(registry: Registry, ref: str) -> None:
 
 
 def test_a_prefix_that_several_packages_share(registry: Registry) -> None:
-    # Two manifests whose digests begin alike, found by search.
     seen: dict[str, bytes] = {}
-    number = 0
-    while True:
+    for number in itertools.count():  # until two digests begin alike
         content = b"%d" % number
         prefix = digests.of_bytes(content)[7:15]
-        number += 1
-        if prefix[:4] in seen:
-            pair = (seen[prefix[:4]], content)
+        if prefix in seen:
             break
-        seen[prefix[:4]] = content
-    for content in pair:
+        seen[prefix] = content
+    built = [
         registry.packages.register(
-            content, [], model=None, model_version=None, environment=None, platform="p"
+            each, [], model=None, model_version=None, environment=None, platform="p"
         )
-    shared = digests.of_bytes(pair[0])[7:11]
+        for each in (seen[prefix], content)
+    ]
+    with pytest.raises(InvalidNameError, match="Several packages") as caught:
+        registry.packages.get(prefix)
+    assert all(each.digest in caught.value.hint for each in built)
+    assert registry.packages.get(built[0].digest) == built[0]
     with pytest.raises(NotFoundError):
-        registry.packages.get(shared)  # four digits are a name, not a prefix
+        registry.packages.get(prefix[:7])  # a name, not a prefix
 
 
 def test_a_package_needs_its_blobs_and_its_model(registry: Registry, register: Register) -> None:
