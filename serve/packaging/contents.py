@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import scoring
-import serve
 from scoring.bundle import BUNDLE_FILE, IMAGE_ROOT, encode
 from scoring.errors import PackagingError
 from serve.packaging.tarball import FileEntry
@@ -46,7 +45,7 @@ def runtime_entries() -> list[FileEntry]:
     the same layer.
     """
     ours = Path(scoring.__file__).parent
-    server = Path(serve.__file__).parent
+    server = Path(__file__).parent.parent
     return [
         *_tree_entries(ours, "runtime/scoring", executable=False),
         *_tree_entries(server / "server", "runtime/serve/server", executable=False),
