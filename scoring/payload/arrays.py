@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scoring.errors import InputError, MissingValueError, WrongShapeError, WrongTypeError
 from scoring.payload.places import Index, Place, quoted
 from scoring.runtimes.base import NUMPY_DTYPES
 from scoring.schema import TensorSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _KINDS = {list: "a list", dict: "an object", str: "a string", bool: "a boolean", type(None): "null"}
 
@@ -34,6 +36,10 @@ class Converter:
         self.dtype = NUMPY_DTYPES[spec.dtype]
         self._rank = len(spec.shape)
         self._fixed = [(axis, size) for axis, size in enumerate(spec.shape) if size is not None]
+        # Without a free dimension behind them, the sizes of one row are compared at once.
+        self._row = (
+            spec.shape[1:] if None not in spec.shape[1:] and spec.shape[:1] == (None,) else ()
+        )
         self._fast = _FAST.get(self.dtype.kind)
         self._leaf = _LEAVES[self.dtype.kind]
         self._bound = 0.0
@@ -72,9 +78,11 @@ class Converter:
         if array.ndim != self._rank or not array.size:
             return None
         shape = array.shape
-        for axis, size in self._fixed:
-            if shape[axis] != size:
+        if self._row:
+            if shape[1:] != self._row:
                 return None
+        elif any(shape[axis] != size for axis, size in self._fixed):
+            return None
         return self._fast(array, self.dtype, self._bound)
 
     def _fast_column(self, value: list[Any]) -> NDArray[Any] | None:
@@ -98,7 +106,7 @@ class Converter:
             array[:] = walk.flat
         else:
             array = np.array(walk.flat, dtype=self.dtype)
-        return array.reshape(tuple(walk.sizes))
+        return array.reshape(tuple(size or 0 for size in walk.sizes))
 
 
 def _fast_float(array: NDArray[Any], dtype: np.dtype[Any], bound: float) -> NDArray[Any] | None:

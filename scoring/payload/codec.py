@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from scoring.errors import InputError, UnknownInputError, WrongShapeError
 from scoring.payload import columns as cols
@@ -18,8 +16,12 @@ from scoring.payload.orientation import Oriented, Style, orient
 from scoring.payload.places import ArrayPlace, CellPlace, MovedPlace, Place, key
 from scoring.schema import ModelSchema, TensorSpec
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
 _MATRIX_RANK = 2
-_ROW_KEYS = ("data", "instances")
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -51,7 +53,24 @@ class Codec:
         self._names = [spec.name for spec in schema.inputs]
         self._columns = {spec.name: _column_converter(spec) for spec in schema.inputs}
         self._matrix = self._converters[self._names[0]] if self._is_single() else None
-        self._keys = _answer_keys(schema)
+        self._keys = answer_keys(schema)
+
+    def quick(self, body: bytes | bytearray) -> dict[str, NDArray[Any]] | None:
+        """The inputs of the most frequent body, `{"data": rows}` for a model with one input.
+
+        The answer's style is `predictions`. None: `decode` has to look at it.
+        """
+        matrix = self._matrix
+        if matrix is None or b"true" in body or b"false" in body:
+            return None
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        if type(document) is not dict or len(document) != 1:
+            return None
+        array = matrix.fast(document.get("data"))
+        return None if array is None else {self._names[0]: array}
 
     def decode(self, body: bytes | bytearray) -> Decoded:
         """Checks a JSON body against the schema.
@@ -60,18 +79,10 @@ class Codec:
             InputError: What the sender has to change, with its place.
         """
         document = parse(body)
-        # The most frequent body first: one key that holds the rows of the only input.
-        value = document.value
-        if self._matrix is not None and document.plain and type(value) is dict and len(value) == 1:
-            ((name, rows),) = value.items()
-            if name in _ROW_KEYS:
-                array = self._matrix.fast(rows)
-                if array is not None:
-                    return Decoded({self._names[0]: array}, "predictions")
         try:
             return self._decode(document)
         except InputError:
-            if depth(value, self._max_depth) > self._max_depth:
+            if depth(document.value, self._max_depth) > self._max_depth:
                 raise too_deep(self._max_depth) from None
             raise
 
@@ -236,8 +247,8 @@ def _flat(value: Any) -> Any:
     return value
 
 
-def _answer_keys(schema: ModelSchema) -> list[tuple[str, str]]:
-    """The keys of a `predictions` answer: the first output's is fixed, the others have their name."""
+def answer_keys(schema: ModelSchema) -> list[tuple[str, str]]:
+    """The keys of a `predictions` answer: the first is fixed, the others are the outputs' names."""
     first, *others = [spec.name for spec in schema.outputs]
     renamed = [(f"{name}_output" if name == "predictions" else name, name) for name in others]
     return [("predictions", first), *renamed]

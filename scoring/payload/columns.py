@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scoring.errors import UnknownInputError, WrongShapeError, WrongTypeError
 from scoring.payload.arrays import kind_of
 from scoring.payload.places import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def permutation(given: Sequence[str], wanted: Sequence[str], where: str) -> list[int]:
@@ -43,7 +45,7 @@ def require_names(
     found = [f"{word}: {listed(names)}" for word, names in faults.items() if names]
     if found:
         raise UnknownInputError(
-            f"The {kind}s of {where or 'the body'} are not those of the model ({'; '.join(found)}).",
+            f"The {kind}s of {where or 'the body'} are not the model's ({'; '.join(found)}).",
             hint=f"The model takes {listed(list(wanted))}.",
             where=where,
         )

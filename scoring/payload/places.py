@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z")
 _LONGEST = 60
@@ -43,7 +45,7 @@ class ArrayPlace:
 
     def name(self, index: Index) -> str:
         """The column of an element; empty where it has no name."""
-        return self.columns[index[1]] if 1 < len(index) and index[1] < len(self.columns) else ""
+        return self.columns[index[1]] if len(index) > 1 and index[1] < len(self.columns) else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,14 @@ JSON_TYPES = frozenset(
 )
 """The content types under which JSON arrives most often, as they stand in requests."""
 
+WATCHED = frozenset(
+    {
+        *(b"host", b"content-type", b"content-length", b"transfer-encoding"),
+        *(b"content-encoding", b"expect", b"upgrade"),
+    }
+)
+"""The headers that `check_head` and the protocol look at."""
+
 _OTHER_JSON_TYPES = frozenset({"text/plain", "text/json", "application/octet-stream"})
 _UTF8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 

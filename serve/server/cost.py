@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from math import inf
 
-_WEIGHT = 0.1
+_WEIGHT = 0.02
 _RETURN = 0.5
+_MOST = 10
 
 
 class Cost:
     """A moving mean of the time that an answer takes.
+
+    Single measurements count for at most ten times the limit and weigh little, so that a pause of
+    the machine does not look like a slow model.
 
     Args:
         limit_s: Up to this mean the loop may run the model; 0 for never. Once over the limit, the
@@ -19,15 +23,17 @@ class Cost:
         inline: Whether the loop may run it.
     """
 
-    __slots__ = ("_limit_s", "_mean_s", "inline")
+    __slots__ = ("_limit_s", "_mean_s", "_most_s", "inline")
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
+        self._most_s = limit_s * _MOST
         self._mean_s = inf
         self.inline = False
 
     def note(self, seconds: float) -> None:
         """Takes one measurement into the mean."""
+        seconds = min(seconds, self._most_s)
         if self._mean_s == inf:
             self._mean_s = seconds
         else:

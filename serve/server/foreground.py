@@ -6,9 +6,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serve.server.settings import ServerSettings, from_environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OnReady = Callable[[str], None]
 

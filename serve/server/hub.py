@@ -46,6 +46,7 @@ class Hub:
 
     Attributes:
         fast: See `Routes`.
+        body_digits: Of the longest allowed body's length.
         draining: Every answer is the last one of its connection.
         emptied: Set while there is no connection.
     """
@@ -53,6 +54,7 @@ class Hub:
     def __init__(self, settings: ServerSettings, routes: Routes, jobs: Jobs) -> None:
         self.settings = settings
         self.jobs = jobs
+        self.body_digits = settings.body_digits
         self.fast = routes.fast
         self.handle = routes.handle
         self.clock = Clock()

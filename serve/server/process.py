@@ -17,7 +17,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -31,6 +30,7 @@ from serve.server.protocol import Connection
 from serve.server.settings import Contract, ServerSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import FrameType
 
     from scoring.bundle import Bundle
@@ -104,13 +104,14 @@ class ServerProcess:
         from scoring.azureml.settings import ScriptSettings  # noqa: PLC0415
         from serve.server.script import ScriptService  # noqa: PLC0415
 
-        given = {
-            "strict": self._settings.azureml_compat == "strict",
-            "scoring_timeout_ms": self._settings.scoring_timeout_ms or None,
-        }
         self._script = True
-        entry = EntryScript.load(ScriptSettings.for_package(self._root, bundle, **given))
-        return ScriptService(entry, self._jobs)
+        settings = ScriptSettings.for_package(
+            self._root,
+            bundle,
+            strict=self._settings.azureml_compat == "strict",
+            scoring_timeout_ms=self._settings.scoring_timeout_ms or None,
+        )
+        return ScriptService(EntryScript.load(settings), self._jobs)
 
     def _load_model(self, bundle: Bundle) -> Service:
         from scoring.runtimes.base import load  # noqa: PLC0415 - needs numpy, as scripts need not
@@ -217,8 +218,11 @@ class ServerProcess:
         return opened.is_set()
 
     async def _drain(self, hub: Hub) -> None:
-        """Answers what has begun. Idle connections stay open for a grace: their next request, which
-        may be on its way, is answered, and told to be the last one."""
+        """Answers what has begun.
+
+        Idle connections stay open for a grace: their next request, which may be on its way, is
+        answered, and told to be the last one.
+        """
         hub.draining = True
         patient = self._settings.drain_timeout_s
         grace = min(self._settings.drain_idle_s, patient)
@@ -263,8 +267,10 @@ async def _within(seconds: float, wait: object) -> bool:
 
 
 def _open(settings: ServerSettings, contract: Contract) -> socket.socket:
-    """The supervisor's listening socket, or one bound to host and port that nobody listens on yet:
-    until the model is loaded, a probe is refused and not kept waiting."""
+    """The supervisor's listening socket, or one that is bound, and listens later.
+
+    Until the model is loaded, a probe is refused and not kept waiting.
+    """
     if contract.listen_fd is not None:
         os.set_inheritable(contract.listen_fd, False)  # a script's children must not keep it open
         return socket.socket(fileno=contract.listen_fd)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 _INLINE_BYTES = 256 * 1024
 _WARM_UPS = 3
 _LONG_S = 0.05
+_SAMPLED = 7  # one answer in eight is measured: reading the clock costs as much as parsing the JSON
 _TEXT = ("content-type", "text/plain; charset=utf-8")
 
 
@@ -64,6 +65,7 @@ class ScoreService:
         self._jobs = jobs
         self._name = name
         self._cost = Cost(settings.inline_ms / 1000 if inline else 0)
+        self._answered_inline = 0
         self._documents: dict[str, bytes] = {}
         self.fast: Mapping[bytes, Fast] = {b"/score": self._answer_fast}
         self.routes: Table = {
@@ -92,6 +94,9 @@ class ScoreService:
             self._cost.note(seconds)
 
     def _answer(self, body: bytes | bytearray) -> bytes:
+        inputs = self._codec.quick(body)
+        if inputs is not None:
+            return self._codec.encode(self._predict(inputs), "predictions")
         decoded = self._codec.decode(body)
         return self._codec.encode(self._predict(decoded.inputs), decoded.style)
 
@@ -100,6 +105,9 @@ class ScoreService:
             return None
         if self._exclusive and self._jobs.pending:
             return None
+        self._answered_inline += 1
+        if self._answered_inline & _SAMPLED:
+            return self._answer(body)
         start = perf_counter()
         answer = self._answer(body)
         self._cost.note(perf_counter() - start)
@@ -116,12 +124,13 @@ class ScoreService:
         )
 
     def _answer_on_thread(self, body: bytes | bytearray) -> tuple[Response, float]:
-        start = perf_counter()
+        # The thread's own time: on the clock it would wait for the loop between its steps.
+        start = thread_time()
         try:
             response = Response(200, self._answer(body), [JSON])
         except FieldpostError as error:
             return error_response(error), 0.0
-        seconds = perf_counter() - start
+        seconds = thread_time() - start
         return response, seconds if len(body) <= _INLINE_BYTES else 0.0
 
     def _answered(

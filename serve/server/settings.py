@@ -8,11 +8,13 @@ its name protects nobody.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scoring.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PREFIX = "FIELDPOST_SERVER_"
 _MAX_PORT = 65_535
@@ -83,6 +85,11 @@ class ServerSettings:
             )
         for name, value in self.items():
             _require_positive(name, value)
+
+    @property
+    def body_digits(self) -> int:
+        """How many digits the longest allowed length of a body has."""
+        return len(str(self.max_body_bytes))
 
     def items(self) -> list[tuple[str, Any]]:
         """Every setting with its value."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from serve.server.wire import LAST_CHUNK, chunk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from serve.server.jobs import Jobs
 
 logger = logging.getLogger(__name__)

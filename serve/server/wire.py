@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 logger = logging.getLogger(__name__)
 
@@ -12,7 +15,7 @@ SERVER = b"fieldpost"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 NO_BODY = frozenset({204, 304})
-STATUSES = range(200, 600)
+_STATUSES = range(200, 600)
 
 _REASONS = {
     200: b"OK", 201: b"Created", 202: b"Accepted", 204: b"No Content", 301: b"Moved Permanently",
@@ -65,13 +68,16 @@ def head(
     """The head of an answer.
 
     Args:
-        status: 200 to 599.
+        status: Of a script's answer it may be anything; what HTTP does not know becomes 500.
         headers: The route's; those that the server sets are skipped, invalid ones dropped.
         date: As `http_date` writes it.
         length: Of the body; None for one that ends with the connection, or is chunked.
         chunked: The body comes in chunks.
         connection: The value of `connection`; empty for none.
     """
+    if status not in _STATUSES:
+        logger.error("A response has the status %r, which HTTP does not know", status)
+        status = 500
     reason = _REASONS.get(status, b"")
     parts = [b"HTTP/1.1 %d %b\r\nserver: %b\r\ndate: %b\r\n" % (status, reason, SERVER, date)]
     parts.extend(_field(name, value) for name, value in headers if name.lower() not in _OURS)
