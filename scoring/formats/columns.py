@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from scoring.runtimes.sklearn import booster_categories
 from scoring.schema import DType
 
 # Fitted parts that hold a fitted estimator on the same columns.
@@ -145,6 +146,8 @@ def _visit_columns(part: Any, columns: Columns, depth: int) -> bool:
 
 
 def _learn(part: Any, positions: list[int], columns: Columns) -> bool:
+    if _learn_booster(part, positions, columns):
+        return True
     if hasattr(part, _TEXT_METHOD):
         for position in positions:
             columns.learn(position, "string", "text")
@@ -167,6 +170,18 @@ def _learn(part: Any, positions: list[int], columns: Columns) -> bool:
         # Missing numbers are NaN, so they settle as float; the categories of strings come after.
         return not any(columns.kinds[p] == "string" for p in positions)
     return _learn_center(part, positions, columns)
+
+
+def _learn_booster(part: Any, positions: list[int], columns: Columns) -> bool:
+    """Learns which columns are categories to XGBoost's and LightGBM's own estimators."""
+    known = booster_categories(part)
+    names = list(getattr(part, "feature_names_in_", ()))
+    if not known or len(names) != len(positions):
+        return False
+    for position, name in zip(positions, names, strict=True):
+        if name in known:
+            columns.learn(position, "string", known[name][0])
+    return True
 
 
 def _learn_center(part: Any, positions: list[int], columns: Columns) -> bool:

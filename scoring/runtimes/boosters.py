@@ -66,8 +66,20 @@ def input_specs(
     )
 
 
-def frame(inputs: Arrays, schema: ModelSchema, categories: Mapping[str, Sequence[Any]]) -> Any:
+def frame(
+    inputs: Arrays,
+    schema: ModelSchema,
+    categories: Mapping[str, Sequence[Any]],
+    *,
+    strict: bool = True,
+) -> Any:
     """A DataFrame whose columns of strings are categoricals.
+
+    Args:
+        inputs: One array of shape (rows, 1) for each column.
+        schema: Of layout `table`.
+        categories: Column name to the strings that the model knows.
+        strict: Refuse other strings; else they count as missing.
 
     Raises:
         WrongTypeError: A string is none of the categories that the model knows.
@@ -75,10 +87,12 @@ def frame(inputs: Arrays, schema: ModelSchema, categories: Mapping[str, Sequence
     pandas = require("pandas", "A model with categories")
     columns: dict[str, Any] = {}
     for spec in schema.inputs:
-        values = inputs[spec.name][:, 0]
+        values: Any = inputs[spec.name][:, 0]
         known = categories.get(spec.name)
         if known is not None:
-            _require_known(spec.name, values, known)
+            if strict:
+                _require_known(spec.name, values, known)
+            values = [value if value in known else None for value in values.tolist()]
             values = pandas.Categorical(values, categories=list(known))
         columns[spec.name] = values
     return pandas.DataFrame(columns)

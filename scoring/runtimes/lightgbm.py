@@ -50,20 +50,12 @@ class LightgbmPredictor:
 
     def raw(self, inputs: Arrays) -> NDArray[Any]:
         """The booster's own answer, before labels are made of it."""
-        data = self._frame(inputs) if self._categories else inputs[boosters.MATRIX]
+        if self._categories:
+            # LightGBM takes a category that it does not know as a missing one.
+            data = boosters.frame(inputs, self.schema, self._categories, strict=False)
+        else:
+            data = inputs[boosters.MATRIX]
         return np.asarray(self.model.predict(data, num_threads=1))
-
-    def _frame(self, inputs: Arrays) -> Any:
-        """LightGBM takes a category that it does not know as a missing one; so does this."""
-        pandas = require("pandas", _WHAT)
-        columns: dict[str, Any] = {}
-        for spec in self.schema.inputs:
-            values = inputs[spec.name][:, 0]
-            known = self._categories.get(spec.name)
-            columns[spec.name] = (
-                values if known is None else pandas.Categorical(values, categories=known)
-            )
-        return pandas.DataFrame(columns)
 
 
 def header(model_text: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scoring.bundle import Bundle
 from scoring.errors import (
     CorruptModelError,
+    InputError,
     MissingDependencyError,
     ModelFileError,
     ModelNotFoundError,
@@ -25,6 +26,7 @@ from scoring.errors import (
     UnsupportedModelError,
     UntrustedModelError,
 )
+from scoring.runtimes import boosters
 from scoring.runtimes.arrays import is_none
 from scoring.runtimes.base import NUMPY_DTYPES, Arrays
 from scoring.runtimes.dependencies import missing, quiet, require
@@ -56,6 +58,8 @@ class SklearnPredictor:
         try:
             data = self._assemble(inputs)
             return {spec.name: as_output(call(data), spec) for spec, call in self._calls}
+        except InputError:
+            raise
         except Exception as error:
             text = " ".join(str(error).split())[:400]
             raise ScoringFailedError(f"The model failed: {type(error).__name__}: {text}") from error
@@ -92,7 +96,12 @@ def _columns(schema: ModelSchema) -> Callable[[Arrays], Any]:
 
 def _frames(model: Any, schema: ModelSchema) -> Callable[[Arrays], Any]:
     pandas = require("pandas", _WHAT)
-    to_text = _text_column(model, pandas)
+    known = booster_categories(model)
+    if known:
+        return lambda inputs: boosters.frame(
+            inputs, schema, known, strict=_is_from(model, "xgboost")
+        )
+    to_text = _keep if _fitted_on_none(model) else _with_nan
     names = [(spec.name, spec.dtype == "string") for spec in schema.inputs]
 
     def frame(inputs: Arrays) -> Any:
@@ -103,23 +112,32 @@ def _frames(model: Any, schema: ModelSchema) -> Callable[[Arrays], Any]:
     return frame
 
 
-def _text_column(model: Any, pandas: Any) -> Callable[[NDArray[Any]], Any]:
-    """How a column of strings is given: None as NaN, except to a model that was fitted on None.
+def booster_categories(model: Any) -> dict[str, list[Any]]:
+    """Column name to categories, for XGBoost's and LightGBM's estimators fitted on some."""
+    if _is_from(model, "xgboost") and hasattr(model, "get_booster"):
+        from scoring.runtimes.xgboost import categories  # noqa: PLC0415 - another framework
 
-    pandas marks a missing string as NaN, and encoders tell None from NaN. XGBoost and LightGBM
-    take strings as categories only.
-    """
-    if type(model).__module__.split(".")[0] in ("xgboost", "lightgbm"):
-        return lambda column: pandas.Categorical(column[:, 0])
-    if _fitted_on_none(model):
-        return lambda column: column[:, 0]
+        return dict(categories(model.get_booster()))
+    if _is_from(model, "lightgbm") and hasattr(model, "booster_"):
+        from scoring.runtimes import lightgbm  # noqa: PLC0415 - another framework
 
-    def with_nan(column: NDArray[Any]) -> Any:
-        values = column[:, 0]
-        absent = is_none(values)
-        return np.where(absent, np.nan, values) if absent.any() else values
+        return lightgbm.categories(model.booster_)
+    return {}
 
-    return with_nan
+
+def _is_from(model: Any, module: str) -> bool:
+    return type(model).__module__.split(".", maxsplit=1)[0] == module
+
+
+def _keep(column: NDArray[Any]) -> NDArray[Any]:
+    return column[:, 0]
+
+
+def _with_nan(column: NDArray[Any]) -> NDArray[Any]:
+    """A column of strings with NaN for None, as pandas has it; encoders tell the two apart."""
+    values = column[:, 0]
+    absent = is_none(values)
+    return np.where(absent, np.nan, values) if absent.any() else values
 
 
 def _fitted_on_none(model: Any) -> bool:

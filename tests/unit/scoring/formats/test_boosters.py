@@ -174,7 +174,7 @@ def test_xgboost_categories_are_strings(load: Any) -> None:
             {"predictions": ("int64", (None,)), "probabilities": ("float64", (None, 3))},
             (0, 1, 2),
         ),
-        ("regression", X[:, 0], {}, {"predictions": ("float64", (None,))}, ()),
+        ("regression", X[:, 0].copy(), {}, {"predictions": ("float64", (None,))}, ()),
         ("poisson", Y3, {}, {"predictions": ("float64", (None,))}, ()),
     ],
 )
@@ -212,7 +212,7 @@ def test_lightgbm_categories_are_strings(load: Any) -> None:
 
 
 def test_damaged_lightgbm_is_told_before_lightgbm_sees_it(load: Any, tmp_path: Path) -> None:
-    text = lightgbm("regression", X[:, 0]).model_to_string()
+    text = lightgbm("regression", X[:, 0].copy()).model_to_string()
     tree = text.index("left_child=") + len("left_child=")
     for broken in (
         text[: text.index("Tree=2")] + "end of trees\n",
@@ -247,3 +247,33 @@ def test_a_damaged_xgboost_file(load: Any, tmp_path: Path) -> None:
     with pytest.raises(CorruptModelError, match="cannot be loaded by XGBoost") as caught:
         load_original(detect(path), Trust())
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_categories_of_their_scikit_learn_estimators(tmp_path: Path, library: str) -> None:
+    import joblib
+
+    model = (
+        xgb.XGBClassifier(n_estimators=3, enable_categorical=True, n_jobs=1)
+        if library == "xgboost"
+        else lgb.LGBMClassifier(n_estimators=3, verbosity=-1, min_child_samples=2, n_jobs=1)
+    )
+    model.fit(CATEGORIES, [1, 0, 1] * 20)
+    joblib.dump(model, tmp_path / "model")
+    loaded = load_original(detect(tmp_path / "model"), Trust(pickle=True))
+    assert [(s.name, s.dtype) for s in loaded.schema.inputs] == [
+        ("colour", "string"),
+        ("n", "float64"),
+    ]
+    inputs = {
+        "colour": CATEGORIES[["colour"]].to_numpy(dtype=object),
+        "n": CATEGORIES[["n"]].to_numpy(),
+    }
+    answer = loaded.predictor.predict(inputs)
+    np.testing.assert_allclose(answer["probabilities"], model.predict_proba(CATEGORIES), rtol=1e-6)
+    inputs["colour"] = np.full((60, 1), "mauve", dtype=object)
+    if library == "xgboost":
+        with pytest.raises(WrongTypeError, match="'mauve'"):
+            loaded.predictor.predict(inputs)
+    else:
+        assert loaded.predictor.predict(inputs)["predictions"].shape == (60,)
