@@ -268,15 +268,17 @@ def test_a_supervisor_that_hangs_is_told_and_not_waited_for(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("serve.targets.local.target._STATUS_S", 0.2)
-    site.deploy("iris", {"answer": "one"})
-    supervisor = site.saved("iris").supervisor
-    os.kill(supervisor.pid, signal.SIGSTOP)
-    try:
-        status = site.status("iris")
-        assert status.state == "down"
-        assert "silent" in status.note
-    finally:
-        os.kill(supervisor.pid, signal.SIGCONT)
+    url = site.deploy("iris", {"answer": "one"}).url
+    monkeypatch.setattr("serve.targets.local.target._SILENCE_S", 0.2)
+    saved = site.saved("iris")
+    os.kill(saved.supervisor.pid, signal.SIGSTOP)
+    status = site.status("iris")
+    assert (status.state, status.revision) == ("degraded", 1)
+    assert "silent" in status.note
+    assert local.get(url).startswith("one ")
+    site.stop("iris")
+    assert are_gone(saved)
+    assert site.status("iris").state == "stopped"
 
 
 def test_a_port_that_is_lost_meanwhile_is_named(site: Site) -> None:

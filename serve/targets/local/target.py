@@ -93,8 +93,11 @@ class LocalTarget:
         except SupervisorGoneError:
             return _status_without_supervisor(deployment, read_state(folder))
         except TargetError as error:
+            saved = read_state(folder)
+            alive = saved is not None and any(map(processes.is_alive, saved.workers))
             return Status(
-                state="down",
+                state="degraded" if alive else "down",
+                revision=deployment.active,
                 url=deployment.address,
                 note=error.message,
                 last_error=error.to_dict(),
@@ -116,14 +119,21 @@ class LocalTarget:
     def stop(self, deployment: Deployment, progress: Progress = ignore) -> None:
         """Drains and ends the workers and the supervisor, and waits until they are gone."""
         folder = self._folder(deployment.name)
-        state = read_state(folder)
-        with contextlib.suppress(SupervisorGoneError):
+        grace_s = _STATUS_S
+        try:
             progress("waiting for the requests that have begun")
-            _raise_failure(control.ask(folder, {"op": "stop"}, timeout_s=_SILENCE_S))
+            control.ask(folder, {"op": "stop"}, timeout_s=_SILENCE_S)
+        except SupervisorGoneError:
+            """Nobody to ask: only what it may have left is ended."""
+        except TargetError as error:
+            progress(f"{error.message} It is killed")
+            grace_s = 0
+        state = read_state(folder)
         if state is None or state.boot != processes.boot_id():
             return
-        for process in (*state.workers, state.supervisor):
-            processes.end(process, _STATUS_S)
+        processes.end(state.supervisor, grace_s)
+        for worker in state.workers:
+            processes.end(worker, _STATUS_S)
 
     def start(self, deployment: Deployment, progress: Progress = ignore) -> DeployResult:
         """Brings the active revision back on its address; nothing to do where it runs.
@@ -298,11 +308,6 @@ def _result(request: DeployRequest, answer: Answer) -> DeployResult:
         **texts,
         detail=answer.detail,
     )
-
-
-def _raise_failure(answer: Answer) -> None:
-    if not answer.ok:
-        raise TargetError(str(answer.error.get("message")), detail=answer.detail)
 
 
 def _status_without_supervisor(deployment: Deployment, state: SavedState | None) -> Status:
