@@ -93,7 +93,7 @@ def read(root: Path) -> Bundle:
     except OSError as error:
         raise ModelNotFoundError(
             f"{root} holds no package: {BUNDLE_FILE} cannot be read ({error.strerror}).",
-            hint="Build a package with 'fieldpost package build' and give the folder it unpacks to.",
+            hint="Build a package with 'fieldpost package build'.",
         ) from error
     except msgspec.DecodeError as error:
         raise CorruptModelError(f"{path} is not a valid package description: {error}.") from error

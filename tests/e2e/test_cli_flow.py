@@ -27,7 +27,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     skops.io.dump(LogisticRegression(C=1e-3).fit(x, y), folder / "first.skops")
     skops.io.dump(LogisticRegression(max_iter=500).fit(x, y), folder / "second.skops")
     (folder / "broken.py").write_text(
-        "def init():\n    raise RuntimeError('no weights here')\n\n\ndef run(data):\n    return data\n"
+        "def init():\n    raise RuntimeError('no weights here')\n\n\n"
+        "def run(data):\n    return data\n"
     )
     return folder
 
