@@ -9,11 +9,13 @@ import re
 import struct
 import zipfile
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scoring.errors import UnknownFormatError, UnsupportedModelError
 from scoring.formats.base import Detection
-from scoring.formats.source import Source
+
+if TYPE_CHECKING:
+    from scoring.formats.source import Source
 
 _MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
 # What zipfile and the decompressors under it raise for damaged archives.

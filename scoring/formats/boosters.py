@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import struct
+from typing import TYPE_CHECKING
 
 from scoring.errors import UnsupportedModelError
 from scoring.formats.base import Detection
-from scoring.formats.source import Source
+
+if TYPE_CHECKING:
+    from scoring.formats.source import Source
 
 _XGBOOST_JSON = re.compile(rb'\s*\{.{0,3000}?"(?:learner|Learner)"\s*:\s*\{', re.DOTALL)
 _XGBOOST_PARTS = (

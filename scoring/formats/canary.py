@@ -12,13 +12,15 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from scoring.errors import CorruptModelError, FieldpostError
 from scoring.formats.base import Detection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TIMEOUT_S = 300
 _CHILD = (

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scoring.runtimes.sklearn import booster_categories
-from scoring.schema import DType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from scoring.schema import DType
 
 # Fitted parts that hold a fitted estimator on the same columns.
 _WRAPPED = ("best_estimator_", "estimator_", "regressor_", "_preprocessor", "estimator")

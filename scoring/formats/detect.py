@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scoring.errors import (
     CorruptModelError,
@@ -12,8 +13,10 @@ from scoring.errors import (
     UnsupportedModelError,
 )
 from scoring.formats import archives, boosters, folders, foreign, pickles, protobuf
-from scoring.formats.base import Detection
 from scoring.formats.source import Source, not_readable, open_source
+
+if TYPE_CHECKING:
+    from scoring.formats.base import Detection
 
 KNOWN = (
     "ONNX, scikit-learn (joblib, pickle, skops), XGBoost (.json, .ubj), LightGBM (text), "

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scoring.errors import CorruptModelError, ModelNotFoundError, UnsupportedModelError
 from scoring.formats.foreign import SAVED_MODEL_HINT
 from scoring.formats.source import not_readable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_FILES = 2000
 _SKIPPED = {"__pycache__", "node_modules", "site-packages"}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from scoring.errors import ScoringError, UnknownFormatError, UnsupportedModelError
-from scoring.formats.source import Source
+
+if TYPE_CHECKING:
+    from scoring.formats.source import Source
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 SAVED_MODEL_HINT = (

@@ -9,11 +9,13 @@ import pickletools
 import re
 import struct
 import zlib
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from scoring.errors import UnsupportedModelError
 from scoring.formats.base import Detection
-from scoring.formats.source import Source
+
+if TYPE_CHECKING:
+    from scoring.formats.source import Source
 
 WINDOW_BYTES = 32 << 20
 """How much of each end is searched for the version; a forest carries it in its first tree."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,9 @@ from numpy.typing import NDArray
 from scoring.errors import FieldpostError
 from scoring.runtimes.base import NUMPY_DTYPES
 from scoring.schema import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Batch = dict[str, NDArray[Any]]
 MAX_FEATURES = 256

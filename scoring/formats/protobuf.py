@@ -5,11 +5,14 @@ Only the lengths of the top-level fields are read: a file of gigabytes costs som
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from scoring.formats.base import Detection
-from scoring.formats.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scoring.formats.source import Source
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 

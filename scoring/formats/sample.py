@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scoring.errors import UnknownInputError, UnsupportedModelError, WrongShapeError
 from scoring.formats.columns import kind_of
 from scoring.runtimes.base import NUMPY_DTYPES
 from scoring.runtimes.dependencies import require
-from scoring.schema import DType
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from scoring.schema import DType
 
 MAX_ROWS = 16
 _MATRIX = 2

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from scoring.errors import ScoringFailedError, UnsupportedModelError
 from scoring.formats import columns as fitted
@@ -27,6 +24,12 @@ from scoring.runtimes.sklearn import (
     require_version,
 )
 from scoring.schema import DType, Layout, ModelSchema, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 MATRIX = "X"
 _OWN = {"sklearn", "numpy", "scipy", "joblib", "pandas", "builtins", "collections", "functools"}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scoring.errors import ScoringFailedError, UnknownInputError, UnsupportedModelError
 from scoring.formats import probing
@@ -25,6 +24,9 @@ from scoring.runtimes.torch import (
     open_script,
 )
 from scoring.schema import DType, ModelSchema, TensorSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Shape = tuple[int | None, ...]
 _SIZES = (32, 28, 64, 224, 8, 16, 96, 128, 256, 299)

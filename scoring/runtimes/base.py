@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.bundle import Bundle
 from scoring.errors import CorruptModelError
-from scoring.schema import ModelSchema
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scoring.bundle import Bundle
+    from scoring.schema import ModelSchema
 
 Arrays = Mapping[str, NDArray[Any]]
 

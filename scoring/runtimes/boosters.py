@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scoring.errors import WrongTypeError
-from scoring.runtimes.base import Arrays
 from scoring.runtimes.dependencies import require
 from scoring.schema import DType, ModelSchema, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from scoring.runtimes.base import Arrays
 
 Task = Literal["binary", "binary-labels", "multiclass", "multiclass-labels", "values"]
 """What a booster's raw answer is: `binary` the probability of class 1, `binary-labels` a margin or

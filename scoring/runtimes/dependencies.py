@@ -6,11 +6,13 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
 from importlib import import_module, metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scoring.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,10 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scoring.bundle import Bundle
 from scoring.errors import (
     CorruptModelError,
     MissingDependencyError,
@@ -24,7 +23,10 @@ from scoring.errors import (
 from scoring.runtimes.base import NUMPY_DTYPES, Arrays
 from scoring.runtimes.dependencies import quiet, require
 from scoring.runtimes.leaves import leaves
-from scoring.schema import ModelSchema
+
+if TYPE_CHECKING:
+    from scoring.bundle import Bundle
+    from scoring.schema import ModelSchema
 
 BACKENDS = ("torch", "jax", "tensorflow")
 _VARIABLE = "KERAS_BACKEND"

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scoring.bundle import Bundle
 from scoring.errors import CorruptModelError, ModelNotFoundError, ScoringFailedError
 from scoring.runtimes import boosters
-from scoring.runtimes.base import Arrays
 from scoring.runtimes.dependencies import quiet, require
-from scoring.schema import ModelSchema
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from scoring.bundle import Bundle
+    from scoring.runtimes.base import Arrays
+    from scoring.schema import ModelSchema
 
 _WHAT = "A LightGBM model"
 _SPLIT = 2

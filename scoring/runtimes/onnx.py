@@ -7,14 +7,11 @@ before. Imports numpy and onnxruntime only.
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
-from scoring.bundle import Bundle
 from scoring.errors import (
     CorruptModelError,
     ModelFileError,
@@ -26,7 +23,14 @@ from scoring.runtimes.arrays import is_none
 from scoring.runtimes.base import MISSING_STRING, Arrays
 from scoring.runtimes.dependencies import quiet
 from scoring.runtimes.threads import threads
-from scoring.schema import ModelSchema
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from scoring.bundle import Bundle
+    from scoring.schema import ModelSchema
 
 THREADS_VARIABLE = "FIELDPOST_ORT_THREADS"
 _SILENT = 4

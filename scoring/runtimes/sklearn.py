@@ -8,14 +8,10 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scoring.bundle import Bundle
 from scoring.errors import (
     CorruptModelError,
     InputError,
@@ -30,7 +26,15 @@ from scoring.runtimes import boosters
 from scoring.runtimes.arrays import is_none
 from scoring.runtimes.base import NUMPY_DTYPES, Arrays
 from scoring.runtimes.dependencies import missing, quiet, require
-from scoring.schema import ModelSchema, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from scoring.bundle import Bundle
+    from scoring.schema import ModelSchema, TensorSpec
 
 _WHAT = "A scikit-learn model"
 _METHODS = {

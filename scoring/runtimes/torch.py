@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scoring.bundle import Bundle
 from scoring.errors import (
     CorruptModelError,
     ModelNotFoundError,
@@ -23,7 +20,14 @@ from scoring.runtimes.base import NUMPY_DTYPES, Arrays
 from scoring.runtimes.dependencies import quiet, require
 from scoring.runtimes.leaves import leaves
 from scoring.runtimes.threads import threads
-from scoring.schema import ModelSchema
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from scoring.bundle import Bundle
+    from scoring.schema import ModelSchema
 
 THREADS_VARIABLE = "FIELDPOST_TORCH_THREADS"
 _WHAT = "A PyTorch model"
