@@ -74,7 +74,7 @@ class Client:
     def _retrying(self) -> Retrying:
         return Retrying(
             retry=retry_if_exception_type((_UnreachableError, OverloadedError)),
-            wait=wait_exponential_jitter(initial=0.05, max=1.0),
+            wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.05),
             stop=stop_after_delay(self._retry_s),
             reraise=True,
         )

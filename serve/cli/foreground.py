@@ -62,8 +62,8 @@ def serve(
 ) -> int:
     """Serves THING: a model file or folder, an entry script, or a registered NAME[:VERSION]."""
     from scoring.formats.base import Trust
+    from serve.roots import ServeOptions, open_root
     from serve.server import foreground
-    from serve.workspace.roots import ServeOptions, open_root
 
     settings = foreground.settings(
         host=host, port=port, workers=workers, azureml_compat=azureml_compat

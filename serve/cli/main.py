@@ -46,6 +46,10 @@ _DEPLOYMENT = {
     "rollback": Entry("serve.cli.deployment:rollback", "Return to an earlier revision."),
     "delete": Entry("serve.cli.deployment:delete", "Delete a stopped deployment's records."),
 }
+_WORKSPACE = {
+    "show": Entry("serve.cli.workspace:show", "Show where the workspace is and what it holds."),
+    "gc": Entry("serve.cli.workspace:gc", "Free bytes that nothing needs any more."),
+}
 
 
 def _group(name: str, entries: dict[str, Entry], text: str) -> LazyGroup:
@@ -56,6 +60,7 @@ model = _group("model", _MODEL, "Models: registered files with versions.")
 environment = _group("env", _ENVIRONMENT, "Environments: locked sets of dependencies.")
 package = _group("package", _PACKAGE, "Packages: a model with its environment, as an OCI image.")
 deployment = _group("deployment", _DEPLOYMENT, "Deployments: named, running packages.")
+workspace = _group("workspace", _WORKSPACE, "The workspace: records and bytes.")
 
 COMMANDS = {
     "serve": Entry("serve.cli.foreground:serve", "Answer HTTP for a model, in the foreground."),
@@ -65,6 +70,7 @@ COMMANDS = {
     "env": Entry("serve.cli.main:environment", "Environments: locked sets of dependencies."),
     "package": Entry("serve.cli.main:package", "Packages: a model with its environment."),
     "deployment": Entry("serve.cli.main:deployment", "Deployments: named, running packages."),
+    "workspace": Entry("serve.cli.main:workspace", "The workspace: records and bytes."),
 }
 
 root = LazyGroup(

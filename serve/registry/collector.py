@@ -71,6 +71,13 @@ class Collector:
             blobs=freed.blobs + leftovers, size=freed.size, packages=tuple(sorted(packages))
         )
 
+    def preview(self) -> Freed:
+        """What `collect` would remove of unreferenced blobs; nothing is locked or changed."""
+        with self._database.read() as connection:
+            unused = set(self._blobs.digests()) - referenced(connection)
+        sizes = [self._blobs.path(digest).stat().st_size for digest in unused]
+        return Freed(blobs=len(sizes), size=sum(sizes))
+
     def _delete(self, candidates: set[str]) -> Freed:
         with self._database.read() as connection:
             unused = sorted(candidates - referenced(connection))

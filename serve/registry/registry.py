@@ -63,9 +63,13 @@ class Registry:
         self.packages = PackageStore(self._database, self.blobs, self._collector)
         self.deployments = DeploymentStore(self._database)
 
-    def gc(self) -> Freed:
-        """Removes bytes that nothing references and what killed commands left."""
-        return self._collector.collect()
+    def gc(self, *, dry_run: bool = False) -> Freed:
+        """Removes bytes that nothing references and what killed commands left.
+
+        Args:
+            dry_run: Only say what would be removed.
+        """
+        return self._collector.preview() if dry_run else self._collector.collect()
 
     def close(self) -> None:
         """Closes idle connections; the registry can still be used."""

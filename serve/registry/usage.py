@@ -74,7 +74,7 @@ def require_package_unused(connection: Connection, digest: str) -> None:
     if users:
         raise InUseError(
             f"The package {digest} belongs to {_listed(users)}.",
-            hint=f"Delete it first: 'fieldpost deployment stop {users[0]} --delete'.",
+            hint=f"Delete it first: 'fieldpost deployment stop {users[0]}', then 'fieldpost deployment delete {users[0]}'.",
         )
 
 

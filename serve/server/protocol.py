@@ -165,7 +165,8 @@ class Connection(Answering):
             self._check_head(version, upgrading=upgrading)
         elif len(self._headers) > self._limits.max_headers:
             raise _StopParsing(self._too_many_headers())
-        if self._head_bytes + self._chunk_bytes > self._limits.max_header_bytes:
+        # A head in one small piece needs no sum.
+        if self._timed == HEAD or self._chunk_bytes > self._limits.max_header_bytes:
             self._check_head_size()
 
     def _check_head(self, version: str, *, upgrading: bool) -> None:

@@ -194,8 +194,9 @@ class Deployments:
     def stop(self, name: str, *, progress: Progress | None = None) -> None:
         """Lets a deployment answer what it has begun, and ends it; its records stay."""
         record = self._registry.deployments.get(name)
-        self._target(record.target).stop(record, progress or _silent)
+        # The wish first: a command killed in between leaves a deployment that is to stop.
         self._registry.deployments.stop(name)
+        self._target(record.target).stop(record, progress or _silent)
 
     def rollback_goal(self, name: str, to: int | None = None) -> Revision:
         """The revision that `rollback` would bring back.

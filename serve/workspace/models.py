@@ -12,6 +12,7 @@ import msgspec
 
 from scoring.errors import MissingDependencyError, UnknownFormatError, UsageError
 from scoring.formats.base import Trust
+from scoring.formats.detect import detect
 from scoring.prepare import Prepared, prepare_isolated
 from serve.registry import Registry, files
 from serve.registry.names import check_name
@@ -160,10 +161,6 @@ def _prepare(
     expected: str | None,
 ) -> Prepared:
     prepared = prepare_isolated(path, out, trust=trust, sample=sample, tolerance=tolerance)
-    if path.is_dir():
-        prepared = msgspec.structs.replace(
-            prepared, primary=f"{path.resolve().name}/{prepared.primary}"
-        )
     if expected is not None and expected != prepared.format:
         raise UnknownFormatError(
             f"{path} is of the format {prepared.format}, not {expected}.",
@@ -173,12 +170,15 @@ def _prepare(
 
 
 def _collect(path: Path) -> dict[str, files.SourceFile]:
-    """The files to register: those of a folder below its own name, as Azure ML lays them out."""
+    """The files to store: those of the folder, or the file with those that hold its weights."""
     found = files.collect(path)
-    if not path.is_dir():
-        return found
-    folder = path.resolve().name
-    return {f"{folder}/{name}": file for name, file in found.items()}
+    if path.is_file() and detect(path).format == "onnx":
+        from scoring.formats.onnx import data_files  # noqa: PLC0415 - imports onnxruntime
+
+        for beside in data_files(path):
+            inside = beside.relative_to(path.parent).as_posix()
+            found[inside] = files.collect(beside)[beside.name]
+    return found
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from serve.packaging.cache import LayerCache
 from serve.packaging.code import collect_code
 from serve.packaging.plan import BaseImage, BuildPlan, CodeFile, ModelFile
 from serve.registry.records import Blob, ModelVersion, Package
-from serve.workspace.roots import COMPILED_FILE, MODELS, registered_bundle
+from serve.roots import COMPILED_FILE, MODELS, registered_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -117,11 +117,11 @@ def _file_root(root: Path, path: Path, options: ServeOptions) -> None:
     prepared = prepare_isolated(path, out, trust=options.trust, sample=options.sample)
     model_path = COMPILED_FILE
     if prepared.serves == "original":
-        folder = f"{MODELS}/model/1"
         real = path.resolve()
-        _link(out / folder / real.name, real)
+        # The whole folder around it: an ONNX file may keep its weights in files beside it.
+        _link(out / MODELS / "here", real.parent)
         inner = f"{real.name}/{prepared.primary}" if real.is_dir() else real.name
-        model_path = f"{folder}/{inner}"
+        model_path = f"{MODELS}/here/{inner}"
     _tell(prepared, options.progress)
     _write(root, _bundle(_safe_name(path.resolve().stem), 0, prepared, model_path))
 
