@@ -11,7 +11,7 @@ from serve.cli.output import changes, common, fields, note, pairs, size, table
 from serve.cli.output import show as print_out
 
 if TYPE_CHECKING:
-    from serve.workspace import DeploymentView
+    from serve.workspace.deployments import DeploymentView
 
 
 @click.command(help="Run a package on a target, under a name.")

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 import tenacity
-from sqlalchemy.dialects import postgresql, sqlite
 
 from serve.registry import faults
 
@@ -98,7 +97,14 @@ class Database:
         self, table: sa.Table, values: Mapping[str, Any], update: Mapping[str, Any]
     ) -> ReturningInsert[Any]:
         """An insert that updates the row where the primary key is taken, and returns the row."""
-        insert = (sqlite.insert if self.is_sqlite else postgresql.insert)(table).values(**values)
+        # Each dialect is imported when it is spoken: the other one's costs as much as a command.
+        if self.is_sqlite:
+            from sqlalchemy.dialects.sqlite import insert as begin  # noqa: PLC0415
+        else:
+            from sqlalchemy.dialects.postgresql import (  # type: ignore[assignment]  # noqa: PLC0415
+                insert as begin,
+            )
+        insert = begin(table).values(**values)
         keys = list(table.primary_key.columns)
         return insert.on_conflict_do_update(index_elements=keys, set_=update).returning(table)
 

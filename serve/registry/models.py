@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from serve.registry.database import Database
 
 Files = Mapping[str, Path | SourceFile]
+Document = Mapping[str, Any] | bytes
+Prepared = Document | Callable[[], Document]
 
 __all__ = ["ModelStore", "ModelVersion"]
 
@@ -44,7 +46,7 @@ class ModelStore:
         name: str,
         source: Path | Files,
         *,
-        prepared: Mapping[str, Any] | bytes,
+        prepared: Prepared,
         compiled: Path | None = None,
         tags: Mapping[str, str] | None = None,
         description: str = "",
@@ -58,7 +60,8 @@ class ModelStore:
             source: A file, a folder, or files by relative path: a path that ends in `/` is a
                 folder without files. What `files.collect` answered earlier is checked to be
                 unchanged since.
-            prepared: What is known of the model, `scoring.prepare.Prepared` as JSON or a mapping.
+            prepared: What is known of the model, `scoring.prepare.Prepared` as JSON or a mapping;
+                or a call that says it, made when the bytes are stored.
             compiled: The compiled form, where there is one.
             tags: Key to value.
             description: Free text.
@@ -72,7 +75,7 @@ class ModelStore:
             StorageFullError: No space is left; the registry is as it was.
             WorkspaceError: The registry cannot be written; it is as it was.
         """
-        row = {
+        row: dict[str, Any] = {
             "name": names.check_name(name),
             "description": names.check_text(description, "The description"),
             "metrics": rows.encode_metrics(metrics or {}),
@@ -81,11 +84,13 @@ class ModelStore:
         tags = names.check_tags(tags or {})
         sources = files.collect(source) if isinstance(source, Path) else dict(source)
         files.check_paths(sources)
-        row |= rows.document_columns(prepared, sources) | _provenance(sources)
+        row |= _provenance(sources)
         stored: list[Blob] = []
         try:
             with self._blobs.hold():
                 records, form = self._store(sources, compiled, stored)
+                document = prepared() if callable(prepared) else prepared
+                row |= rows.document_columns(document, sources)
                 return self._insert(row, records, form, tags)
         except BaseException:
             self._free(stored)

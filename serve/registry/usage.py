@@ -74,7 +74,8 @@ def require_package_unused(connection: Connection, digest: str) -> None:
     if users:
         raise InUseError(
             f"The package {digest} belongs to {_listed(users)}.",
-            hint=f"Delete it first: 'fieldpost deployment stop {users[0]}', then 'fieldpost deployment delete {users[0]}'.",
+            hint=f"Stop and delete it first: 'fieldpost deployment stop {users[0]}' and "
+            f"'fieldpost deployment delete {users[0]}'.",
         )
 
 

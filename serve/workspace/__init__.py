@@ -1,23 +1,28 @@
-"""The Python API: everything that a command does is one call away."""
+"""The Python API: everything that a command does is one call away.
+
+A workspace is opened, and what a collection needs is imported, when it is first used: a command
+that registers a model does not pay for what deploying needs.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from serve.registry import Registry
-from serve.workspace.deployments import DeploymentHandle, Deployments, DeploymentView
-from serve.workspace.environments import Environments
-from serve.workspace.models import Models
-from serve.workspace.packages import Packages
+from serve.registry.location import resolve
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
+    from serve.registry import Registry
     from serve.registry.records import Package
+    from serve.workspace.deployments import DeploymentHandle, Deployments
+    from serve.workspace.environments import Environments
+    from serve.workspace.models import Models
+    from serve.workspace.packages import Packages
 
-__all__ = ["DeploymentHandle", "DeploymentView", "Workspace"]
+__all__ = ["Workspace"]
 
 
 class Workspace:
@@ -28,21 +33,49 @@ class Workspace:
             `~/.fieldpost`. It is made where it does not exist.
 
     Attributes:
-        models: Registered models.
-        environments: Registered environments.
-        packages: Built packages.
-        deployments: What runs.
+        location: Where it is; its text has passwords masked.
 
     Raises:
-        WorkspaceError: It cannot be opened.
+        UsageError: The location is of no kind that a workspace can be at.
     """
 
     def __init__(self, location: str | os.PathLike[str] | None = None) -> None:
-        self.registry = Registry(location)
-        self.models = Models(self.registry)
-        self.environments = Environments(self.registry)
-        self.packages = Packages(self.registry, self.environments)
-        self.deployments = Deployments(self.registry, self.packages)
+        self.location = resolve(location)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The records and the bytes; opened now. Raises WorkspaceError where it cannot be."""
+        from serve.registry.registry import Registry
+
+        return Registry(self.location)
+
+    @cached_property
+    def models(self) -> Models:
+        """Registered models."""
+        from serve.workspace.models import Models
+
+        return Models(self)
+
+    @cached_property
+    def environments(self) -> Environments:
+        """Registered environments."""
+        from serve.workspace.environments import Environments
+
+        return Environments(self.registry)
+
+    @cached_property
+    def packages(self) -> Packages:
+        """Built packages."""
+        from serve.workspace.packages import Packages
+
+        return Packages(self)
+
+    @cached_property
+    def deployments(self) -> Deployments:
+        """What runs."""
+        from serve.workspace.deployments import Deployments
+
+        return Deployments(self)
 
     def deploy(
         self,
@@ -80,11 +113,12 @@ class Workspace:
     @property
     def folder(self) -> Path:
         """Where blobs, unpacked packages and logs are."""
-        return self.registry.location.blobs
+        return self.location.blobs
 
     def close(self) -> None:
-        """Closes the database."""
-        self.registry.close()
+        """Closes the database, if it was opened."""
+        if "registry" in vars(self):
+            self.registry.close()
 
     def __enter__(self) -> Self:
         return self

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from scoring.errors import NotFoundError, UsageError
-from serve.registry import Registry, provenance
+from serve.registry import provenance
 from serve.registry.names import check_name
 from serve.targets.base import (
     DeployRequest,
@@ -22,7 +22,9 @@ from serve.targets.settings import mask_settings
 
 if TYPE_CHECKING:
     from serve.registry.records import Deployment, Package, Revision
-    from serve.workspace.packages import Packages
+
+if TYPE_CHECKING:
+    from serve.workspace import Workspace
 
 Progress = Callable[[str], None]
 
@@ -112,9 +114,9 @@ class DeploymentHandle:
 class Deployments:
     """What runs, and how to change it."""
 
-    def __init__(self, registry: Registry, packages: Packages) -> None:
-        self._registry = registry
-        self._packages = packages
+    def __init__(self, workspace: Workspace) -> None:
+        self._registry = workspace.registry
+        self._packages = workspace.packages
 
     def deploy(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,18 @@ from scoring.errors import MissingDependencyError, UnknownFormatError, UsageErro
 from scoring.formats.base import Trust
 from scoring.formats.detect import detect
 from scoring.prepare import Prepared, prepare_isolated
-from serve.registry import Registry, files
+from serve.registry import files
 from serve.registry.names import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from serve.registry.models import ModelStore
     from serve.registry.records import Freed, ModelDiff, ModelVersion
+    from serve.workspace import Workspace
 
 COMPILED_FILE = "compiled/model.onnx"
+Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,12 @@ class RegistrationPlan:
 class Models:
     """The registered models of a workspace."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._store = registry.models
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    @property
+    def _store(self) -> ModelStore:
+        return self._workspace.registry.models
 
     def register(
         self,
@@ -83,17 +91,23 @@ class Models:
             found = _collect(path)
             trust = Trust(pickle=trust_pickle or own, types=tuple(trusted_types))
             out = Path(scratch)
-            prepared = _prepare(path, out, trust, sample, tolerance, expected_format)
-            compiled = out / COMPILED_FILE
-            return self._store.register(
-                name,
-                found,
-                prepared=msgspec.to_builtins(prepared),
-                compiled=compiled if compiled.exists() else None,
-                tags=tags,
-                description=description,
-                metrics=metrics,
-            )
+
+            def prepare() -> Document:
+                known = _prepare(path, out, trust, sample, tolerance, expected_format)
+                document: Document = msgspec.to_builtins(known)
+                return document
+
+            with _begun(prepare, path) as prepared:
+                compiled = out / COMPILED_FILE
+                return self._store.register(
+                    name,
+                    found,
+                    prepared=prepared,
+                    compiled=compiled if compiled.exists() else None,
+                    tags=tags,
+                    description=description,
+                    metrics=metrics,
+                )
 
     def plan(
         self,
@@ -167,6 +181,18 @@ def _prepare(
             hint="Leave --format out: the format is told from the file.",
         )
     return prepared
+
+
+@contextmanager
+def _begun(
+    prepare: Callable[[], Document], path: Path
+) -> Iterator[Document | Callable[[], Document]]:
+    """Prepares now; an ONNX file, which needs no compiling, while its bytes are stored."""
+    if not path.is_file() or detect(path).format != "onnx":
+        yield prepare()
+        return
+    with ThreadPoolExecutor(1, "prepare") as pool:
+        yield pool.submit(prepare).result
 
 
 def _collect(path: Path) -> dict[str, files.SourceFile]:

@@ -18,17 +18,16 @@ from serve.roots import COMPILED_FILE, MODELS, registered_bundle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from serve.registry import Registry
-    from serve.workspace.environments import Environments
+    from serve.workspace import Workspace
 
 
 class Packages:
     """The built packages of a workspace."""
 
-    def __init__(self, registry: Registry, environments: Environments) -> None:
-        self._registry = registry
-        self._environments = environments
-        self._store = registry.packages
+    def __init__(self, workspace: Workspace) -> None:
+        self._registry = workspace.registry
+        self._environments = workspace.environments
+        self._store = workspace.registry.packages
 
     def build(
         self,
