@@ -9,7 +9,7 @@ EXTRAS := --extra sklearn --extra xgboost --extra lightgbm --extra azureml --ext
 export UV_NO_PROGRESS := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test check lint types imports unit services lock install clean
+.PHONY: help demo test check lint types imports unit services lock install bench clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -55,6 +55,9 @@ services: $(STAMP)
 # Quick checks first, so that a slip is told at once; then every test, in random order.
 test: lint types imports services  ## everything that is checked before a change lands
 	$(BIN)/pytest -q -n 2 --dist loadfile tests
+
+bench: $(STAMP)  ## the benchmarks, beside our peers where there are any
+	PYTHONPATH=. $(BIN)/python -m benchmarks.main_job
 
 clean:           ## remove the environment and all caches
 	rm -rf $(VENV) .build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -108,24 +108,33 @@ def big_model(folder: Path) -> Path:
     return path
 
 
-def register_row(folder: Path) -> Row:
+def register_rows(folder: Path) -> list[Row]:
+    """Storing and checking alone, in an open workspace; and the whole command with its start."""
+    from serve import Workspace
+
     model = big_model(folder)
-    ours, peer = [], []
+    call, command, peer = [], [], []
     for run in range(RUNS):
-        workspace = folder / f"workspace-{run}"
-        command = [FIELDPOST, "model", "register", "big", str(model), "--workspace", str(workspace)]
-        ours.append(timed(command))
         copy = folder / "copy.onnx"
-        script = f"sha256sum {model} && cp {model} {copy} && sync {copy}"
-        peer.append(timed(["bash", "-c", script]))
+        peer.append(timed(["bash", "-c", f"sha256sum {model} && cp {model} {copy}"]))
         copy.unlink()
-        shutil.rmtree(workspace)
-    best, other = min(ours), min(peer)
-    row = Row(
-        "register 100 MB", "s", best, "at most 2 x sha256sum and a synced copy", best <= 2 * other
-    )
-    row.peers, row.ratio = {"sha256sum, cp, sync": other}, best / other
-    return row
+        with Workspace(folder / f"open-{run}") as workspace:
+            workspace.models.list()
+            begun = time.perf_counter()
+            workspace.models.register("big", model)
+            call.append(time.perf_counter() - begun)
+        fresh = folder / f"fresh-{run}"
+        arguments = ["model", "register", "big", str(model), "--workspace", str(fresh)]
+        command.append(timed([FIELDPOST, *arguments]))
+        shutil.rmtree(folder / f"open-{run}")
+        shutil.rmtree(fresh)
+    other = min(peer)
+    rows = []
+    for work, best in (("register 100 MB", min(call)), ("the same, whole command", min(command))):
+        row = Row(work, "s", best, "at most 2 x sha256sum and cp", best <= 2 * other)
+        row.peers, row.ratio = {"sha256sum, cp": other}, best / other
+        rows.append(row)
+    return rows
 
 
 def build_row(folder: Path) -> Row:
@@ -150,7 +159,7 @@ def build_row(folder: Path) -> Row:
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fieldpost-bench-") as name:
         folder = Path(name)
-        rows = [help_time(), *serve_rows(folder), register_row(folder), build_row(folder)]
+        rows = [help_time(), *serve_rows(folder), *register_rows(folder), build_row(folder)]
     report("main_job", rows, "onnxruntime", "numpy", "click", "sqlalchemy")
 
 
