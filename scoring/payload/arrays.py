@@ -21,6 +21,7 @@ from scoring.schema import TensorSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_LOWEST = -(2**63)
 _KINDS = {list: "a list", dict: "an object", str: "a string", bool: "a boolean", type(None): "null"}
 
 
@@ -239,7 +240,8 @@ def _int(value: Any, spec: TensorSpec, dtype: np.dtype[Any]) -> int:
             raise WrongTypeError(
                 f"is {quoted(value)}; {spec.name!r} takes whole numbers ({spec.dtype})."
             )
-        number = int(number)
+        # The parser makes a float of a whole number beyond 64 bits: the lowest one may be such.
+        number = int(number) if number > _LOWEST else _LOWEST - 1
     limits = np.iinfo(dtype)
     if not limits.min <= number <= limits.max:
         raise WrongTypeError(

@@ -100,7 +100,15 @@ class Codec:
             answer: dict[str, Any] = {"outputs": outputs}
         else:
             answer = {name: outputs[output] for name, output in self._keys}
-        return orjson.dumps(answer, _plain, _OPTIONS)
+        try:
+            return orjson.dumps(answer, _plain, _OPTIONS)
+        except TypeError:
+            # Arrays of the other byte order and numpy's keys are not even handed to _plain.
+            named = answer["outputs"] if style == "outputs" else answer
+            native = {name: _rebuilt(value) for name, value in named.items()}
+            return orjson.dumps(
+                {"outputs": native} if style == "outputs" else native, _plain, _OPTIONS
+            )
 
     def _is_single(self) -> bool:
         return self.schema.layout == "tensors" and len(self._names) == 1
@@ -160,7 +168,7 @@ class Codec:
             features = self._features(self._matrix.spec)
             if features and not set(given).isdisjoint(features):
                 cols.require_names(given, features, found.path)
-                values = {name: found.value[name] for name in features}
+                values = {name: _flat(found.value[name]) for name in features}
                 places = {name: ArrayPlace(found.path + key(name)) for name in features}
                 spec = self._matrix.spec
                 converters = dict.fromkeys(features, _column_converter(spec))
@@ -197,7 +205,7 @@ class Codec:
         places: Mapping[str, Place]
         if found.form == "named":
             cols.require_names(list(found.value), names, path)
-            values = {name: found.value[name] for name in names}
+            values = {name: _flat(found.value[name]) for name in names}
             places = {name: ArrayPlace(path + key(name)) for name in names}
             return _columns(values, places, self._columns, plain)
         if found.form == "records":
@@ -225,9 +233,9 @@ def _columns(
     converters: Mapping[str, Converter],
     plain: bool,
 ) -> dict[str, NDArray[Any]]:
-    """Columns of shape (rows, 1) from lists of values, or of lists of one value each."""
+    """Columns of shape (rows, 1) from lists of values."""
     arrays = {
-        name: converters[name].array(_flat(value), places[name], plain=plain).reshape(-1, 1)
+        name: converters[name].array(value, places[name], plain=plain).reshape(-1, 1)
         for name, value in values.items()
     }
     first, *others = arrays
@@ -242,6 +250,7 @@ def _columns(
 
 
 def _flat(value: Any) -> Any:
+    """A column as a list of values, from that or from a list of rows of one value."""
     if isinstance(value, list) and all(type(v) is list and len(v) == 1 for v in value):
         return [inner[0] for inner in value]
     return value
@@ -257,14 +266,31 @@ def answer_keys(schema: ModelSchema) -> list[tuple[str, str]]:
 def _plain(value: Any) -> Any:
     """What orjson does not write by itself."""
     if isinstance(value, np.ndarray):
-        if value.dtype.kind == "S":
-            return [_plain(inner) for inner in value] if value.ndim else _plain(value.item())
-        if value.dtype.kind in "fiub" and value.ndim:
-            native = value.dtype.newbyteorder("=")
-            return np.ascontiguousarray(value, dtype=native)
-        return value.tolist()
+        return _plain_array(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"an output holds {type(value).__name__}, which has no form in JSON")
+
+
+def _rebuilt(value: Any) -> Any:
+    """An output in types that orjson writes."""
+    if isinstance(value, np.ndarray):
+        return _plain_array(value)
+    if isinstance(value, list):
+        return [_rebuilt(inner) for inner in value]
+    if isinstance(value, dict):
+        return {_key(name): _rebuilt(inner) for name, inner in value.items()}
+    return value
+
+
+def _key(name: Any) -> Any:
+    return name.item() if isinstance(name, np.generic) else name
+
+
+def _plain_array(value: NDArray[Any]) -> Any:
+    """An array as orjson writes it: native numbers in one piece, anything else as a list."""
+    if value.dtype.kind in "fiub" and value.ndim:
+        return np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("="))
+    return value.tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,8 +47,8 @@ class Source:
 class StreamService:
     """Answers every path with the source it is given."""
 
-    fast: Mapping[bytes, Fast] = {}
-    routes: Table = {}
+    fast: Mapping[bytes, Fast] = MappingProxyType({})
+    routes: Table = MappingProxyType({})
 
     def __init__(self, source: Source, status: int) -> None:
         self.source = source
