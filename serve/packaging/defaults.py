@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ def default_lock(runtime: RuntimeName, target: Target) -> Lock:
     Raises:
         NotFoundError: None is shipped for that runtime or target.
     """
-    resource = resources.files("serve.packaging") / "locks" / _file_name(runtime, target)
+    resource = _resource(runtime, target)
     if not resource.is_file():
         raise NotFoundError(
             f"No default environment ships for {runtime} on {target.platform} with "
@@ -54,9 +55,13 @@ def default_lock(runtime: RuntimeName, target: Target) -> Lock:
     return Lock(text=text, target=target, exclude_newer=RELEASE_DATE)
 
 
-def has_default(runtime: RuntimeName) -> bool:
-    """Whether locks ship for a runtime."""
-    return runtime in RUNTIMES
+def has_default(runtime: RuntimeName, target: Target) -> bool:
+    """Whether a lock ships for a runtime on a platform and Python version."""
+    return _resource(runtime, target).is_file()
+
+
+def _resource(runtime: RuntimeName, target: Target) -> Traversable:
+    return resources.files("serve.packaging") / "locks" / _file_name(runtime, target)
 
 
 def _file_name(runtime: RuntimeName, target: Target) -> str:

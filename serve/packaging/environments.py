@@ -126,7 +126,7 @@ def package_lock(
     """
     if environment is None:
         wanted = sorted({*requirements, *native_requirements})
-        if not wanted and has_default(runtime):
+        if not wanted and has_default(runtime, target):
             return default_lock(runtime, target)
         nothing = EnvironmentSource(kind="requirements", path="the model's own requirements")
         return cache.lock(nothing, target, (*default_requirements(runtime), *wanted))

@@ -15,7 +15,7 @@ _TRIPLES = {
     "linux/arm64": "aarch64-manylinux_2_28",
 }
 PLATFORMS = tuple(_TRIPLES)
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -301,7 +301,8 @@ def test_default_locks_ship_for_every_target(runtime: str) -> None:
 
 
 def test_other_runtimes_and_targets_have_no_default() -> None:
-    assert not has_default("sklearn")
+    assert not has_default("sklearn", Target())
+    assert not has_default("onnx", Target(python="3.99"))
     for runtime, python in (("sklearn", "3.11"), ("onnx", "3.99")):
         with pytest.raises(NotFoundError, match="No default environment"):
             default_lock(runtime, Target(python=python))  # type: ignore[arg-type]
