@@ -12,6 +12,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 CONNECTIONS = 4
@@ -37,7 +38,7 @@ class Progress:
         print(f"{start}  ✓ {self.text}: {result} ({seconds:.1f} s)", flush=True)
 
 
-def train():
+def train() -> tuple[Any, Any, Any, Any]:
     from sklearn.datasets import load_digits
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
@@ -56,7 +57,7 @@ def train():
 def ask(url: str, bodies: list[bytes], share: int, until: float) -> tuple[dict[int, object], int]:
     """Scores every row of one connection's share, then again until the time is over."""
     address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=30)
+    connection = http.client.HTTPConnection(address.netloc, timeout=30)
     answers: dict[int, object] = {}
     requests = 0
     mine = range(share, len(bodies), CONNECTIONS)
@@ -73,7 +74,7 @@ def ask(url: str, bodies: list[bytes], share: int, until: float) -> tuple[dict[i
     return answers, requests
 
 
-def score_all(url: str, rows) -> tuple[list[object], int, float]:
+def score_all(url: str, rows: Any) -> tuple[list[object], int, float]:
     """One row a request, over a few connections at once."""
     bodies = [json.dumps({"data": [row.tolist()]}).encode() for row in rows]
     begun = time.perf_counter()
