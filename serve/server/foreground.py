@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OnReady = Callable[[str], None]
-
-logger = logging.getLogger(__name__)
 
 
 def settings(**flags: str | float | None) -> ServerSettings:
@@ -70,6 +67,10 @@ def _run_pool(root: Path, settings: ServerSettings, on_ready: OnReady) -> int:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        log=lambda name, line: logger.info("%s: %s", name, line),
+        log=_show,
         on_ready=ready,
     )
+
+
+def _show(name: str, line: str) -> None:
+    sys.stderr.write(f"{name}: {line}\n")

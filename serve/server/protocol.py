@@ -10,7 +10,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import (
+    HttpParserCallbackError,
+    HttpParserError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
 
 from scoring.errors import FieldpostError, MalformedPayloadError, OverloadedError
 from scoring.http import Response
@@ -93,13 +98,16 @@ class Connection(Answering):
         if self._refused or self._closing or self._parser is None:
             return  # read only so that the client can read our answer
         self._chunk_bytes = len(data)
+        rest = None
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as stop:
-            self._ignore_upgrade(data[stop.args[0] :])
-            return
+            rest = data[stop.args[0] :]
         except HttpParserError as error:
             self._stop(error)
+        if rest is not None:
+            self._ignore_upgrade(rest)
+            return
         if self._phase != IDLE:
             self._await_more()
         elif self._current is None and not self._closing:
@@ -274,7 +282,7 @@ class Connection(Answering):
 
     def _stop(self, error: HttpParserError) -> None:
         """The parser has stopped: by our own hand, or because this is not HTTP as it should be."""
-        context = error.__context__
+        context = error.__context__ if isinstance(error, HttpParserCallbackError) else None
         if isinstance(context, _StopParsing):
             refusal = context.error
         elif context is not None:

@@ -35,7 +35,8 @@ PIECES = [
     b"ffffffffffffffff",
     b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"HTTP/1.1", b"HTTP/9.9",
     b"Host: b\r\n", b"\r\n\r\n", b"Expect: 100-continue\r\n", b"Upgrade: x\r\n", b"\xff\xfe",
-    b"Content-Encoding: deflate\r\n", b"Connection: close\r\n", b"[", b"}", b'"', b"\\ud800", b"NaN",
+    b"Content-Encoding: deflate\r\n", b"Connection: close\r\n", b"[", b"}", b'"', b"\\ud800",
+    b"NaN",
 ]  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[LiveServer]:
         yield live
 
 
-def test_no_request_breaks_the_server(server: LiveServer) -> None:
+def test_no_request_breaks_the_server(server: LiveServer, caplog: pytest.LogCaptureFixture) -> None:
     seed = int(os.environ.get("FIELDPOST_TEST_SEED") or random.SystemRandom().randrange(1 << 30))
     chance = random.Random(seed)
     for number in range(ROUNDS):
@@ -74,6 +75,7 @@ def test_no_request_breaks_the_server(server: LiveServer) -> None:
     with Client(server.port) as client:
         client.send(post())
         assert json.loads(client.read().body) == ANSWER
+    assert not caplog.records, f"seed {seed}"
 
 
 def judge(server: LiveServer, sent: bytes, cut: int, what: str) -> None:

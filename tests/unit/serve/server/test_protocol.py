@@ -206,6 +206,12 @@ def test_an_offer_to_upgrade_is_ignored_and_hides_no_request(client: Client, off
     assert client.read().body == b'{"live":true}'
 
 
+def test_a_malformed_request_behind_an_offer_to_upgrade_is_refused(client: Client) -> None:
+    client.send(post(BODY, "/score", "Connection: Upgrade", "Upgrade: h2c") + b"nonsense\r\n\r\n")
+    assert [client.read().status, client.read().status] == [200, 400]
+    assert client.closed()
+
+
 # Malformed and ambiguous requests
 
 _HOST = b"Host: test\r\n"
