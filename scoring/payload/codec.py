@@ -14,6 +14,7 @@ from scoring.payload.arrays import Converter, require_same_batch
 from scoring.payload.document import Document, depth, parse, too_deep
 from scoring.payload.orientation import Oriented, Style, orient
 from scoring.payload.places import ArrayPlace, CellPlace, MovedPlace, Place, key
+from scoring.payload.quick import quick_decoder
 from scoring.schema import ModelSchema, TensorSpec
 
 if TYPE_CHECKING:
@@ -44,33 +45,21 @@ class Codec:
     Args:
         schema: The model's.
         max_depth: How deep a body may be nested.
+
+    Attributes:
+        quick: The inputs of the most frequent body, whose answer's style is `predictions`; None
+            for every other body, at which `decode` has to look.
     """
 
     def __init__(self, schema: ModelSchema, *, max_depth: int = 64) -> None:
         self.schema = schema
+        self.quick = quick_decoder(schema)
         self._max_depth = max_depth
         self._converters = {spec.name: Converter(spec) for spec in schema.inputs}
         self._names = [spec.name for spec in schema.inputs]
         self._columns = {spec.name: _column_converter(spec) for spec in schema.inputs}
         self._matrix = self._converters[self._names[0]] if self._is_single() else None
         self._keys = answer_keys(schema)
-
-    def quick(self, body: bytes | bytearray) -> dict[str, NDArray[Any]] | None:
-        """The inputs of the most frequent body, `{"data": rows}` for a model with one input.
-
-        The answer's style is `predictions`. None: `decode` has to look at it.
-        """
-        matrix = self._matrix
-        if matrix is None or b"true" in body or b"false" in body:
-            return None
-        try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            return None
-        if type(document) is not dict or len(document) != 1:
-            return None
-        array = matrix.fast(document.get("data"))
-        return None if array is None else {self._names[0]: array}
 
     def decode(self, body: bytes | bytearray) -> Decoded:
         """Checks a JSON body against the schema.
@@ -96,8 +85,9 @@ class Codec:
             outputs: What `Predictor.predict` returned.
             style: Of the request.
         """
+        answer: dict[str, Any]
         if style == "outputs":
-            answer: dict[str, Any] = {"outputs": outputs}
+            answer = {"outputs": outputs}
         else:
             answer = {name: outputs[output] for name, output in self._keys}
         try:
