@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -40,8 +40,11 @@ logger = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LEAVE_S = 1.0
 _INLINE_RUNTIMES = frozenset({"onnx"})
+# The handlers from before a script's server took the signals, while it has them.
+_inherited: dict[signal.Signals, Any] = {}
 
 OnReady = Callable[[str], None]
+OnLeave = Callable[[], None]
 
 
 class ServerProcess:
@@ -52,6 +55,8 @@ class ServerProcess:
         settings: The server's.
         contract: What a supervisor handed over.
         on_ready: Gets the URL when requests are answered (with a gate: when they could be).
+        on_leave: Called where the process ends without returning from `run`, because a script
+            computes on past the end of the drain.
     """
 
     def __init__(
@@ -60,11 +65,13 @@ class ServerProcess:
         settings: ServerSettings,
         contract: Contract | None = None,
         on_ready: OnReady = lambda _url: None,
+        on_leave: OnLeave = lambda: None,
     ) -> None:
         self._root = root
         self._settings = settings
         self._contract = contract or Contract()
         self._on_ready = on_ready
+        self._on_leave = on_leave
         self._listener = _open(settings, self._contract)
         self._loop = uvloop.new_event_loop()
         self._jobs = Jobs(self._loop.call_soon_threadsafe, settings.max_pending)
@@ -73,6 +80,9 @@ class ServerProcess:
         self._script = False
         self._service: Service
         self._failure: BaseException | None = None
+        # A script that computes on past the limit of the drain keeps the main thread.
+        self._leave = threading.Timer(_LEAVE_S, _leave, [self._on_leave])
+        self._leave.daemon = True
 
     @property
     def url(self) -> str:
@@ -167,6 +177,7 @@ class ServerProcess:
             thread.start()
             self._jobs.work()
             thread.join()
+            self._leave.cancel()
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -175,10 +186,7 @@ class ServerProcess:
         except BaseException as error:  # noqa: BLE001 - raised again by run()
             self._failure = error
         self._jobs.stop()
-        # A script that computes on past the limit of the drain keeps the main thread.
-        leave = threading.Timer(_LEAVE_S, _leave)
-        leave.daemon = True
-        leave.start()
+        self._leave.start()
 
     def _wake(self, wakeup: socket.socket) -> None:
         for number in wakeup.recv(4096):
@@ -303,9 +311,11 @@ def _wakeup_socket() -> Iterator[socket.socket]:
         writing.setblocking(False)
         before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         handlers = {number: signal.signal(number, _ignore) for number in _SIGNALS}
+        _inherited.update(handlers)
         try:
             yield reading
         finally:
+            _inherited.clear()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(before)
@@ -315,8 +325,28 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
     """The wakeup descriptor tells the event loop; a handler is needed for that to happen."""
 
 
-def _leave() -> None:
+def _give_signals_back() -> None:
+    """Undoes `_wakeup_socket` in a process that a script has forked.
+
+    With our handlers its signals would do nothing to it and end this server instead: the wakeup
+    descriptor is shared. `multiprocessing` ends the workers of a pool by SIGTERM.
+    """
+    if not _inherited:
+        return
+    signal.set_wakeup_fd(-1)
+    for number, handler in _inherited.items():
+        if signal.getsignal(number) is _ignore:  # else the script's own, which it keeps
+            signal.signal(number, handler)
+    _inherited.clear()
+
+
+os.register_at_fork(after_in_child=_give_signals_back)
+
+
+def _leave(on_leave: OnLeave) -> None:
     logger.warning("The script was still computing at the end of the drain")
+    with contextlib.suppress(Exception):
+        on_leave()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
