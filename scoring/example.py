@@ -50,7 +50,8 @@ def with_example(
 def body(row: Inputs, schema: ModelSchema) -> dict[str, Any]:
     """The request body for a batch: `data` for one matrix or a table, else `inputs` by name."""
     if schema.layout == "table":
-        columns = {spec.name: _plain(row[spec.name].reshape(-1)) for spec in schema.inputs}
+        used = [spec.name for spec in schema.inputs if not spec.unused]
+        columns = {name: _plain(row[name].reshape(-1)) for name in used}
         rows = zip(*columns.values(), strict=True)
         return {"data": [dict(zip(columns, values, strict=True)) for values in rows]}
     if len(schema.inputs) == 1:

@@ -66,13 +66,13 @@ def document(schema: ModelSchema, version: str, *, name: str, release: str = "1"
             "info": info,
             "consumes": ["application/json"],
             "produces": ["application/json"],
-            "paths": _paths(dialect),
+            "paths": _paths(dialect, schema.example),
             "definitions": definitions,
         }
     return {
         "openapi": dialect.number,
         "info": info,
-        "paths": _paths(dialect),
+        "paths": _paths(dialect, schema.example),
         "components": {"schemas": definitions},
     }
 
@@ -112,9 +112,9 @@ class _Dialect:
         return {"description": description, "content": {kind: {"schema": schema}}}
 
 
-def _paths(dialect: _Dialect) -> Json:
+def _paths(dialect: _Dialect, example: Json | None) -> Json:
     health = {path: {"get": _health(dialect, *about)} for path, about in _HEALTH.items()}
-    return {**health, "/score": {"post": _score(dialect)}}
+    return {**health, "/score": {"post": _score(dialect, example)}}
 
 
 def _health(dialect: _Dialect, name: str, summary: str, kind: str) -> Json:
@@ -130,7 +130,7 @@ def _health(dialect: _Dialect, name: str, summary: str, kind: str) -> Json:
     return {**operation, "produces": [kind]} if dialect.old else operation
 
 
-def _score(dialect: _Dialect) -> Json:
+def _score(dialect: _Dialect, example: Json | None) -> Json:
     body = dialect.reference("ServiceInput")
     operation: Json = {
         "operationId": "score",
@@ -150,14 +150,18 @@ def _score(dialect: _Dialect) -> Json:
     else:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": body}},
+            "content": {
+                "application/json": {"schema": body}
+                if example is None
+                else {"schema": body, "example": example}
+            },
         }
     return operation
 
 
 def _request(schema: ModelSchema, dialect: _Dialect) -> Json:
     """What `POST /score` takes: rows, or inputs by name."""
-    named = _object({"inputs": _object(_inputs(schema, dialect))})
+    named = _object({"inputs": _columns(schema, _inputs(schema, dialect))})
     rows = _rows(schema, dialect)
     forms = [named] if rows is None else [_object({"data": rows}), named]
     if schema.example is not None and "data" not in schema.example:
@@ -170,14 +174,19 @@ def _request(schema: ModelSchema, dialect: _Dialect) -> Json:
 def _rows(schema: ModelSchema, dialect: _Dialect) -> Json | None:
     """The rows of a model with one input or a table; None for several tensors."""
     if schema.layout == "table":
-        record = _object({spec.name: _element(spec, dialect) for spec in schema.inputs})
-        return _list(record)
+        return _list(_columns(schema, {s.name: _element(s, dialect) for s in schema.inputs}))
     if len(schema.inputs) > 1:
         return None
     rows = _tensor(schema.inputs[0], dialect)
     if schema.features:
         rows["description"] = "Columns: " + ", ".join(schema.features)
     return rows
+
+
+def _columns(schema: ModelSchema, properties: Json) -> Json:
+    """An object with a property for each input; those that the model drops may be absent."""
+    required = [spec.name for spec in schema.inputs if not spec.unused]
+    return {"type": "object", "properties": properties, "required": required}
 
 
 def _inputs(schema: ModelSchema, dialect: _Dialect) -> Json:
@@ -227,6 +236,8 @@ def _nest(element: Json, shape: Sequence[int | None], *, batch: bool) -> Json:
 
 def _element(spec: TensorSpec, dialect: _Dialect) -> Json:
     schema: Json
+    if spec.unused:
+        return {"description": "Not used by the model; may be anything, or left out."}
     if spec.dtype in _LIMITS:
         low, high = _LIMITS[spec.dtype]
         schema = {"type": "integer", "minimum": low, "maximum": high}

@@ -336,6 +336,9 @@ def _require_rows(inputs: Mapping[str, NDArray[Any]]) -> None:
 def _strings(values: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     result = np.empty(values.shape, dtype=object)
     for position, value in enumerate(values.flat):
+        if spec.unused:
+            result.flat[position] = None if _is_missing(value) else str(value)
+            continue
         if _is_missing(value):
             _require_missing(spec)
             result.flat[position] = None

@@ -40,12 +40,15 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         dtype: The element type.
         shape: The dimensions; None where free. `(None, 4)` is any number of rows of four.
         missing: For inputs: whether the model takes NaN (or None, for strings) here.
+        unused: For inputs: the model drops this column, so that it may hold anything or be left
+            out.
     """
 
     name: str
     dtype: DType
     shape: tuple[int | None, ...]
     missing: bool = False
+    unused: bool = False
 
 
 class ModelSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

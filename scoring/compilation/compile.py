@@ -14,8 +14,9 @@ from scoring.compilation.compare import Agreement, compare
 from scoring.compilation.draw import draw_inputs
 from scoring.compilation.quiet import ConversionError, convert_quietly, describe, silenced
 from scoring.compilation.ties import count_ties
+from scoring.compilation.unknowns import disagreement
 from scoring.compilation.walk import estimators
-from scoring.errors import ScoringFailedError
+from scoring.errors import ScoringError
 from scoring.formats.base import LoadedModel
 from scoring.runtimes.base import NUMPY_DTYPES
 from scoring.schema import ModelSchema
@@ -210,15 +211,18 @@ def _judge(
 ) -> Compilation:
     """Compares on all batches; the outcome says in a sentence what was found."""
     agreement = Agreement()
+    unlike = ""
     if batches:
         predictor = _predictor(compiled)
         for batch in batches:
             answers = _answers(predictor, batch.inputs)
             agreement += compare(loaded.schema, batch.answers, answers)
-    served = bool(batches) and agreement.within(tolerance)
+        if agreement.within(tolerance):
+            unlike = _unlike(loaded, predictor, batches[0], tolerance)
+    served = bool(batches) and agreement.within(tolerance) and not unlike
     return Compilation(
         served=served,
-        reason=_reason(agreement, tolerance),
+        reason=unlike or _reason(agreement, tolerance),
         dtype=compiled.dtype,
         rows_compared=agreement.rows,
         label_mismatches=agreement.label_mismatches,
@@ -227,6 +231,20 @@ def _judge(
         opset=compiled.opset,
         converter=compiled.converter,
     )
+
+
+def _unlike(loaded: LoadedModel, predictor: OnnxPredictor, batch: _Batch, tolerance: float) -> str:
+    if loaded.detection.runtime != "sklearn":
+        return ""
+    row = _rows(batch.inputs, [0])
+    with silenced():
+        return disagreement(
+            loaded.schema,
+            row,
+            loaded.predictor.predict,
+            lambda inputs: predictor.predict(_feeds(predictor, inputs)),
+            tolerance,
+        )
 
 
 def _reason(agreement: Agreement, tolerance: float) -> str:
@@ -269,11 +287,15 @@ def _predictor(compiled: Compiled) -> OnnxPredictor:
 
 
 def _answers(predictor: OnnxPredictor, inputs: Inputs) -> dict[str, Any]:
-    feeds = {}
-    with np.errstate(all="ignore"):
-        for spec in predictor.schema.inputs:
-            feeds[spec.name] = inputs[spec.name].astype(NUMPY_DTYPES[spec.dtype])
     try:
-        return predictor.predict(feeds)
-    except ScoringFailedError as error:
+        return predictor.predict(_feeds(predictor, inputs))
+    except ScoringError as error:
         raise ConversionError(f"The compiled form fails: {error.message}") from error
+
+
+def _feeds(predictor: OnnxPredictor, inputs: Inputs) -> dict[str, NDArray[Any]]:
+    with np.errstate(all="ignore"):
+        return {
+            spec.name: inputs[spec.name].astype(NUMPY_DTYPES[spec.dtype])
+            for spec in predictor.schema.inputs
+        }

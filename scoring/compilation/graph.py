@@ -239,6 +239,7 @@ def _typed(specs: Sequence[TensorSpec], values: Sequence[Any]) -> tuple[TensorSp
             dtype=_NAMES[value.type.tensor_type.elem_type],  # type: ignore[arg-type]
             shape=spec.shape,
             missing=spec.missing,
+            unused=spec.unused,
         )
         for spec, value in zip(specs, values, strict=True)
     )

@@ -10,7 +10,7 @@ import msgspec
 from scoring.errors import (
     CorruptModelError,
     ModelNotFoundError,
-    ScoringFailedError,
+    ScoringError,
     UnsupportedModelError,
 )
 from scoring.formats import probing
@@ -154,7 +154,7 @@ def _probed(session: Any, schema: ModelSchema) -> ModelSchema:
             break
         try:
             answer = predictor.predict(batch)
-        except ScoringFailedError:
+        except ScoringError:
             continue
         return msgspec.structs.replace(
             schema,

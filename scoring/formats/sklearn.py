@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from scoring.errors import ScoringFailedError, UnsupportedModelError
+from scoring.errors import ScoringError, UnsupportedModelError
 from scoring.formats import columns as fitted
 from scoring.formats import probing
 from scoring.formats import sample as samples
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MATRIX = "X"
+_DROPPED: DType = "string"  # holds anything that a request may send
 _OWN = {"sklearn", "numpy", "scipy", "joblib", "pandas", "builtins", "collections", "functools"}
 
 
@@ -150,7 +151,7 @@ def describe(model: Any, sample: Any | None, path: Path) -> ModelSchema:
         UnsupportedModelError: It does not tell what it takes, or fails on all that was tried.
     """
     inputs = _inputs(model, sample, path)
-    outputs, batch = _answering(model, inputs, path)
+    inputs, outputs, batch = _answering(model, inputs, path)
     schema = ModelSchema(
         inputs=inputs.specs,
         outputs=outputs,
@@ -194,6 +195,10 @@ def _text_inputs(sample: Any | None) -> Inputs:
 def _table_or_matrix(model: Any, count: int, names: list[str], frame: Any | None) -> Inputs:
     known = fitted.inspect(model, count, names)
     kinds = [_kind(known, frame, position) for position in range(count)]
+    used = {kind for position, kind in enumerate(kinds) if position not in known.dropped}
+    if not names and len(used) == 1:
+        # One array held them all, so that what is dropped has the type of the others.
+        kinds, known.dropped = [*used] * count, set()
     alike = len(set(kinds)) == 1
     framed = bool(names) and (known.selects or not hasattr(model, "n_features_in_"))
     if framed or not alike or (names and kinds[0] != "float64"):
@@ -211,22 +216,27 @@ def _kind(known: fitted.Columns, frame: Any | None, position: int) -> DType:
     A number stays float64 though the sample holds integers, so that requests may carry NaN and
     fractions, unless the model knows the column as one of integer categories.
     """
+    if position in known.dropped:
+        return _DROPPED
     told = known.kinds.get(position)
     if told is not None and told != "float64":
         return told
     if frame is None:
-        return told or ("string" if position in known.dropped else "float64")
+        return told or "float64"
     given = samples.column_kind(frame, position)
     if given in ("string", "bool"):
         return given
-    return told or (given if position in known.dropped else "float64")
+    return told or "float64"
 
 
 def _table(
     known: fitted.Columns, kinds: list[DType], names: list[str], frame: Any | None
 ) -> Inputs:
     columns = names or [f"x{position}" for position in range(len(kinds))]
-    specs = tuple(TensorSpec(n, kind, (None, 1)) for n, kind in zip(columns, kinds, strict=True))
+    specs = tuple(
+        TensorSpec(name, kind, (None, 1), unused=position in known.dropped)
+        for position, (name, kind) in enumerate(zip(columns, kinds, strict=True))
+    )
     batches = []
     if frame is not None:
         batches.append(
@@ -246,20 +256,20 @@ def _made_up(spec: TensorSpec, known: fitted.Columns, position: int, default: in
 
 def _answering(
     model: Any, inputs: Inputs, path: Path
-) -> tuple[tuple[TensorSpec, ...], dict[str, NDArray[Any]]]:
-    """The outputs, with the first batch that the estimator answers.
+) -> tuple[Inputs, tuple[TensorSpec, ...], dict[str, NDArray[Any]]]:
+    """The inputs and outputs, with the first batch that the estimator answers.
 
     Raises:
         UnsupportedModelError: It answers none.
     """
     from sklearn.exceptions import NotFittedError  # noqa: PLC0415 - an optional framework
 
-    draft = ModelSchema(inputs.specs, (), layout=inputs.layout)
     failure: Exception | None = None
-    for batch in inputs.batches:
+    for tried, batch in [(t, b) for t in (inputs, *_in_singles(inputs)) for b in t.batches]:
+        draft = ModelSchema(tried.specs, (), layout=tried.layout)
         try:
             data = assembler(model, draft)(batch)
-            return tuple(_outputs(model, data)), batch
+            return tried, tuple(_outputs(model, data)), batch
         except NotFittedError as error:
             raise _not_fitted(model, path) from error
         except Exception as error:  # noqa: BLE001 - an estimator may fail in any way
@@ -270,6 +280,14 @@ def _answering(
         hint="Give some rows that it can answer: --sample FILE.",
         where=str(path),
     ) from failure
+
+
+def _in_singles(inputs: Inputs) -> Iterator[Inputs]:
+    """The same matrix in float32: some estimators that were fitted on that take nothing else."""
+    if [spec.dtype for spec in inputs.specs] == ["float64"] and inputs.layout == "tensors":
+        spec = msgspec.structs.replace(inputs.specs[0], dtype="float32")
+        batches = [{spec.name: batch[spec.name].astype(np.float32)} for batch in inputs.batches]
+        yield Inputs((spec,), inputs.layout, inputs.features, batches)
 
 
 def _outputs(model: Any, data: Any) -> Iterator[TensorSpec]:
@@ -319,10 +337,10 @@ def _with_missing(
     complete = {name: _filled(array) for name, array in batch.items()}
     try:
         base = complete if _all_finite(predictor.predict(complete)) else batch
-    except ScoringFailedError:
+    except ScoringError:
         base = batch
     return tuple(
-        msgspec.structs.replace(spec, missing=_takes_holes(predictor, spec, base))
+        msgspec.structs.replace(spec, missing=spec.unused or _takes_holes(predictor, spec, base))
         for spec in schema.inputs
     )
 
@@ -344,7 +362,7 @@ def _takes_holes(
     probe = probing.with_holes(spec, batch)
     try:
         return probe is not None and _all_finite(predictor.predict(probe))
-    except ScoringFailedError:
+    except ScoringError:
         return False
 
 

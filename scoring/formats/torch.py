@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scoring.errors import ScoringFailedError, UnknownInputError, UnsupportedModelError
+from scoring.errors import ScoringError, UnknownInputError, UnsupportedModelError
 from scoring.formats import probing
 from scoring.formats.base import Detection, LoadedModel, Trust
 from scoring.runtimes.base import NUMPY_DTYPES
@@ -113,7 +113,7 @@ def _with_missing(call: Call, schema: ModelSchema) -> ModelSchema:
         batch = probing.zeros(schema.inputs, rows=2, size=size)
         try:
             predictor.predict(batch)
-        except ScoringFailedError:
+        except ScoringError:
             continue
         inputs = probing.with_missing(schema.inputs, batch, predictor.predict)
         return ModelSchema(inputs=inputs, outputs=schema.outputs)

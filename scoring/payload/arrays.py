@@ -42,7 +42,7 @@ class Converter:
             spec.shape[1:] if None not in spec.shape[1:] and spec.shape[:1] == (None,) else ()
         )
         self._fast = _FAST.get(self.dtype.kind)
-        self._leaf = _LEAVES[self.dtype.kind]
+        self._leaf = _anything if spec.unused else _LEAVES[self.dtype.kind]
         self._bound = 0.0
         if self.dtype.kind == "f":
             self._bound = float(np.finfo(self.dtype).max) ** 2 if self.dtype.itemsize < 8 else 1e300  # noqa: PLR2004
@@ -282,6 +282,11 @@ def _string(value: Any, spec: TensorSpec, _dtype: np.dtype[Any]) -> str | None:
     if not isinstance(value, str):
         raise WrongTypeError(f"is {kind_of(value)}; {spec.name!r} takes strings.")
     return value
+
+
+def _anything(value: Any, _spec: TensorSpec, _dtype: np.dtype[Any]) -> str | None:
+    """A value that the model drops."""
+    return None if value is None else str(value)
 
 
 def _require_single(value: Any, spec: TensorSpec) -> None:

@@ -15,6 +15,7 @@ from scoring.payload.document import Document, depth, parse, too_deep
 from scoring.payload.orientation import Oriented, Style, orient
 from scoring.payload.places import ArrayPlace, CellPlace, MovedPlace, Place, key
 from scoring.payload.quick import quick_decoder
+from scoring.payload.unused import filled
 from scoring.schema import ModelSchema, TensorSpec
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Codec:
         self._names = [spec.name for spec in schema.inputs]
         self._columns = {spec.name: _column_converter(spec) for spec in schema.inputs}
         self._matrix = self._converters[self._names[0]] if self._is_single() else None
+        self._unused = [spec.name for spec in schema.inputs if spec.unused]
         self._keys = answer_keys(schema)
 
     def decode(self, body: bytes | bytearray) -> Decoded:
@@ -191,6 +193,7 @@ class Codec:
 
     def _table(self, found: Oriented, plain: bool) -> dict[str, NDArray[Any]]:
         """Columns of their own types, from rows, records or named columns."""
+        found = filled(found, self._unused) if self._unused else found
         names, path = self._names, found.path
         places: Mapping[str, Place]
         if found.form == "named":
@@ -214,7 +217,7 @@ class Codec:
 
 def _column_converter(spec: TensorSpec) -> Converter:
     """For the elements of one column, without the dimension of 1 that models give it."""
-    return Converter(TensorSpec(spec.name, spec.dtype, (None,), spec.missing))
+    return Converter(TensorSpec(spec.name, spec.dtype, (None,), spec.missing, spec.unused))
 
 
 def _columns(

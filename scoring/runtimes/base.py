@@ -52,6 +52,7 @@ class Predictor(Protocol):
             One array for each output, in the schema's order; for `map` outputs a list of dicts.
 
         Raises:
+            InputError: The model refuses the values, such as a category that it does not know.
             ScoringFailedError: The model failed; the message carries its own reason.
         """
         ...

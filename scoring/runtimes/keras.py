@@ -23,6 +23,7 @@ from scoring.errors import (
 from scoring.runtimes.base import NUMPY_DTYPES, Arrays
 from scoring.runtimes.dependencies import quiet, require
 from scoring.runtimes.leaves import leaves
+from scoring.runtimes.refusals import is_refusal, refusal
 
 if TYPE_CHECKING:
     from scoring.bundle import Bundle
@@ -47,11 +48,16 @@ class KerasPredictor:
     def predict(self, inputs: Arrays) -> dict[str, Any]:
         """See `scoring.runtimes.base.Predictor`."""
         try:
-            found = dict(leaves(self.raw(inputs)))
-            return {n: np.asarray(found[n]).astype(d, copy=False) for n, d in self._outputs}
+            return self._answer(inputs)
         except Exception as error:
             text = " ".join(str(error).split())[:400]
+            if is_refusal(text):
+                raise refusal(text, inputs, self.schema, self._answer) from error
             raise ScoringFailedError(f"The model failed: {text}") from error
+
+    def _answer(self, inputs: Arrays) -> dict[str, Any]:
+        found = dict(leaves(self.raw(inputs)))
+        return {n: np.asarray(found[n]).astype(d, copy=False) for n, d in self._outputs}
 
     def raw(self, inputs: Arrays) -> Any:
         """The model's own answer, as nested NumPy arrays."""

@@ -16,6 +16,7 @@ from scoring.errors import (
     CorruptModelError,
     ModelFileError,
     ModelNotFoundError,
+    ScoringError,
     ScoringFailedError,
     UnsupportedModelError,
 )
@@ -65,8 +66,19 @@ class OnnxPredictor:
         try:
             values = self._run(self._names, inputs, None)
         except Exception as error:
-            raise ScoringFailedError(f"The model failed: {reason(error)}") from error
+            raise self._failure(error, inputs) from error
         return dict(zip(self._names, values, strict=True))
+
+    def _failure(self, error: Exception, inputs: Arrays) -> ScoringError:
+        from scoring.runtimes.refusals import is_refusal, refusal  # noqa: PLC0415 - failures only
+
+        if not is_refusal(str(error)):
+            return ScoringFailedError(f"The model failed: {reason(error)}")
+
+        def again(part: Arrays) -> Any:
+            return self._run(self._names, part, None)
+
+        return refusal(reason(error), inputs, self.schema, again)
 
 
 def _without_none(values: NDArray[Any]) -> NDArray[Any]:

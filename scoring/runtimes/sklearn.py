@@ -26,6 +26,7 @@ from scoring.runtimes import boosters
 from scoring.runtimes.arrays import is_none
 from scoring.runtimes.base import NUMPY_DTYPES, Arrays
 from scoring.runtimes.dependencies import missing, quiet, require
+from scoring.runtimes.refusals import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,13 +61,24 @@ class SklearnPredictor:
     def predict(self, inputs: Arrays) -> dict[str, Any]:
         """See `scoring.runtimes.base.Predictor`."""
         try:
-            data = self._assemble(inputs)
-            return {spec.name: as_output(call(data), spec) for spec, call in self._calls}
+            return self._answer(inputs)
         except InputError:
             raise
+        except ValueError as error:
+            # What scikit-learn raises for values that it cannot take; the types have been checked.
+            text = _text(error).partition("\n")[0]
+            raise refusal(text, inputs, self.schema, self._answer) from error
         except Exception as error:
-            text = " ".join(str(error).split())[:400]
+            text = " ".join(_text(error).split())
             raise ScoringFailedError(f"The model failed: {type(error).__name__}: {text}") from error
+
+    def _answer(self, inputs: Arrays) -> dict[str, Any]:
+        data = self._assemble(inputs)
+        return {spec.name: as_output(call(data), spec) for spec, call in self._calls}
+
+
+def _text(error: Exception) -> str:
+    return str(error).strip()[:400]
 
 
 def as_output(values: Any, spec: TensorSpec) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from scoring.errors import (
 from scoring.runtimes.base import NUMPY_DTYPES, Arrays
 from scoring.runtimes.dependencies import quiet, require
 from scoring.runtimes.leaves import leaves
+from scoring.runtimes.refusals import is_refusal, refusal
 from scoring.runtimes.threads import threads
 
 if TYPE_CHECKING:
@@ -50,10 +51,16 @@ class TorchPredictor:
     def predict(self, inputs: Arrays) -> dict[str, Any]:
         """See `scoring.runtimes.base.Predictor`."""
         try:
-            found = dict(leaves(self.raw([inputs[name] for name in self._inputs])))
-            return {name: as_array(found[name]).astype(d, copy=False) for name, d in self._outputs}
+            return self._answer(inputs)
         except Exception as error:
-            raise ScoringFailedError(f"The model failed: {last_line(error)}") from error
+            text = last_line(error)
+            if is_refusal(text):
+                raise refusal(text, inputs, self.schema, self._answer) from error
+            raise ScoringFailedError(f"The model failed: {text}") from error
+
+    def _answer(self, inputs: Arrays) -> dict[str, Any]:
+        found = dict(leaves(self.raw([inputs[name] for name in self._inputs])))
+        return {name: as_array(found[name]).astype(d, copy=False) for name, d in self._outputs}
 
     def raw(self, arrays: list[NDArray[Any]]) -> Any:
         """The program's own answer."""

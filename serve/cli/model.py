@@ -188,9 +188,15 @@ def _describe_serving(version: ModelVersion) -> str:
 def _describe_tensors(schema: dict[str, Any], side: str) -> str:
     return "\n".join(
         f"{spec['name']}  {spec['dtype']}  ({_shape(spec['shape'])})"
-        + ("  may be missing" if spec.get("missing") else "")
+        + _describe_use(spec)
         for spec in schema.get(side, ())
     )
+
+
+def _describe_use(spec: dict[str, Any]) -> str:
+    if spec.get("unused"):
+        return "  not used, may be left out"
+    return "  may be missing" if spec.get("missing") else ""
 
 
 def _shape(shape: list[int | None]) -> str:

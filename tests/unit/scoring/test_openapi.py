@@ -147,3 +147,29 @@ def test_every_documented_path_is_answered() -> None:
             for method in operations:
                 client.send(get(path, "Content-Length: 0", method=method.upper()))
                 assert client.read().status not in {404, 405}
+
+
+@pytest.mark.parametrize("version", ["3", "3.1"])
+def test_the_example_stands_beside_the_body_too(version: str) -> None:
+    operation = document(MATRIX, version, name="m")["paths"]["/score"]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    assert content["example"] == MATRIX.example
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_columns_that_are_not_used_are_not_required(version: str) -> None:
+    partly = ModelSchema(
+        (
+            TensorSpec("age", "float64", (None, 1)),
+            TensorSpec("id", "string", (None, 1), missing=True, unused=True),
+        ),
+        MATRIX.outputs,
+        layout="table",
+    )
+    made = document(partly, version, name="m")
+    VALIDATORS[version](made).validate()
+    definitions = made.get("definitions") or made["components"]["schemas"]
+    form = definitions["ServiceInput"]
+    record = (form["anyOf"][0] if "anyOf" in form else form)["properties"]["data"]["items"]
+    assert record["required"] == ["age"]
+    assert "type" not in record["properties"]["id"]

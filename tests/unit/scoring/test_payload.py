@@ -565,3 +565,56 @@ def test_every_kind_of_output_is_valid_json(value: Any, text: str) -> None:
 def test_an_output_without_a_form_in_json_is_an_error() -> None:
     with pytest.raises(TypeError):
         codec_for(TensorSpec("y", "float32", (None,))).encode({"y": object()}, "predictions")
+
+
+# ---- columns that the model drops ----------------------------------------------------------------
+
+PARTLY = ModelSchema(
+    (
+        TensorSpec("age", "float32", (None, 1)),
+        TensorSpec("id", "string", (None, 1), missing=True, unused=True),
+        TensorSpec("city", "string", (None, 1)),
+    ),
+    OUT,
+    layout="table",
+)
+
+
+@pytest.mark.parametrize("anything", [7, 1.5, True, None, "text", [1, 2], {"a": 1}])
+@pytest.mark.parametrize("form", ["rows", "records", "split", "named"])
+def test_a_column_that_is_not_used_may_hold_anything(form: str, anything: object) -> None:
+    names, row = ["age", "id", "city"], [1.5, anything, "Ulm"]
+    body = {
+        "rows": {"data": [row]},
+        "records": {"data": [dict(zip(names, row, strict=True))]},
+        "split": {"columns": names[::-1], "data": [row[::-1]]},
+        "named": {"inputs": {name: [value] for name, value in zip(names, row, strict=True)}},
+    }[form]
+    inputs = decode(body, PARTLY).inputs
+    assert inputs["age"].tolist() == [[1.5]]
+    assert inputs["city"].tolist() == [["Ulm"]]
+    assert inputs["id"].shape == (1, 1)
+    assert inputs["id"][0, 0] is None or isinstance(inputs["id"][0, 0], str)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": [{"city": "Ulm", "age": 1}, {"age": 2, "id": 4, "city": "Bonn"}]},
+        {"columns": ["city", "age"], "data": [["Ulm", 1], ["Bonn", 2]]},
+        {"inputs": {"city": ["Ulm", "Bonn"], "age": [1, 2]}},
+    ],
+)
+def test_a_column_that_is_not_used_may_be_left_out(body: object) -> None:
+    inputs = decode(body, PARTLY).inputs
+    assert inputs["age"].tolist() == [[1], [2]]
+    assert inputs["city"].tolist() == [["Ulm"], ["Bonn"]]
+    assert inputs["id"].shape == (2, 1)
+
+
+def test_a_column_that_is_used_may_not_be_left_out() -> None:
+    assert "missing: 'city'" in fails({"data": [{"age": 1}]}, PARTLY).message
+    assert "missing: 'city'" in fails({"inputs": {"age": [1]}}, PARTLY).message
+    assert "missing: 'city'" in fails({"columns": ["age"], "data": [[1]]}, PARTLY).message
+    ragged = fails({"columns": ["age", "city"], "data": [[1, "Ulm"], [1]]}, PARTLY)
+    assert ragged.message

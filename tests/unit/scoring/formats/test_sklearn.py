@@ -215,7 +215,7 @@ def test_columns_of_strings_and_numbers(load: Loader) -> None:
         TensorSpec("age", "float64", (None, 1), missing=True),
         TensorSpec("class", "int64", (None, 1)),
         TensorSpec("note", "string", (None, 1)),
-        TensorSpec("ticket", "string", (None, 1), missing=True),  # not used: any string will do
+        TensorSpec("ticket", "string", (None, 1), missing=True, unused=True),
     )
     rows = PASSENGERS.head(8)
     inputs: dict[str, Any] = {
@@ -229,14 +229,34 @@ def test_columns_of_strings_and_numbers(load: Loader) -> None:
     np.testing.assert_allclose(answer["probabilities"], model.predict_proba(rows), rtol=1e-12)
 
 
-def test_the_sample_tells_what_the_estimator_does_not(load: Loader) -> None:
-    unused = PASSENGERS.assign(ticket=np.arange(60))
+@pytest.mark.parametrize("values", [np.arange(60), pd.date_range("2024-01-01", periods=60)])
+def test_a_column_that_is_dropped_may_hold_anything(load: Loader, values: Any) -> None:
+    unused = PASSENGERS.assign(ticket=values)
     model = make_pipeline(columns(), LogisticRegression()).fit(unused, SURVIVED)
-    assert load(model, unused.head()).schema.inputs[-1].dtype == "int64"
-    dicts = unused.head(3).to_dict("records")
-    assert load(model, dicts).schema.inputs[-1].dtype == "int64"
+    dropped = TensorSpec("ticket", "string", (None, 1), missing=True, unused=True)
     by_column = {name: unused[name].tolist() for name in unused.columns}
-    assert load(model, by_column).schema.inputs[-1].dtype == "int64"
+    for sample in (None, unused.head(), unused.head(3).to_dict("records"), by_column):
+        loaded = load(model, sample)
+        assert loaded.schema.inputs[-1] == dropped
+
+
+def test_a_dropped_column_of_an_array_of_numbers_is_a_number(load: Loader) -> None:
+    table = ColumnTransformer([("scale", StandardScaler(), [0, 2])])
+    rows = np.arange(18.0).reshape(6, 3)
+    loaded = load(make_pipeline(table, LinearRegression()).fit(rows, rows[:, 0]))
+    assert [(s.dtype, s.shape) for s in loaded.schema.inputs] == [("float64", (None, 3))]
+    answer = loaded.predictor.predict({"X": rows})["predictions"]
+    np.testing.assert_allclose(answer, rows[:, 0], atol=1e-9)
+
+
+def test_an_estimator_that_takes_only_the_type_it_was_fitted_on(load: Loader) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    model = KMeans(3, random_state=0, n_init=1).fit(rows)
+    loaded = load(model)
+    assert loaded.schema.inputs[0].dtype == "float32"
+    np.testing.assert_array_equal(
+        loaded.predictor.predict({"X": rows})["predictions"], model.predict(rows)
+    )
 
 
 def test_samples_that_do_not_fit(load: Loader, classifier: Any) -> None:

@@ -15,6 +15,7 @@ import pytest
 from scoring.bundle import Bundle
 from scoring.errors import (
     CorruptModelError,
+    InputError,
     ModelFileError,
     ModelNotFoundError,
     ScoringFailedError,
@@ -98,8 +99,10 @@ def test_sklearn(tmp_path: Path, joblib_file: Path, iris: Any, classifier: Any) 
     root, bundle = package(tmp_path / "a", joblib_file, pickle_trusted=True)
     answer = base.load(root, bundle).predict({"X": iris[0]})
     np.testing.assert_array_equal(answer["probabilities"], classifier.predict_proba(iris[0]))
-    with pytest.raises(ScoringFailedError, match="ValueError"):
-        base.load(root, bundle).predict({"X": np.full((1, 4), np.nan)})
+    refused = np.vstack([iris[0][:5], np.full((1, 4), np.nan)])
+    with pytest.raises(InputError, match=r"first in row 5\): Input X contains NaN\.$") as caught:
+        base.load(root, bundle).predict({"X": refused})
+    assert caught.value.where == "row 5"
 
 
 def test_a_package_that_does_not_trust_its_pickle(tmp_path: Path, joblib_file: Path) -> None:
