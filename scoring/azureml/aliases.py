@@ -1,8 +1,8 @@
 """Azure's module names, answered by our own modules where scripts import them.
 
 Four leaf modules are always ours, also where an Azure package is installed: its `rawhttp` would
-mark a flag that nobody here reads. Their parent packages are made up only where nothing installed
-provides them, so that a real `azureml.core` stays reachable.
+mark a flag that nobody here reads. Their parent packages, and `azureml.core` with the one function
+that scoring scripts need of it, are made up only where nothing installed provides them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ _OURS = {
     "azureml_inference_server_http.api.aml_response": "scoring.azureml.aml_response",
     "azureml_inference_server_http.log_config": "scoring.azureml.log_config",
 }
+_STAND_INS = {
+    "azureml.core.model": "scoring.azureml.aml_model",
+}
 _PARENTS = frozenset(
     {
         "azureml",
         "azureml.contrib",
+        "azureml.core",
         "azureml.contrib.services",
         "azureml_inference_server_http",
         "azureml_inference_server_http.api",
@@ -43,17 +47,20 @@ class _Alias(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         # A module may replace itself in sys.modules: the import system reads it back from there.
-        sys.modules[module.__name__] = importlib.import_module(_OURS[module.__name__])
+        name = module.__name__
+        ours = _OURS.get(name) or _STAND_INS[name]
+        sys.modules[name] = importlib.import_module(ours)
 
 
 class _Empty(Loader):
-    """An empty package."""
+    """A package with nothing in it, but for the class that `azureml.core` has at its top."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:  # noqa: ARG002  -- fixed
         return None
 
-    def exec_module(self, module: ModuleType) -> None:  # noqa: ARG002  -- fixed
-        return None
+    def exec_module(self, module: ModuleType) -> None:
+        if module.__name__ == "azureml.core":
+            module.__dict__["Model"] = importlib.import_module("azureml.core.model").Model
 
 
 class LeafFinder(MetaPathFinder):
@@ -70,7 +77,7 @@ class LeafFinder(MetaPathFinder):
 
 
 class ParentFinder(MetaPathFinder):
-    """Finds the parents of those modules; stands behind all other finders."""
+    """Finds the parents of those modules, and stand-ins; stands behind all other finders."""
 
     def find_spec(
         self,
@@ -78,7 +85,9 @@ class ParentFinder(MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002  -- the signature is the import system's
         target: ModuleType | None = None,  # noqa: ARG002  -- likewise
     ) -> ModuleSpec | None:
-        """The spec of an empty package; None for every other name."""
+        """The spec of a made-up module; None for every other name."""
+        if fullname in _STAND_INS:
+            return ModuleSpec(fullname, _Alias())
         return ModuleSpec(fullname, _Empty(), is_package=True) if fullname in _PARENTS else None
 
 
@@ -92,7 +101,7 @@ def install() -> None:
 def remove() -> None:
     """Undoes `install` and forgets what was imported through it."""
     sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, LeafFinder | ParentFinder)]
-    for name in (*_OURS, *_PARENTS):
+    for name in (*_OURS, *_STAND_INS, *_PARENTS):
         sys.modules.pop(name, None)
-    for name in set(_OURS.values()):
+    for name in {*_OURS.values(), *_STAND_INS.values()}:
         sys.modules.pop(name, None)

@@ -68,6 +68,14 @@ class EntryScript:
         if "flask" in sys.modules:
             self._flask()
 
+    @property
+    def takes_bodies_as_sent(self) -> bool:
+        """Whether the script gets compressed bodies compressed, as under Azure's server.
+
+        A raw script has learned there to undo the `Content-Encoding` itself.
+        """
+        return self._strict or self._script.kind == "raw"
+
     @classmethod
     def load(cls, settings: ScriptSettings) -> EntryScript:
         """Imports the script, checks it, and calls its `init()`.
@@ -92,7 +100,10 @@ class EntryScript:
         return self._swagger.document(version)
 
     def handle(self, request: Request) -> Response:
-        """Answers one request, on the calling thread; it never raises for what a request holds."""
+        """Answers one request, on the calling thread; it never raises for what a request holds.
+
+        The answer to HEAD is GET's: the server sends its length and leaves its body out.
+        """
         start = perf_counter()
         if request.path.startswith("//"):  # As Werkzeug has it.
             request = replace(request, path=f"/{request.path.lstrip('/')}")
@@ -117,8 +128,8 @@ class EntryScript:
             if request.method == "OPTIONS":
                 return Response(200, b"", [_HTML, ("Allow", "GET, HEAD, OPTIONS")])
             if request.path == "/":
-                return _bodiless(request, Response(200, b"Healthy", [_HTML]))
-            return _bodiless(request, self._describe(request))
+                return Response(200, b"Healthy", [_HTML])
+            return self._describe(request)
         except Exception:
             logger.exception("Encountered Exception:")
             return _error(500, _INTERNAL)
@@ -142,7 +153,7 @@ class EntryScript:
         if not raw and request.method not in {"GET", "POST"}:
             if request.method == "OPTIONS":
                 return Response(200, b"", [_HTML, _RAN])
-            return _bodiless(request, _error(405, "Method not allowed"))
+            return _error(405, "Method not allowed")
         try:
             arguments = self._raw_arguments() if raw else self._read_text(request, picked)
         except InputError as error:
@@ -158,7 +169,7 @@ class EntryScript:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  -- sys.exit() in a script ends a request
-            return _bodiless(request, self._failed(error, arguments))
+            return self._failed(error, arguments)
         response = self._convert(result, request)
         response.headers.append(("x-ms-run-fn-exec-ms", f"{elapsed_ms:.3f}"))
         return response
@@ -180,7 +191,7 @@ class EntryScript:
                 if response.status >= 500:  # noqa: PLR2004  -- the server errors of HTTP
                     _replace(response, [_FAILED])
                 return response
-        return _bodiless(request, Response(200, self._dumps(result), [_JSON, _RAN]))
+        return Response(200, self._dumps(result), [_JSON, _RAN])
 
     def _failed(self, error: BaseException, arguments: Mapping[str, Any]) -> Response:
         if isinstance(error, TimeoutError if self._strict else timing.ScoringExpired):
@@ -224,12 +235,6 @@ def _error(status: int, message: str, headers: list[tuple[str, str]] | None = No
     return Response(status, body, [_JSON, *marked, *more])
 
 
-def _bodiless(request: Request, response: Response) -> Response:
-    if request.method == "HEAD":
-        response.body = b""
-    return response
-
-
 def _replace(response: Response, headers: list[tuple[str, str]]) -> None:
     """Sets headers; a script's own of the same name give way."""
     names = {name.lower() for name, _ in headers}
@@ -238,9 +243,14 @@ def _replace(response: Response, headers: list[tuple[str, str]]) -> None:
 
 
 def _request_headers(request: Request) -> dict[str, str]:
-    """The headers as Azure's server hands them over: `Title-Case`, repeated ones joined."""
+    """The headers as Azure's server hands them over: `Title-Case`, repeated ones joined.
+
+    One with an underscore is left out, as there: it could pass for the one with a hyphen.
+    """
     headers: dict[str, str] = {}
     for name, value in request.headers:
+        if "_" in name:
+            continue
         key = _title(name)
         headers[key] = f"{headers[key]},{value}" if key in headers else value
     return headers

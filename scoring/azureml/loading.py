@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MODULE_NAME = "entry_module"
 HEADERS_PARAMETER = "request_headers"
+_MODEL_DIR = "AZUREML_MODEL_DIR"
 
 Kind = Literal["text", "schema", "raw"]
 
@@ -84,7 +85,7 @@ def _export(settings: ScriptSettings) -> None:
     if settings.entry_script:
         os.environ["AZUREML_ENTRY_SCRIPT"] = settings.entry_script
     if settings.model_dir:
-        os.environ["AZUREML_MODEL_DIR"] = settings.model_dir
+        os.environ[_MODEL_DIR] = settings.model_dir
 
 
 def _extend_path(settings: ScriptSettings) -> None:
@@ -227,19 +228,30 @@ def _place(path: Path, trace: TracebackType | None, error: BaseException) -> str
 
 
 def _hint(error: BaseException) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        if error.name.startswith("azureml.core"):
-            return (
-                "Read the model's folder from os.environ['AZUREML_MODEL_DIR'] rather than from "
-                "azureml.core, or add azureml-core to the environment."
-            )
-        return f"Add what provides the module {error.name!r} to the environment."
-    if isinstance(error, FileNotFoundError) and error.filename:
-        folder = os.environ.get("AZUREML_MODEL_DIR", "")
-        content = (
-            ", ".join(sorted(p.name for p in Path(folder).iterdir())[:10])
-            if Path(folder).is_dir()
-            else ""
+    if isinstance(error, ImportError) and (error.name or "").startswith("azureml.core"):
+        return (
+            "Of azureml.core only Model.get_model_path is here; add azureml-core to the "
+            "environment, or leave the import out."
         )
-        return f"AZUREML_MODEL_DIR is {folder!r} and holds: {content or 'nothing'}."
-    return "The traceback below is the script's own."
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"Add what provides the module {error.name!r} to the environment."
+    folder = os.environ.get(_MODEL_DIR, "")
+    if not folder and _misses_model_dir(error):
+        return f"{_MODEL_DIR} is not set: serve the script with a model, or with --model-dir DIR."
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{_MODEL_DIR} is {folder!r} and holds: {_content(Path(folder)) or 'nothing'}."
+    return "Mend the script; the traceback is its own."
+
+
+def _misses_model_dir(error: BaseException) -> bool:
+    """Whether it is what comes of `os.environ[...]`, or of `os.getenv(...)` in a path."""
+    if isinstance(error, KeyError):
+        return error.args == (_MODEL_DIR,)
+    # What os.path and pathlib say of None differs from one version of Python to the next.
+    return isinstance(error, FileNotFoundError) or (
+        isinstance(error, TypeError) and "NoneType" in str(error)
+    )
+
+
+def _content(folder: Path) -> str:
+    return ", ".join(sorted(p.name for p in folder.iterdir())[:10]) if folder.is_dir() else ""

@@ -144,14 +144,20 @@ class ScriptSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         """
         if bundle.script is None:
             raise EntryScriptError(f"The package at {root} holds no scoring script.")
+        # The folders themselves and not links to them: the script's own paths are in its
+        # tracebacks, and what it finds beside its folder is where it is for the user.
         fixed = {
-            "app_root": str(root / "code"),
+            "app_root": str((root / "code").resolve()),
             "entry_script": bundle.script.entry,
             "source_directory": bundle.script.source_directory,
-            "model_dir": str(root / "model" / bundle.model_dir) if bundle.model_dir else None,
+            "model_dir": str((root / "model" / bundle.model_dir).resolve())
+            if bundle.model_dir
+            else None,
         }
         environ = os.environ if environ is None else environ
-        named = {} if "SERVICE_NAME" in environ else {"service_name": bundle.name}
+        # Azure's server knows no other name than the variable's.
+        own_name = "SERVICE_NAME" in environ or given.get("strict")
+        named = {} if own_name else {"service_name": bundle.name}
         return cls.read(arguments=named | fixed | given, environ=environ)
 
 

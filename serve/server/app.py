@@ -29,11 +29,13 @@ class Service(Protocol):
         fast: See `serve.server.hub.Routes`.
         routes: Path to method to handler; HEAD is answered by GET's.
         fallback: Takes every other path, its own 404 and 405 included; None: ours.
+        bodies_as_sent: Compressed bodies stay compressed.
     """
 
     fast: Mapping[bytes, Fast]
     routes: Table
     fallback: Handler | None
+    bodies_as_sent: bool
 
 
 class App:
@@ -54,6 +56,7 @@ class App:
         self._jobs = jobs
         self._max_body_bytes = max_body_bytes
         self._fallback = service.fallback
+        self._decodes = not service.bodies_as_sent
         health: Table = {
             "/health/live": {"GET": partial(_tell, "live", True)},
             "/health/ready": {"GET": self._tell_ready},
@@ -65,7 +68,7 @@ class App:
         """Answers an exchange, now or later; whatever goes wrong becomes its answer."""
         try:
             encoding = exchange.header(b"content-encoding")
-            if encoding and exchange.body:
+            if encoding and exchange.body and self._decodes:
                 decode = partial(content.decode, exchange.body, encoding, self._max_body_bytes)
                 exchange.job = self._jobs.submit(decode, partial(self._decoded, exchange))
             else:

@@ -49,6 +49,7 @@ class ScoreService:
     """
 
     fallback: Handler | None = None
+    bodies_as_sent = False
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ class ScriptService:
         self.fast: Mapping[bytes, Fast] = {}
         self.routes: Table = {"/openapi.json": {"GET": self._openapi}}
         self.fallback: Handler | None = self._handle
+        self.bodies_as_sent = entry.takes_bodies_as_sent
 
     def _handle(self, exchange: Exchange) -> None:
         if exchange.path in _SCRIPT_PATHS:

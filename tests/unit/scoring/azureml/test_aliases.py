@@ -46,8 +46,29 @@ def test_import_without_from_works() -> None:
 
 
 def test_what_is_not_there_is_still_a_clean_import_error() -> None:
-    with pytest.raises(ModuleNotFoundError, match=r"No module named 'azureml\.core'"):
-        importlib.import_module("azureml.core.model")
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'azureml\.core\.run'"):
+        importlib.import_module("azureml.core.run")
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'azureml\.train'"):
+        importlib.import_module("azureml.train.automl")
+
+
+def test_the_model_class_has_both_its_names() -> None:
+    namespace: dict[str, object] = {}
+    exec("from azureml.core import Model as short", namespace)
+    exec("from azureml.core.model import Model", namespace)
+    assert namespace["short"] is namespace["Model"]
+
+
+def test_an_installed_azureml_core_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = tmp_path / "azureml" / "core"
+    core.mkdir(parents=True)
+    (tmp_path / "azureml" / "__init__.py").touch()
+    (core / "__init__.py").write_text("from azureml.core.model import Model")
+    (core / "model.py").write_text("class Model:\n    real = True")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert importlib.import_module("azureml.core").Model.real
 
 
 def test_installing_twice_changes_nothing() -> None:

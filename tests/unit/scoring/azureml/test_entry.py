@@ -81,6 +81,8 @@ def test_request_headers_are_a_plain_dict_in_title_case(load: Load, post: Post) 
     )
     request = post("x", x_one="1")
     request.headers.append(("x-one", "2"))
+    request.headers.append(("x_one", "forged"))
+    request.headers.append(("x_two", "3"))
     assert body(script.handle(request)) == [
         "dict",
         {"Content-Type": "application/json", "X-One": "1,2"},
@@ -107,6 +109,21 @@ def test_routes(method: str, path: str, status: int, load: Load) -> None:
     assert response.status == status
     if status >= 400 and method != "HEAD":
         assert body(response)["message"]
+
+
+@pytest.mark.parametrize("path", ["/", "/swagger.json", "/score"])
+def test_head_is_answered_as_get_is_for_its_length(path: str, load: Load) -> None:
+    source = """
+        from azureml.contrib.services.aml_request import rawhttp
+        from azureml.contrib.services.aml_response import AMLResponse
+        @rawhttp
+        def run(request):
+            return AMLResponse("12345", 200)
+        """
+    script = load(source)
+    head, get = (script.handle(Request(method, path)) for method in ("HEAD", "GET"))
+    assert head.body == get.body
+    assert get.body
 
 
 def test_health_and_a_method_that_is_not_allowed(load: Load) -> None:

@@ -200,7 +200,9 @@ def test_failures_carry_the_scripts_own_traceback(name: str, load: Load, tmp_pat
 @pytest.mark.parametrize(
     ("source", "hint"),
     [
-        ("from azureml.core.model import Model", "AZUREML_MODEL_DIR"),
+        ("from azureml.core import Workspace", "Of azureml.core only Model.get_model_path"),
+        ("import azureml.core.run", "Of azureml.core only Model.get_model_path"),
+        ("1 / 0", "Mend the script"),
         ("import no_such_module_here", "no_such_module_here"),
         ("def init(): open('/no/such/model.pkl')\ndef run(raw): pass", "holds: weights.txt"),
     ],
@@ -211,6 +213,25 @@ def test_hints_say_what_to_do(source: str, hint: str, load: Load, tmp_path: Path
     with pytest.raises(EntryScriptError) as caught:
         load(source, model_dir=str(tmp_path / "m"))
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.environ['AZUREML_MODEL_DIR']",
+        "os.path.join(os.getenv('AZUREML_MODEL_DIR'), 'model.pkl')",
+        "pathlib.Path(os.getenv('AZUREML_MODEL_DIR'))",
+        "open('azureml-models/model.pkl')",
+    ],
+)
+def test_a_script_that_misses_its_model_folder_is_told_how_to_get_one(
+    code: str, load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AZUREML_MODEL_DIR", raising=False)
+    with pytest.raises(EntryScriptError) as caught:
+        load(f"import os, pathlib\ndef init():\n    {code}\ndef run(raw): pass")
+    assert "AZUREML_MODEL_DIR is not set" in caught.value.hint
+    assert "--model-dir" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["absent.py", "."])

@@ -108,12 +108,39 @@ def test_a_package_names_script_source_and_model_folder(tmp_path: Path) -> None:
         model_dir="azureml-models/iris/1",
         script=ScriptSpec(entry="src/score.py", source_directory="src"),
     )
-    settings = ScriptSettings.for_package(tmp_path, bundle, environ={}, strict=True)
+    settings = ScriptSettings.for_package(tmp_path, bundle, environ={})
     assert settings.script_path == tmp_path / "code" / "src" / "score.py"
     assert settings.source_directory == "src"
     assert settings.model_dir == str(tmp_path / "model" / "azureml-models" / "iris" / "1")
     assert settings.service_name == "iris"
+    assert not settings.strict
+
+
+def test_strict_knows_no_name_but_the_variables(tmp_path: Path) -> None:
+    bundle = Bundle(name="iris", runtime="script", script=ScriptSpec(entry="score.py"))
+    settings = ScriptSettings.for_package(tmp_path, bundle, environ={}, strict=True)
     assert settings.strict
+    assert settings.service_name == "ML service"
+    named = ScriptSettings.for_package(
+        tmp_path, bundle, environ={"SERVICE_NAME": "mine"}, strict=True
+    )
+    assert named.service_name == "mine"
+
+
+def test_links_in_a_root_are_followed(tmp_path: Path) -> None:
+    for name in ("mine", "models", "root/model/azureml-models"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "root/code").symlink_to(tmp_path / "mine")
+    (tmp_path / "root/model/azureml-models/model").symlink_to(tmp_path / "models")
+    bundle = Bundle(
+        name="iris",
+        runtime="script",
+        model_dir="azureml-models/model",
+        script=ScriptSpec(entry="score.py"),
+    )
+    settings = ScriptSettings.for_package(tmp_path / "root", bundle, environ={})
+    assert settings.script_path == tmp_path / "mine/score.py"
+    assert settings.model_dir == str(tmp_path / "models")
 
 
 def test_a_package_without_a_script_is_refused(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ class StreamService:
         self.source = source
         self.status = status
         self.fallback: Handler | None = self.answer
+        self.bodies_as_sent = False
 
     def answer(self, exchange: Exchange) -> None:
         exchange.respond(Response(self.status, self.source, [("content-type", "text/plain")]))
