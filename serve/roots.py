@@ -6,6 +6,9 @@ foreground answers as its registered and packaged version does.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import re
 import shutil
 import tempfile
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 COMPILED_FILE = "compiled/model.onnx"
 MODELS = "azureml-models"
+_PREFIX = "fieldpost-serve-"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,8 @@ def open_root(thing: str, options: ServeOptions) -> Iterator[Path]:
         ModelNotFoundError: It is neither a path nor a registered name.
         UsageError: The options do not fit the thing.
     """
-    with tempfile.TemporaryDirectory(prefix="fieldpost-") as folder:
-        root = Path(folder)
+    _remove_abandoned()
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, _held(Path(folder)) as root:
         path = Path(thing)
         if path.suffix == ".py":
             _script_root(root, path, options)
@@ -74,6 +79,35 @@ def open_root(thing: str, options: ServeOptions) -> Iterator[Path]:
         else:
             _registered_root(root, thing, options)
         yield root
+
+
+@contextmanager
+def _held(root: Path) -> Iterator[Path]:
+    """Locks a root for as long as this process, or a child that it forks, uses it."""
+    descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield root
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned() -> None:
+    """Removes the roots of servers that were killed, or left by their script's `os._exit`."""
+    for root in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        # Another user's, one without its lock yet, or one in use: not ours to remove.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove_root(root)
+            finally:
+                os.close(descriptor)
+
+
+def remove_root(root: Path) -> None:
+    """Removes a root of `open_root` now, for a process that ends without leaving its block."""
+    shutil.rmtree(root, ignore_errors=True)  # links are removed, never what they lead to
 
 
 def _script_root(root: Path, script: Path, options: ServeOptions) -> None:

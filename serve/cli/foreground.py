@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from serve.cli.output import common, note
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from scoring.errors import EntryScriptError
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM before the server has taken the signals; a script's `init()` cannot swallow it."""
 
 
 @click.command(help="Answer HTTP for a model, in the foreground.")
@@ -61,8 +73,9 @@ def serve(
     workspace: str | None,
 ) -> int:
     """Serves THING: a model file or folder, an entry script, or a registered NAME[:VERSION]."""
+    from scoring.errors import EntryScriptError
     from scoring.formats.base import Trust
-    from serve.roots import ServeOptions, open_root
+    from serve.roots import ServeOptions, open_root, remove_root
     from serve.server import foreground
 
     settings = foreground.settings(
@@ -89,8 +102,32 @@ def serve(
         sample=sample,
         progress=note,
     )
-    with open_root(thing, served) as root:
-        return foreground.run(root, settings, on_ready=ready)
+    signal.signal(signal.SIGTERM, partial(_terminate, os.getpid()))
+    try:
+        with open_root(thing, served) as root:
+            return foreground.run(
+                root, settings, on_ready=ready, on_leave=lambda: remove_root(root)
+            )
+    except EntryScriptError as error:
+        return _not_loaded(error, as_json=as_json)
+    except _TerminatedError:
+        return 128 + signal.SIGTERM
+
+
+def _terminate(pid: int, number: int, _frame: FrameType | None) -> None:
+    if os.getpid() != pid:  # a child that the script has forked
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+    raise _TerminatedError
+
+
+def _not_loaded(error: EntryScriptError, *, as_json: bool) -> int:
+    """Tells of a script that does not load, with the exit status of Azure ML's own server."""
+    from serve.cli.main import report
+    from serve.server.worker import EXIT_NOT_LOADED
+
+    report(error, as_json=as_json)
+    return EXIT_NOT_LOADED
 
 
 def _write(path: Path, url: str) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OnReady = Callable[[str], None]
+OnLeave = Callable[[], None]
 
 
 def settings(**flags: str | float | None) -> ServerSettings:
@@ -24,7 +25,12 @@ def settings(**flags: str | float | None) -> ServerSettings:
     return from_environment(os.environ, **flags)
 
 
-def run(root: Path, settings: ServerSettings, on_ready: OnReady = lambda _url: None) -> int:
+def run(
+    root: Path,
+    settings: ServerSettings,
+    on_ready: OnReady = lambda _url: None,
+    on_leave: OnLeave = lambda: None,
+) -> int:
     """Serves the package at a root until SIGINT or SIGTERM, then drains.
 
     Call it on the main thread. A second signal ends the drain at once.
@@ -33,6 +39,8 @@ def run(root: Path, settings: ServerSettings, on_ready: OnReady = lambda _url: N
         root: Of an unpacked package.
         settings: With more than one worker, a pool of processes answers.
         on_ready: Called once with the URL.
+        on_leave: Called where a script that computes on past the drain makes this function not
+            return: the process ends right after it.
 
     Returns:
         0 after a signal.
@@ -46,7 +54,7 @@ def run(root: Path, settings: ServerSettings, on_ready: OnReady = lambda _url: N
         return _run_pool(root, settings, on_ready)
     from serve.server.process import ServerProcess  # noqa: PLC0415 - a pool needs none of it here
 
-    process = ServerProcess(root, settings, on_ready=on_ready)
+    process = ServerProcess(root, settings, on_ready=on_ready, on_leave=on_leave)
     try:
         process.load()
     except BaseException:

@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -40,8 +40,10 @@ logger = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LEAVE_S = 1.0
 _INLINE_RUNTIMES = frozenset({"onnx"})
-# The handlers from before a script's server took the signals, while it has them.
-_inherited: dict[signal.Signals, Any] = {}
+# The signals that a script's server has taken in this process.
+_taken: set[signal.Signals] = set()
+# Of each thread that forks: its signal mask from before.
+_held = threading.local()
 
 OnReady = Callable[[str], None]
 OnLeave = Callable[[], None]
@@ -177,7 +179,8 @@ class ServerProcess:
             thread.start()
             self._jobs.work()
             thread.join()
-            self._leave.cancel()
+            if not _threads_left_behind():
+                self._leave.cancel()
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -311,11 +314,11 @@ def _wakeup_socket() -> Iterator[socket.socket]:
         writing.setblocking(False)
         before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         handlers = {number: signal.signal(number, _ignore) for number in _SIGNALS}
-        _inherited.update(handlers)
+        _taken.update(handlers)
         try:
             yield reading
         finally:
-            _inherited.clear()
+            _taken.clear()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(before)
@@ -331,20 +334,42 @@ def _give_signals_back() -> None:
     With our handlers its signals would do nothing to it and end this server instead: the wakeup
     descriptor is shared. `multiprocessing` ends the workers of a pool by SIGTERM.
     """
-    if not _inherited:
+    if not _taken:
         return
     signal.set_wakeup_fd(-1)
-    for number, handler in _inherited.items():
+    for number in tuple(_taken):
         if signal.getsignal(number) is _ignore:  # else the script's own, which it keeps
-            signal.signal(number, handler)
-    _inherited.clear()
+            is_interrupt = number == signal.SIGINT
+            signal.signal(number, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
+    _taken.clear()
+    _let_through()
 
 
-os.register_at_fork(after_in_child=_give_signals_back)
+def _hold_back() -> None:
+    """Keeps signals from a process that has our handlers and is not this one any more."""
+    if _taken:
+        _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _let_through() -> None:
+    mask = _held.__dict__.pop("mask", None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+os.register_at_fork(
+    before=_hold_back, after_in_parent=_let_through, after_in_child=_give_signals_back
+)
+
+
+def _threads_left_behind() -> bool:
+    """Whether a script has threads for which the interpreter would wait, maybe for ever."""
+    main = threading.main_thread()
+    return any(thread is not main and not thread.daemon for thread in threading.enumerate())
 
 
 def _leave(on_leave: OnLeave) -> None:
-    logger.warning("The script was still computing at the end of the drain")
+    logger.warning("The script was still computing at the end of the drain, or has threads left")
     with contextlib.suppress(Exception):
         on_leave()
     for stream in (sys.stdout, sys.stderr):
