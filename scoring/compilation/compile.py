@@ -42,7 +42,7 @@ class Compiled(msgspec.Struct, frozen=True):
     Attributes:
         model: The ONNX file's bytes.
         schema: What it takes and answers.
-        dtype: Of its numeric inputs.
+        dtype: Of its inputs that are floats.
         opset: Of its operators.
         converter: What made it.
     """

@@ -55,7 +55,7 @@ def finish(model: Any, schema: ModelSchema) -> tuple[bytes, ModelSchema]:
 
     Returns:
         The serialised graph, and the schema of the compiled form: the original's names and shapes
-        with the element types that the graph takes and gives.
+        with the element types that the graph takes and gives. Floats may be of another size.
 
     Raises:
         ConversionError: The graph lacks an output of the schema, or names clash.
@@ -64,6 +64,7 @@ def finish(model: Any, schema: ModelSchema) -> tuple[bytes, ModelSchema]:
     _require_distinct_names(schema)
     _remove_zipmap(graph)
     _keep_used_inputs(graph, len(schema.inputs))
+    _take_whole_numbers(graph, schema.inputs)
     _shape_outputs(graph, schema.outputs)
     _rename(graph, schema)
     _strip(model)
@@ -109,6 +110,28 @@ def _keep_used_inputs(graph: Any, count: int) -> None:
     copies = [type(value).FromString(value.SerializeToString()) for value in ordered]
     del graph.input[:]
     graph.input.extend(copies)
+
+
+def _take_whole_numbers(graph: Any, specs: Sequence[TensorSpec]) -> None:
+    """Lets integers and truth values stay what they are to the original.
+
+    Converters take all numbers as floats, and so would a request: the fraction of 1.5 would be
+    dropped on its way to a category, and `true` be refused.
+    """
+    casts = []
+    for spec, value in zip(specs, graph.input, strict=True):
+        tensor = value.type.tensor_type
+        if not spec.dtype.startswith(("int", "uint", "bool")) or tensor.elem_type not in _FLOATS:
+            continue
+        number = f"{value.name}_number"
+        casts.append(helper.make_node("Cast", [value.name], [number], to=tensor.elem_type))
+        for inner in _graphs(graph):
+            for node in inner.node:
+                node.input[:] = [number if name == value.name else name for name in node.input]
+        tensor.elem_type = _CODES[spec.dtype]
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _shape_outputs(graph: Any, specs: Sequence[TensorSpec]) -> None:

@@ -34,7 +34,7 @@ def convert(model: Any, schema: ModelSchema, floats: FloatName) -> Any:
 
     Args:
         model: The fitted estimator.
-        schema: What it takes; every numeric input becomes `floats`.
+        schema: What it takes; every numeric input becomes `floats` to the converters.
         floats: The element type of the numeric inputs.
 
     Returns:

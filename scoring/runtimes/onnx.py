@@ -42,7 +42,10 @@ _UNSUPPORTED = re.compile(
     r"|Could not find an implementation|NOT_IMPLEMENTED|custom op|domain",
     re.IGNORECASE,
 )
-_NOISE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : |\S*/onnxruntime_src/\S+ .*?\) (?=[A-Z])")
+_NOISE = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : |\S*/onnxruntime_src/\S+ .*?\) (?=[A-Z])"
+    r"|Non-zero status code returned while running (?=\w+ node\.)| Name:'[^']*' Status Message:"
+)
 
 
 class OnnxPredictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -13,8 +14,9 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
-from scoring.errors import InputError
+from scoring.errors import InputError, WrongTypeError
 from scoring.formats.base import Trust
+from scoring.payload import Codec
 from scoring.prepare import prepare
 from scoring.runtimes.onnx import OnnxPredictor, open_session
 
@@ -41,14 +43,37 @@ def test_a_category_that_is_refused_stays_refused(column: str, tmp_path: Path) -
     # What the original drops, the compiled form drops, too.
     assert [spec.name for spec in found.schema.inputs if not spec.unused] == [column]
     predictor = OnnxPredictor(open_session(tmp_path / "compiled/model.onnx"), found.schema)
-    row = {
-        "city": np.array([["Atlantis" if column == "city" else "Ulm"]], dtype=object),
-        "floor": np.array([[99]], np.float32).astype(object if column == "city" else np.float32),
-    }
-    if column == "city":
-        row["floor"] = np.array([["1"]], dtype=object)
+    codec = Codec(found.schema)
+    row = {"city": "Ulm", "floor": 2}
+    known = codec.decode(json.dumps({"data": [row]}).encode()).inputs
+    assert predictor.predict(known)["predictions"].shape == (1,)
+    row[column] = "Atlantis" if column == "city" else 99
+    unknown = codec.decode(json.dumps({"data": [row]}).encode()).inputs
     with pytest.raises(InputError, match="Row 0 holds a category"):
-        predictor.predict(row)
+        predictor.predict(unknown)
+
+
+def test_whole_numbers_and_truth_values_stay_what_they_are(tmp_path: Path) -> None:
+    frame = FRAME.assign(lift=FRAME.floor > 1)
+    table = ColumnTransformer([("c", OneHotEncoder(), ["floor", "lift"])])
+    model = make_pipeline(table, Ridge()).fit(frame, frame.floor)
+    joblib.dump(model, tmp_path / "m.joblib")
+    found = prepare(tmp_path / "m.joblib", tmp_path, trust=Trust(pickle=True, types=()))
+    assert found.serves == "compiled"
+    assert {s.name: s.dtype for s in found.schema.inputs if not s.unused} == {
+        "floor": "int64",
+        "lift": "bool",
+    }
+    codec = Codec(found.schema)
+    predictor = OnnxPredictor(open_session(tmp_path / "compiled/model.onnx"), found.schema)
+    rows = frame[["floor", "lift"]].head(8)
+    body = json.dumps({"data": rows.to_dict("records")}).encode()
+    answer = predictor.predict(codec.decode(body).inputs)["predictions"]
+    np.testing.assert_allclose(answer, model.predict(frame.head(8)), atol=1e-5)
+    assert found.schema.example is not None
+    predictor.predict(codec.decode(json.dumps(found.schema.example).encode()).inputs)
+    with pytest.raises(WrongTypeError, match="whole numbers"):
+        codec.decode(b'{"data": [{"floor": 1.5, "lift": true}]}')
 
 
 @pytest.mark.parametrize(
