@@ -47,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _serve(root: Path, contract: Contract) -> int:
+    _enter_code(root)
     try:
         from serve.server.process import ServerProcess  # noqa: PLC0415 - may lack a package
 
@@ -58,6 +59,17 @@ def _serve(root: Path, contract: Contract) -> int:
         _report_failure(contract, error)
         return EXIT_NOT_LOADED
     return process.run()
+
+
+def _enter_code(root: Path) -> None:
+    """Goes to the script's folder, where Azure ML starts scripts: they open files beside them.
+
+    Only from the package's root, where a target starts a worker: one of `fieldpost serve` stays
+    where its user is, as Azure's server in the foreground does.
+    """
+    code = root / "code"
+    if code.is_dir() and Path.cwd().samefile(root):
+        os.chdir(code)
 
 
 def _report_ready(contract: Contract, url: str) -> None:

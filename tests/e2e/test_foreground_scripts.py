@@ -1,4 +1,4 @@
-"""`fieldpost serve score.py`: what scripts do to the process around them."""
+"""Scripts in real processes: `fieldpost serve score.py`, and the worker of a package."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from scoring.bundle import Bundle, ScriptSpec, encode
 from serve.roots import ServeOptions, open_root
 from tests.support.server import until
 
@@ -265,3 +266,35 @@ def test_a_root_in_use_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert second.is_dir()
     assert time.monotonic() - begun < 10, "a lock is never waited for"
     assert list(tmp_path.iterdir()) == [script]
+
+
+def test_the_script_of_a_package_runs_in_its_own_folder(tmp_path: Path) -> None:
+    """Scripts open the files that were packed with them by relative paths."""
+    (tmp_path / "code/lists").mkdir(parents=True)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "code/lists/labels.txt").write_text("a b")
+    # The names of modules that the server imports are the user's to use, too.
+    (tmp_path / "code/uvloop.py").write_text("raise RuntimeError('the wrong one')")
+    (tmp_path / "code/score.py").write_text(
+        "def init():\n    global labels\n    labels = open('lists/labels.txt').read().split()\n"
+        "def run(raw): return labels\n"
+    )
+    bundle = Bundle("labels", "script", script=ScriptSpec("score.py"))
+    (tmp_path / "model/bundle.json").write_bytes(encode(bundle))
+    with subprocess.Popen(
+        [sys.executable, "-m", "serve.server.worker", str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "FIELDPOST_SERVER_PORT": "0", "FIELDPOST_SERVER_DRAIN_IDLE_S": "0"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        try:
+            ready = next(line for line in process.stderr if "Ready: " in line)
+            url = ready.rpartition("Ready: ")[2].strip()
+            assert httpx.post(f"{url}/score", json=1).json() == ["a", "b"]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(15) == 0
+        finally:
+            process.kill()
