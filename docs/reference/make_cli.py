@@ -14,8 +14,8 @@ HEAD = """# The command line
 
 Every command has `--json` (one JSON document on stdout; progress and logs go to stderr),
 `--workspace` (default: `$FIELDPOST_WORKSPACE`, else `~/.fieldpost`) and `--debug`; those that
-change something have `--dry-run`. Exit statuses: 0 done, 1 failed, 2 wrong usage. These options are
-left out below.
+change something have `--dry-run`. Exit statuses: 0 done, 1 failed, 2 wrong usage; `serve`
+also 3: the script does not load. These options are left out below.
 """
 _COMMON = {"as_json", "workspace", "debug", "dry_run"}
 

@@ -110,9 +110,9 @@ def from_flask(response: WerkzeugResponse, request: Request) -> Response:
     chunks, status, headers = response.get_wsgi_response(environ(request))
     kept = [(name, value) for name, value in headers if name.lower() not in _FRAMING]
     body: bytes | Iterator[bytes] = cast("Iterator[bytes]", iter(chunks))
+    head = request.method == "HEAD"  # Werkzeug gives no chunks out for it.
     if response.is_sequence:
-        body = response.get_data()  # of the answer to HEAD, too, for its length
+        body = response.get_data() if head else b"".join(cast("Iterator[bytes]", chunks))
+    if response.is_sequence or head:
         response.close()
-    elif request.method == "HEAD":
-        response.close()  # Werkzeug gives no chunks out for it.
     return Response(int(status.partition(" ")[0]), body, kept)
