@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import cast
 
 import httptools
 import numpy as np
@@ -20,6 +21,8 @@ import uvloop
 
 
 class Bare(asyncio.Protocol):
+    transport: asyncio.Transport
+
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self.session = session
         self.name = session.get_inputs()[0].name
@@ -28,7 +31,7 @@ class Bare(asyncio.Protocol):
         self.body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.parser.feed_data(data)
