@@ -16,7 +16,7 @@ from skl2onnx.common.shape_calculator import (
 from sklearn.base import is_classifier
 from sklearn.ensemble import IsolationForest
 from sklearn.impute import SimpleImputer
-from sklearn.preprocessing import PolynomialFeatures
+from sklearn.preprocessing import OrdinalEncoder, PolynomialFeatures
 
 from scoring.compilation import forests, lightgbm_trees, sklearn_trees, transforms, xgboost_trees
 from scoring.compilation.containers import ContainerNodes
@@ -130,5 +130,6 @@ CONVERTERS: dict[type, Converter] = {
     IsolationForest: convert_isolation,
     SimpleImputer: transforms.convert_imputer,
     PolynomialFeatures: transforms.convert_polynomial,
+    OrdinalEncoder: transforms.convert_ordinal,
 }
 SHAPES: dict[type, Callable[[Any], None]] = {SimpleImputer: transforms.imputer_shape}

@@ -76,3 +76,41 @@ def _factors(powers: Any) -> list[Any]:
         columns = np.repeat(np.arange(1, len(exponents) + 1), exponents)
         chosen[row, : len(columns)] = columns
     return list(chosen.T)
+
+
+def convert_ordinal(scope: Any, operator: Any, container: Any) -> None:
+    """Converts an encoder that refuses unknown categories; all others, skl2onnx's way.
+
+    The table that skl2onnx makes has a code for everything. Here the categories are told apart by
+    ONNX's one-hot encoder, which fails where none matches.
+    """
+    model = operator.raw_operator
+    keys = [_category_keys(categories) for categories in model.categories_]
+    if model.handle_unknown != "error" or None in keys or model._infrequent_enabled:  # noqa: SLF001
+        get_converter(operator.type)(scope, operator, container)
+        return
+    nodes = ContainerNodes(scope, container)
+    columns = [
+        nodes.add("Gather", [variable.full_name, nodes.constant(np.array([n], np.int64))], axis=1)
+        for variable in operator.inputs
+        for n in range(variable.get_second_dimension())
+    ]
+    codes = [_code(nodes, *pair) for pair in zip(columns, keys, strict=True)]
+    code = guess_proto_type(operator.outputs[0].type)
+    found = nodes.add("Concat", codes, axis=1)
+    nodes.add_named("Cast", [found], operator.outputs[0].full_name, to=code)
+
+
+def _category_keys(categories: Any) -> dict[str, list[Any]] | None:
+    """The categories as an attribute of the one-hot encoder, where it can tell them apart."""
+    values = categories.tolist()
+    if categories.dtype.kind in "iu":
+        return {"cats_int64s": values}
+    if values and all(isinstance(value, str) for value in values):
+        return {"cats_strings": values}
+    return None
+
+
+def _code(nodes: ContainerNodes, column: str, keys: dict[str, list[Any]] | None) -> str:
+    hot = nodes.add("OneHotEncoder", [column], domain="ai.onnx.ml", zeros=0, **(keys or {}))
+    return nodes.add("ArgMax", [hot], axis=2, keepdims=0)

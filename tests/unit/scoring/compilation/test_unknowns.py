@@ -14,11 +14,13 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
+from scoring.compilation.unknowns import Inputs, disagreement
 from scoring.errors import InputError, WrongTypeError
 from scoring.formats.base import Trust
 from scoring.payload import Codec
 from scoring.prepare import prepare
 from scoring.runtimes.onnx import OnnxPredictor, open_session
+from scoring.schema import DType, Layout, ModelSchema, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,18 +39,21 @@ def prepared(encoder: Any, column: str, out: Path) -> Prepared:
 
 
 @pytest.mark.parametrize("column", ["city", "floor"])
-def test_a_category_that_is_refused_stays_refused(column: str, tmp_path: Path) -> None:
-    found = prepared(OneHotEncoder(), column, tmp_path)
+@pytest.mark.parametrize("encoder", [OneHotEncoder(), OrdinalEncoder()])
+def test_a_category_that_is_refused_stays_refused(
+    encoder: Any, column: str, tmp_path: Path
+) -> None:
+    found = prepared(encoder, column, tmp_path)
     assert found.serves == "compiled"
     # What the original drops, the compiled form drops, too.
     assert [spec.name for spec in found.schema.inputs if not spec.unused] == [column]
     predictor = OnnxPredictor(open_session(tmp_path / "compiled/model.onnx"), found.schema)
     codec = Codec(found.schema)
-    row = {"city": "Ulm", "floor": 2}
-    known = codec.decode(json.dumps({"data": [row]}).encode()).inputs
+    record = {"city": "Ulm", "floor": 2}
+    known = codec.decode(json.dumps({"data": [record]}).encode()).inputs
     assert predictor.predict(known)["predictions"].shape == (1,)
-    row[column] = "Atlantis" if column == "city" else 99
-    unknown = codec.decode(json.dumps({"data": [row]}).encode()).inputs
+    record[column] = "Atlantis" if column == "city" else 99
+    unknown = codec.decode(json.dumps({"data": [record]}).encode()).inputs
     with pytest.raises(InputError, match="Row 0 holds a category"):
         predictor.predict(unknown)
 
@@ -87,9 +92,56 @@ def test_a_graph_that_refuses_more_than_the_original_does_not_serve(
     assert found.serves == "original"
 
 
-@pytest.mark.parametrize("column", ["city", "floor"])
-def test_codes_are_never_made_up_for_unknown_categories(column: str, tmp_path: Path) -> None:
-    found = prepared(OrdinalEncoder(), column, tmp_path)
-    assert found.compilation is not None
-    assert found.serves == "original"
-    assert f"unknown value of '{column}', which the original refuses" in found.compilation.reason
+def test_several_columns_are_encoded_at_once(tmp_path: Path) -> None:
+    table = ColumnTransformer([("c", OrdinalEncoder(), ["city", "floor"])])
+    model = make_pipeline(table, Ridge()).fit(FRAME, FRAME.floor)
+    joblib.dump(model, tmp_path / "m.joblib")
+    found = prepare(tmp_path / "m.joblib", tmp_path, trust=Trust(pickle=True, types=()))
+    assert found.serves == "compiled"
+
+
+def row(value: float, dtype: DType, *, layout: Layout = "table") -> tuple[ModelSchema, Inputs]:
+    schema = ModelSchema(
+        (TensorSpec("x", dtype, (None, 1)),), (TensorSpec("y", "float64", (None,)),), layout=layout
+    )
+    return schema, {"x": np.array([[value]], dtype=dtype)}
+
+
+def small(inputs: Inputs) -> dict[str, Any]:
+    if inputs["x"].max() > 100:
+        raise InputError("too much")
+    return {"y": np.zeros(len(inputs["x"]))}
+
+
+def everything(inputs: Inputs) -> dict[str, Any]:
+    return {"y": np.zeros(len(inputs["x"]))}
+
+
+def other(inputs: Inputs) -> dict[str, Any]:
+    return {"y": inputs["x"][:, 0] * 1.0}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "original", "compiled", "reason"),
+    [
+        ("int64", small, everything, "answers to an unknown value of 'x', which the original ref"),
+        ("float64", small, everything, "answers to an unknown value of 'x'"),
+        ("int64", everything, small, "refuses an unknown value of 'x', which the original ans"),
+        ("int64", everything, other, "answers otherwise to an unknown value of 'x'"),
+        ("float64", everything, small, ""),
+        ("int64", small, small, ""),
+        ("bool", small, other, ""),
+    ],
+)
+def test_a_difference_is_told_with_its_column(
+    dtype: DType, original: Any, compiled: Any, reason: str
+) -> None:
+    schema, one = row(1, dtype)
+    told = disagreement(schema, one, original, compiled, 1e-5)
+    assert reason in told
+    assert bool(told) == bool(reason)
+
+
+def test_a_column_without_a_name_is_told_by_its_place() -> None:
+    schema, one = row(1, "int64", layout="tensors")
+    assert "in column 0" in disagreement(schema, one, small, everything, 1e-5)
