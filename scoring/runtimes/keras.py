@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ("torch", "jax", "tensorflow")
 _VARIABLE = "KERAS_BACKEND"
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")  # Keras prints parts of its messages bold
 
 
 class KerasPredictor:
@@ -50,7 +51,7 @@ class KerasPredictor:
         try:
             return self._answer(inputs)
         except Exception as error:
-            text = " ".join(str(error).split())[:400]
+            text = " ".join(_STYLE.sub("", str(error)).split())[:400]
             if is_refusal(text):
                 raise refusal(text, inputs, self.schema, self._answer) from error
             raise ScoringFailedError(f"The model failed: {text}") from error

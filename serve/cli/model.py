@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from serve.registry.records import ModelDiff, ModelVersion
 
 
+_NO_MODELS = "No models yet: 'fieldpost model register NAME PATH'."
+
+
 @click.command(help="Register a model file or folder.")
 @click.argument("name")
 @click.argument("path", type=click.Path(path_type=Path))
@@ -126,7 +129,8 @@ def list_models(
         for version in versions
     ]
     headings = ("MODEL", "FORMAT", "SERVES", "SIZE", "CREATED", "BY", "TAGS")
-    text = table(headings, rows) if rows else "No models yet: 'fieldpost model register NAME PATH'."
+    none = "No model has this name and these tags." if name or tags else _NO_MODELS
+    text = table(headings, rows) if rows else none
     print_out(versions, text, as_json=as_json)
 
 
@@ -187,8 +191,7 @@ def _describe_serving(version: ModelVersion) -> str:
 
 def _describe_tensors(schema: dict[str, Any], side: str) -> str:
     return "\n".join(
-        f"{spec['name']}  {spec['dtype']}  ({_shape(spec['shape'])})"
-        + _describe_use(spec)
+        f"{spec['name']}  {spec['dtype']}  ({_shape(spec['shape'])})" + _describe_use(spec)
         for spec in schema.get(side, ())
     )
 
@@ -293,7 +296,9 @@ def download(
         "path": str(target),
         "files": [file.path for file in version.files],
     }
-    print_out(document, f"Wrote {len(version.files)} files to {target}.", as_json=as_json)
+    count = len(version.files)
+    text = f"Wrote {count} {'file' if count == 1 else 'files'} to {target}."
+    print_out(document, text, as_json=as_json)
 
 
 @click.command(help="Delete a version that nothing uses.")

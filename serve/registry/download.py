@@ -61,5 +61,5 @@ def _exists(path: Path) -> bool:
 
 def _taken(dest: Path) -> AlreadyExistsError:
     return AlreadyExistsError(
-        f"{dest} exists already.", hint="Choose another folder, or say that it is to be replaced."
+        f"{dest} exists already.", hint="Choose another folder, or replace it with --force."
     )

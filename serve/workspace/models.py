@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -85,8 +86,10 @@ class Models:
         Raises:
             ModelFileError: The file is missing, corrupt, unknown, or not trusted.
             InvalidNameError: The name or a tag has not the right form.
+            UsageError: The tolerance is negative or not finite.
         """
         check_name(name)
+        _check_tolerance(tolerance)
         with _as_path(source, name) as (path, own), tempfile.TemporaryDirectory() as scratch:
             found = _collect(path)
             trust = Trust(pickle=trust_pickle or own, types=tuple(trusted_types))
@@ -122,6 +125,7 @@ class Models:
     ) -> RegistrationPlan:
         """Does all that `register` does, except storing anything; raises like it."""
         check_name(name)
+        _check_tolerance(tolerance)
         path = Path(source)
         with tempfile.TemporaryDirectory() as scratch:
             found = _collect(path)
@@ -164,6 +168,15 @@ class Models:
     def used_by(self, version: ModelVersion) -> tuple[str, ...]:
         """The deployments that keep a version from being deleted."""
         return tuple(self._store.used_by(version))
+
+
+def _check_tolerance(tolerance: float) -> None:
+    if not 0 <= tolerance < math.inf:
+        raise UsageError(
+            f"The tolerance is {tolerance}; it has to be a number from 0 up.",
+            hint="Leave it out for 1e-5.",
+            where="tolerance",
+        )
 
 
 def _prepare(

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scoring.errors import CorruptModelError, MissingDependencyError, UnsupportedModelError
+from scoring.errors import (
+    CorruptModelError,
+    InputError,
+    MissingDependencyError,
+    UnsupportedModelError,
+)
 from scoring.formats.base import LoadedModel, Trust
 from scoring.formats.detect import detect
 from scoring.formats.load import load_original
@@ -100,3 +105,13 @@ def test_no_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "find_spec", lambda name: object())
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert runtime.backend() == "jax"
+
+
+def test_what_the_model_refuses_is_the_senders_to_mend(tmp_path: Path) -> None:
+    layers = [keras.layers.Input((2,)), keras.layers.Embedding(4, 3), keras.layers.Flatten()]
+    predictor = load(tmp_path, keras.Sequential(layers)).predictor
+    rows = np.array([[0, 3], [1, 2], [9, 0]], np.float32)
+    assert predictor.predict({"X": rows[:2]})["output"].shape == (2, 6)
+    with pytest.raises(InputError, match="first in row 2") as caught:
+        predictor.predict({"X": rows})
+    assert "\x1b" not in caught.value.message

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -125,3 +126,24 @@ def test_a_defect_shows_no_traceback_unless_asked(
     assert "ZeroDivisionError: boom" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):
         main.run(["model", "list", "--debug"])
+
+
+@pytest.mark.parametrize("tolerance", ["nan", "inf"])
+def test_a_tolerance_that_is_no_number_is_wrong_usage(
+    tolerance: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"whatever")
+    command = ["model", "register", "m", str(tmp_path / "m.onnx"), "--dry-run"]
+    place = ["--workspace", str(tmp_path / "ws")]
+    assert main.run([*command, "--tolerance", tolerance, *place]) == 2
+    assert "has to be a number from 0 up" in capsys.readouterr().err
+
+
+def test_an_empty_list_says_whether_there_are_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--workspace", str(tmp_path / "ws")]
+    assert main.run(["model", "list", *place]) == 0
+    assert "No models yet" in capsys.readouterr().out
+    assert main.run(["model", "list", "--tag", "stage=prod", *place]) == 0
+    assert "No model has this name and these tags." in capsys.readouterr().out
