@@ -117,10 +117,18 @@ def _decode(response: httpx.Response) -> Any:
     if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
         raise OverloadedError(message, hint=hint)
     if response.is_client_error:
-        raise InputError(message, where=where, hint=hint)
+        raise _input_error(answer)(message, where=where, hint=hint)
     raise ScoringFailedError(
         message, hint=hint or "'fieldpost deployment logs NAME' has the cause."
     )
+
+
+def _input_error(answer: object) -> type[InputError]:
+    """The class that has the server's code: callers tell errors apart here as there."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    kinds: list[type[InputError]] = [InputError, *InputError.__subclasses__()]
+    return next((kind for kind in kinds if kind.code == code), InputError)
 
 
 def _reason(answer: object, response: httpx.Response) -> tuple[str, str, str]:
