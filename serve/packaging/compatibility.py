@@ -11,7 +11,7 @@ from packaging.version import Version
 from scoring.errors import IncompatibleEnvironmentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from serve.packaging.lock import Lock
     from serve.packaging.sources import EnvironmentSource
@@ -28,7 +28,10 @@ _ALSO = {
 
 
 def check_compatible(
-    source: EnvironmentSource, lock: Lock, native_requirements: Iterable[str]
+    source: EnvironmentSource,
+    lock: Lock,
+    native_requirements: Iterable[str],
+    made_with: Iterable[str] = (),
 ) -> None:
     """Checks that an environment has what the original model needs.
 
@@ -39,15 +42,25 @@ def check_compatible(
         source: The user's file, for the line that is wrong.
         lock: What it resolved to.
         native_requirements: What the model was made with: `scikit-learn==1.9.1`.
+        made_with: The same for a model whose compiled form serves. It may be missing; but an
+            environment that has scikit-learn of another minor version is meant for another model.
 
     Raises:
         IncompatibleEnvironmentError: A package is missing or has another version.
     """
     versions = {package.name: package.version for package in lock.packages}
-    for text in native_requirements:
+    for requirement, version in _parse(native_requirements):
+        _require_package(requirement.name, version, versions, source)
+    for requirement, version in _parse(made_with):
+        name = canonicalize_name(requirement.name)
+        if name in _SAME_MINOR and name in versions:
+            _require_package(name, version, versions, source)
+
+
+def _parse(requirements: Iterable[str]) -> Iterator[tuple[Requirement, str]]:
+    for text in requirements:
         requirement = Requirement(text)
-        made_with = next((spec.version for spec in requirement.specifier), "")
-        _require_package(requirement.name, made_with, versions, source)
+        yield requirement, next((spec.version for spec in requirement.specifier), "")
 
 
 def _require_package(

@@ -108,6 +108,7 @@ def package_lock(
     environment: LockedEnvironment | None = None,
     requirements: Sequence[str] = (),
     native_requirements: Sequence[str] = (),
+    made_with: Sequence[str] = (),
 ) -> Lock:
     """The lock of a package.
 
@@ -119,6 +120,8 @@ def package_lock(
         requirements: What the form that serves needs beside the runtime, pinned.
         native_requirements: What the original was made with, where a script or a native runtime
             loads it; empty where the compiled form serves.
+        made_with: What the original was made with, whatever serves: the user's environment must
+            not contradict it.
 
     Raises:
         EnvironmentResolutionError: It does not resolve; `where` names the user's line.
@@ -130,7 +133,7 @@ def package_lock(
             return default_lock(runtime, target)
         nothing = EnvironmentSource(kind="requirements", path="the model's own requirements")
         return cache.lock(nothing, target, (*default_requirements(runtime), *wanted))
-    check_compatible(environment.source, environment.lock, native_requirements)
+    check_compatible(environment.source, environment.lock, native_requirements, made_with)
     extra = (*serving_requirements(runtime), *_missing(environment.lock, requirements))
     return _extended(environment, extra, cache)
 

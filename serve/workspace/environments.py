@@ -83,6 +83,7 @@ class Environments:
         *,
         requirements: Sequence[str] = (),
         native: Sequence[str] = (),
+        made_with: Sequence[str] = (),
         platform: str | None = None,
         python: str | None = None,
     ) -> Lock:
@@ -93,6 +94,7 @@ class Environments:
             runtime: What serves.
             requirements: What the form that serves needs beside the runtime, pinned.
             native: What the original model was made with; empty where the compiled form serves.
+            made_with: The same, whatever serves.
             platform: As in `resolve`.
             python: As in `resolve`.
 
@@ -115,6 +117,7 @@ class Environments:
             environment=environment,
             requirements=requirements,
             native_requirements=native,
+            made_with=made_with,
         )
 
 

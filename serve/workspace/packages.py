@@ -108,6 +108,7 @@ class Packages:
             bundle.runtime,
             requirements=version.requirements if version and not bundle.script else (),
             native=_native(version, bundle),
+            made_with=version.native_requirements if version else (),
             platform=platform,
             python=python,
         )

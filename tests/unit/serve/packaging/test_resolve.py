@@ -275,6 +275,27 @@ def test_what_a_model_was_made_with_decides(
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("made_with", "versions", "fits"),
+    [
+        ("scikit-learn==1.9.1", {}, True),
+        ("scikit-learn==1.9.1", {"scikit_learn": "1.9.0"}, True),
+        ("scikit-learn==1.9.1", {"scikit_learn": "1.5.2"}, False),
+        ("xgboost==3.1.0", {"xgboost": "2.0.0"}, True),
+    ],
+)
+def test_a_compiled_model_needs_no_scikit_learn_but_no_other_one_either(
+    made_with: str, versions: dict[str, str], fits: bool
+) -> None:
+    source = _asks("click", *(name.replace("_", "-") for name in versions))
+    if fits:
+        check_compatible(source, _locked(**versions), [], [made_with])
+        return
+    with pytest.raises(IncompatibleEnvironmentError) as caught:
+        check_compatible(source, _locked(**versions), [], [made_with])
+    assert caught.value.where == "mine.txt:2"
+
+
 def test_a_package_is_not_built_with_an_environment_that_does_not_fit(tmp_path: Path) -> None:
     environment = _environment(tmp_path, "click<8.4")
     with pytest.raises(IncompatibleEnvironmentError, match="lacks scikit-learn"):
