@@ -33,6 +33,11 @@ def _silent(_sentence: str) -> None:
     """A `Progress` for those who want none."""
 
 
+def _is_same(one: Revision, other: Revision) -> bool:
+    """Whether two revisions would answer alike: going from one to the other changes nothing."""
+    return (one.package, one.settings, one.target) == (other.package, other.settings, other.target)
+
+
 class RevisionView(msgspec.Struct, frozen=True, kw_only=True):
     """A revision as a person reads it; see `serve.registry.records.Revision`."""
 
@@ -219,7 +224,7 @@ class Deployments:
         ]
         active = record.active_revision
         if to is None and active is not None:
-            other = [each for each in answered if each.package != active.package]
+            other = [each for each in answered if not _is_same(each, active)]
             origin = active.rollback_of
             # After a rollback, the way back leads further into the past, not to what was left.
             answered = (
@@ -257,7 +262,7 @@ class Deployments:
         self, name: str, package: Package | str, target: str, settings: Mapping[str, str]
     ) -> tuple[Package, Target]:
         """All that can be wrong before anything is written."""
-        check_name(name)
+        check_name(name, "deployment")
         chosen = self._target(target)
         chosen.check_settings(settings)
         found = self._packages.get(package) if isinstance(package, str) else package
