@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import uv
 
-from scoring.errors import EnvironmentResolutionError
+from scoring.errors import EnvironmentResolutionError, StorageFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +30,7 @@ _NO_NETWORK = re.compile(
     r"|network connectivity is disabled",
     re.IGNORECASE,
 )
+_NO_SPACE = re.compile(r"\(os error (28|122)\)")  # ENOSPC and EDQUOT, as Rust writes them
 _PIP_SETTINGS = (
     ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", " "),
     ("PIP_EXTRA_INDEX_URL", "UV_INDEX", " "),
@@ -117,6 +118,13 @@ def _run(arguments: Sequence[str], folder: Path) -> UvResult:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EnvironmentResolutionError(f"uv cannot be run: {error}.") from error
+    if done.returncode and _NO_SPACE.search(done.stderr):
+        raise StorageFullError(
+            "No space is left to install or resolve the environment.",
+            hint="Free space on the disks of the workspace and of uv's cache, and run the command "
+            "again.",
+            detail=done.stderr,
+        )
     return UvResult(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 

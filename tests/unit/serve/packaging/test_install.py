@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from scoring.errors import EnvironmentResolutionError
+from scoring.errors import EnvironmentResolutionError, StorageFullError
 from serve.packaging.install import install_lock, prune
 from serve.packaging.lock import Lock, LockedPackage, format_lock, parse_lock
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from serve.packaging.uvtool import run_uv
 
 KEPT = (
     *("numpy/__init__.py", "numpy/testing/__init__.py", "numpy/_core/x.so", "mine/tests/data.py"),
@@ -58,6 +56,14 @@ def test_without_network_or_cache_the_reason_is_said(
     lock = Lock(text=format_lock((LockedPackage("packaging", "26.3", "0" * 64),)))
     with pytest.raises(EnvironmentResolutionError, match="no index can be reached"):
         install_lock(lock, tmp_path / "site-packages", work=tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_no_fault_of_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "empty.in").write_text("")
+    with pytest.raises(StorageFullError) as caught:
+        run_uv(["pip", "compile", "empty.in", "-o", "/dev/full"], folder=tmp_path)
+    assert "os error 28" in caught.value.detail
 
 
 @pytest.mark.parametrize(
