@@ -178,6 +178,16 @@ def test_the_worker_gets_its_variables_and_nobody_sees_them(site: Site) -> None:
     assert b"s3cret" not in command
 
 
+def test_the_supervisor_does_not_keep_the_workspaces_url(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIELDPOST_WORKSPACE", "postgresql://ann:s3cret@db/records")
+    site.deploy("iris", {"answer": "x"})
+    saved = site.saved("iris")
+    for process in (saved.supervisor, *saved.workers):
+        assert b"s3cret" not in Path(f"/proc/{process.pid}/environ").read_bytes()
+
+
 def test_two_deployments_do_not_disturb_each_other(site: Site) -> None:
     one = site.deploy("one", {"answer": "one"})
     two = site.deploy("two", {"answer": "two"})

@@ -133,6 +133,19 @@ def test_a_crash_loop_ends_in_failed_with_its_reason_and_a_prompt_503(site: Site
     assert site.status("iris").state == "running"
 
 
+def test_a_start_gives_a_failed_deployment_new_workers(site: Site) -> None:
+    url = site.deploy("iris", {"answer": "one"}, {"max_restarts": "0", "workers": "2"}).url
+    for worker in site.saved("iris").workers:
+        os.kill(worker.pid, signal.SIGKILL)
+    local.eventually(lambda: site.status("iris").state == "failed")
+    assert "deployment start iris" in site.status("iris").note
+    assert site.start("iris").url == url
+    assert local.get(url).startswith("one ")
+    status = site.status("iris")
+    assert (status.state, status.revision, status.note) == ("running", 1, "")
+    assert [worker.state for worker in status.workers] == ["ready", "ready"]
+
+
 def test_a_broken_deploy_over_a_failed_revision_changes_nothing(site: Site) -> None:
     url = site.deploy("iris", {"crash_after": 0.05}, {"max_restarts": "0"}).url
     local.eventually(lambda: site.status("iris").state == "failed")

@@ -124,6 +124,11 @@ class RunningRevision:
         """The workers as they are now."""
         return self._pool.info()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether a worker died so often that it is no longer restarted."""
+        return any(worker.state == "failed" for worker in self.info().workers)
+
     def pids(self) -> list[int]:
         """Of all its processes."""
         return [worker.pid for worker in self.info().workers if worker.pid is not None]

@@ -103,6 +103,9 @@ class Supervisor:
         info = current.info()
         last = {"last_error": self._last_error or None, "detail": self._last_detail}
         details: dict[str, Any] = last | describe(info)
+        if current.has_failed:
+            again = f"'fieldpost deployment start {self._folder.name}' starts its workers anew."
+            details["note"] = f"{details.get('note', '')} {again}".lstrip()
         return Status(
             state="stopped" if info.state == "draining" else info.state,
             revision=current.number,
@@ -127,7 +130,7 @@ class Supervisor:
     async def _launch(self, launch: Launch, progress: Callable[[str], None]) -> DeployResult:
         self._require_sense(launch)
         current = self._revisions.current
-        if current is not None and current.number == launch.revision:
+        if current is not None and current.number == launch.revision and not current.has_failed:
             return DeployResult(current.number, current.listener.url, 0.0)
         began = time.monotonic()
         progress(f"starting {launch.workers} worker{'s' * (launch.workers > 1)}")

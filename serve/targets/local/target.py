@@ -23,6 +23,7 @@ from scoring.errors import (
 )
 from serve.packaging.unpack import unpack_package
 from serve.registry import Registry
+from serve.registry.location import WORKSPACE_VARIABLE
 from serve.targets.base import DeployRequest, DeployResult, Progress, Status, TargetContext, ignore
 from serve.targets.local import control, interpreter, processes
 from serve.targets.local.control import Answer, SupervisorGoneError
@@ -274,12 +275,18 @@ def _start_daemon(folder: Path, config: SupervisorConfig) -> int:
             input=msgspec.json.encode(config),
             stdout=stream,
             stderr=stream,
-            env={**os.environ, "PYTHONPATH": _import_path(), "PYTHONSAFEPATH": "1"},
+            env=_daemon_environment(),
             start_new_session=True,
             check=False,
             timeout=_START_S,
         )
     return run.returncode
+
+
+def _daemon_environment() -> dict[str, str]:
+    """Without the workspace's URL, which may hold a password: it comes on stdin."""
+    kept = {name: text for name, text in os.environ.items() if name != WORKSPACE_VARIABLE}
+    return kept | {"PYTHONPATH": _import_path(), "PYTHONSAFEPATH": "1"}
 
 
 def _import_path() -> str:
