@@ -59,13 +59,18 @@ def _place(kind: type[msgspec.Struct], values: dict[str, Any], key: str, value: 
     elif key in known and key != "env":
         values[key] = value
     else:
-        close = difflib.get_close_matches(key, known, 1)
+        close = difflib.get_close_matches(key, _spelled(known), 1)
         guess = f" Did you mean {close[0]!r}?" if close else ""
         raise UsageError(
             f"There is no setting {key!r}.{guess}",
             hint=f"Known settings: {', '.join(describe_settings(kind))}.",
             where=key,
         )
+
+
+def _spelled(known: set[str]) -> list[str]:
+    """The keys as a user writes them."""
+    return [f"{ENV_PREFIX}NAME" if key == "env" else key for key in sorted(known)]
 
 
 def _check_value(kind: type[msgspec.Struct], key: str, value: Any) -> None:

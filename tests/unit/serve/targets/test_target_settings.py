@@ -34,6 +34,14 @@ def test_an_unknown_key_is_refused_with_a_guess_and_the_list() -> None:
     assert caught.value.where == "worker"
 
 
+@pytest.mark.parametrize("key", ["env", "env_X", "evn.NAME"])
+def test_whoever_misspells_a_variable_is_told_how_one_is_written(key: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_settings(LocalSettings, {key: "2"})
+    assert "mean 'env'" not in caught.value.message
+    assert "env.NAME=text" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
