@@ -57,10 +57,11 @@ class Server:
             loop.call_later(self.behaviour["crash_after"], os.kill, os.getpid(), signal.SIGKILL)
         listener = socket.socket(fileno=int(os.environ["FIELDPOST_LISTEN_FD"]))
         listener.setblocking(False)
-        accepting = asyncio.ensure_future(self.accept(listener))
+        # No task: one that is cancelled in `sock_accept` may lose the connection it has just got.
+        loop.add_reader(listener, self.accept, listener)
         await self.leaving.wait()
         loop.remove_reader(lifeline)
-        accepting.cancel()
+        loop.remove_reader(listener)
         if self.connections:
             await asyncio.wait(self.connections, timeout=20)
 
@@ -76,13 +77,15 @@ class Server:
         await opened.wait()
         loop.remove_reader(number)
 
-    async def accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            connection, _ = await loop.sock_accept(listener)
-            task = asyncio.ensure_future(self.serve(connection))
-            self.connections.add(task)
-            task.add_done_callback(self.connections.discard)
+    def accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:  # another worker was faster
+            return
+        connection.setblocking(False)
+        task = asyncio.ensure_future(self.serve(connection))
+        self.connections.add(task)
+        task.add_done_callback(self.connections.discard)
 
     async def serve(self, connection: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=connection)
