@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from serve.cli.output import changes, common, fields, note, pairs, size, table
+from serve.cli.output import changes, common, fields, note, pairs, size, table, write_line
 from serve.cli.output import show as print_out
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def logs(name: str, follow: bool, tail: int | None, as_json: bool, workspace: st
             print_out({"name": name, "lines": list(lines)}, "", as_json=True)
             return
         for line in lines:
-            click.echo(line)
+            write_line(line)
 
 
 @click.command(help="Start a stopped or lost deployment again.")

@@ -102,7 +102,12 @@ def run(arguments: Sequence[str]) -> int:
         click.echo("Interrupted.", err=True)
         return exits.INTERRUPTED
     except BrokenPipeError:
-        return _reader_left()
+        _drop_output()
+        return exits.DONE
+    except exits.OutputError as error:
+        _drop_output()
+        click.echo(f"Error: The output cannot be written: {error}.", err=True)
+        return exits.FAILED
     except FieldpostError as error:
         if debug:
             raise
@@ -145,10 +150,13 @@ def _report_defect(error: Exception, *, as_json: bool) -> None:
 def _write_json(document: dict[str, object]) -> None:
     from serve.cli.output import write_json
 
-    write_json(document)
+    try:
+        write_json(document)
+    except (BrokenPipeError, exits.OutputError):  # stderr still says what went wrong
+        _drop_output()
 
 
-def _reader_left() -> int:
-    # The reader of our output went away (`| head`), which is no failure; the flush at exit is one.
+def _drop_output() -> None:
+    # The reader of our output went away (`| head`), which is no failure, or nothing can be written:
+    # what is left in the buffer would fail once more at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return exits.DONE

@@ -10,13 +10,30 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from serve.cli.exits import OutputError
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def write_json(document: Any) -> None:
     """Writes one JSON document and a line end to stdout."""
     text = msgspec.json.format(msgspec.json.encode(document, enc_hook=_plain), indent=2)
-    click.echo(text.decode())
+    write_line(text.decode())
+
+
+def write_line(text: str) -> None:
+    """Writes a line to stdout.
+
+    Raises:
+        BrokenPipeError: The reader has left.
+        OutputError: It cannot be written: the disk is full, say.
+    """
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.strerror or str(error)) from error
 
 
 def _plain(value: object) -> object:
@@ -30,7 +47,7 @@ def show(document: Any, text: str, *, as_json: bool) -> None:
     if as_json:
         write_json(document)
     elif text:
-        click.echo(text)
+        write_line(text)
 
 
 def note(sentence: str) -> None:

@@ -115,6 +115,33 @@ def test_an_error_is_one_json_document_on_stdout(
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["model", "list"], "output cannot be written: No space left"),
+        (["model", "list", "--json"], "output cannot be written: No space left"),
+        (["model", "show", "nothing", "--json"], "no model 'nothing'"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_told_and_fails(
+    arguments: list[str], says: str, tmp_path: Path
+) -> None:
+    given = [*arguments, "--workspace", str(tmp_path)]
+    code = f"from serve.cli.main import main\nmain({given!r})"
+    with Path("/dev/full").open("wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == exits.FAILED
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_defect_shows_no_traceback_unless_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
