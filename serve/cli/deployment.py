@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -41,12 +43,23 @@ def deploy(
             plan = opened.plan_deployment(name, package, target=target, settings=chosen)
             print_out(plan, fields(plan.items()), as_json=as_json)
             return
-        deployed = opened.deploy(
-            name, package, target=target, settings=chosen, progress=None if as_json else note
-        )
+        with _interruptible(name):
+            deployed = opened.deploy(
+                name, package, target=target, settings=chosen, progress=None if as_json else note
+            )
         view = deployed.view()
     text = f"{view.name} revision {view.revision} is {view.state} at {view.url}"
     print_out(view, text, as_json=as_json)
+
+
+@contextmanager
+def _interruptible(name: str) -> Iterator[None]:
+    """Says what becomes of a revision whose command is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"The new revision goes on without this command: 'fieldpost deployment show {name}'.")
+        raise
 
 
 @click.command("list", help="List deployments as they are.")
@@ -172,7 +185,9 @@ def rollback(
     with Workspace(workspace) as opened:
         goal = opened.deployments.rollback_goal(name, number)
         if not dry_run:
-            opened.deployments.rollback(name, to=goal.number, progress=None if as_json else note)
+            with _interruptible(name):
+                progress = None if as_json else note
+                opened.deployments.rollback(name, to=goal.number, progress=progress)
         view = opened.deployments.get(name)
     done = f"{view.name} revision {view.revision} is {view.state} at {view.url}"
     text = f"Would return {name} to revision {goal.number} ({goal.package})." if dry_run else done

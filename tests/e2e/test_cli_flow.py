@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,34 @@ def test_a_revision_that_never_starts_leaves_the_old_one(fieldpost: Run, models:
     assert [r["state"] for r in view["revisions"]] == ["active", "failed"]
     assert "no weights here" in str(fieldpost("deployment", "logs", "iris"))
     assert fieldpost("score", "iris", "-d", '{"data": [[5.1, 3.5, 1.4, 0.2]]}')
+
+
+def test_an_interrupted_deploy_goes_on_and_says_so(fieldpost: Run, tmp_path: Path) -> None:
+    script = tmp_path / "slow.py"
+    script.write_text(
+        "import time\n\n\ndef init():\n    time.sleep(3)\n\n\ndef run(data):\n    return data\n"
+    )
+    package = fieldpost("package", "build", "--script", script)["digest"]
+    environment = os.environ | {"FIELDPOST_WORKSPACE": str(tmp_path / "workspace")}
+    command = subprocess.Popen(
+        [FIELDPOST, "deploy", "slow", "--package", package],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: [view["state"] for view in fieldpost("deployment", "list")] == ["starting"])
+    command.send_signal(signal.SIGINT)
+    _, said = command.communicate(timeout=30)
+    assert command.returncode == 130
+    assert "goes on without this command" in said
+    until(lambda: fieldpost("deployment", "show", "slow")["state"] == "running")
+
+
+def until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_the_same_inputs_give_the_same_digest_anywhere(
