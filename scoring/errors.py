@@ -22,7 +22,7 @@ what to do next. HTTP statuses live in `serve.server.status`, exit codes in `ser
         ├── NotFoundError, AlreadyExistsError, InUseError
         ├── DigestMismatchError, WorkspaceError, StorageFullError, UnsafeArchiveError
         ├── EnvironmentResolutionError, IncompatibleEnvironmentError, PackagingError
-        └── DeploymentFailedError, TargetError
+        └── TargetError, UnreachableError, DeploymentFailedError
 """
 
 from __future__ import annotations
@@ -272,6 +272,13 @@ class TargetError(ServeError):
     """A target cannot do what was asked of it."""
 
     code = "target"
+
+
+class UnreachableError(TargetError):
+    """Nothing answers at the address, which may pass."""
+
+    code = "unreachable"
+    retryable = True
 
 
 class DeploymentFailedError(TargetError):

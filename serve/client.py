@@ -14,7 +14,13 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from scoring.errors import InputError, OverloadedError, ScoringFailedError, TargetError
+from scoring.errors import (
+    InputError,
+    OverloadedError,
+    ScoringFailedError,
+    TargetError,
+    UnreachableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +47,8 @@ class Client:
             InputError: The server refuses the request (4xx); the message is the server's.
             OverloadedError: It has no room, still after the retries.
             ScoringFailedError: It failed (5xx), or answered something that is not JSON.
-            TargetError: It cannot be reached.
+            UnreachableError: Nothing answers there, still after the retries.
+            TargetError: The connection broke.
         """
         body = document if isinstance(document, bytes) else orjson.dumps(document, option=_NUMPY)
         sent = {"content-type": "application/json", **(headers or {})}
@@ -64,7 +71,7 @@ class Client:
         try:
             return self._http.post(self.url, content=body, headers=dict(headers))
         except httpx.ConnectError as error:
-            raise _UnreachableError(
+            raise UnreachableError(
                 f"Nothing answers at {self.url}: {error}.",
                 hint="'fieldpost deployment list' tells what runs.",
             ) from error
@@ -73,7 +80,7 @@ class Client:
 
     def _retrying(self) -> Retrying:
         return Retrying(
-            retry=retry_if_exception_type((_UnreachableError, OverloadedError)),
+            retry=retry_if_exception_type((UnreachableError, OverloadedError)),
             wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.05),
             stop=stop_after_delay(self._retry_s),
             reraise=True,
@@ -81,10 +88,6 @@ class Client:
 
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
-
-
-class _UnreachableError(TargetError):
-    retryable = True
 
 
 def scoring_url(url: str) -> str:

@@ -45,6 +45,7 @@ STATUS: dict[type[e.FieldpostError], int] = {
     e.IncompatibleEnvironmentError: 400,
     e.PackagingError: 500,
     e.TargetError: 502,
+    e.UnreachableError: 503,
     e.DeploymentFailedError: 502,
     h.HttpError: 400,
     h.BadRequestError: 400,

@@ -85,7 +85,7 @@ def test_from_a_file_to_answers_and_back(fieldpost: Run, models: Path, tmp_path:
     fieldpost("model", "download", "iris:2", "out")
     assert (tmp_path / "out/second.skops").read_bytes() == (models / "second.skops").read_bytes()
     assert fieldpost("deployment", "stop", "iris")["state"] == "stopped"
-    assert fieldpost("score", "iris", "-d", body, expect=1)["error"]["code"] == "target"
+    assert fieldpost("score", "iris", "-d", body, expect=1)["error"]["code"] == "unreachable"
     started = fieldpost("deployment", "start", "iris")
     assert (started["url"], started["state"]) == (deployed["url"], "running")
     assert fieldpost("score", "iris", "-d", body) == before
@@ -181,7 +181,7 @@ def test_text_for_people(fieldpost: Run, models: Path) -> None:
         (["model", "delete", "nothing:1"], 1, "not_found"),
         (["model", "register", "m", "missing.onnx"], 1, "file_not_found"),
         (["score", "nothing", "-d", "{}"], 1, "not_found"),
-        (["score", "http://127.0.0.1:9", "-d", "{}", "--wait", "0"], 1, "target"),
+        (["score", "http://127.0.0.1:9", "-d", "{}", "--wait", "0"], 1, "unreachable"),
     ],
 )
 def test_errors_have_codes(fieldpost: Run, arguments: list[str], status: int, code: str) -> None:

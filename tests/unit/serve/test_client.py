@@ -15,7 +15,7 @@ from scoring.errors import (
     InputError,
     OverloadedError,
     ScoringFailedError,
-    TargetError,
+    UnreachableError,
     WrongShapeError,
 )
 from serve.client import Client, score_url, scoring_url
@@ -85,7 +85,7 @@ def test_a_server_without_room_is_asked_again() -> None:
 
 
 def test_nothing_there() -> None:
-    with pytest.raises(TargetError, match="Nothing answers"):
+    with pytest.raises(UnreachableError, match="Nothing answers"):
         score_url("http://127.0.0.1:9", b"{}", retry_s=0)
 
 

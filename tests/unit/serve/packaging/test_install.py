@@ -58,11 +58,20 @@ def test_without_network_or_cache_the_reason_is_said(
         install_lock(lock, tmp_path / "site-packages", work=tmp_path)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_full_disk_is_no_fault_of_the_environment(tmp_path: Path) -> None:
-    (tmp_path / "empty.in").write_text("")
+def test_a_full_disk_is_no_fault_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What uv says of a full disk, without a disk that is full.
+    program = tmp_path / "uv"
+    program.write_text(
+        "#!/bin/sh\n"
+        "echo 'error: failed to write to file `x`: No space left on device (os error 28)' >&2\n"
+        "exit 2\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr("uv.find_uv_bin", lambda: str(program))
     with pytest.raises(StorageFullError) as caught:
-        run_uv(["pip", "compile", "empty.in", "-o", "/dev/full"], folder=tmp_path)
+        run_uv(["pip", "compile", "x.in"], folder=tmp_path)
     assert "os error 28" in caught.value.detail
 
 
