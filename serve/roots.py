@@ -22,14 +22,13 @@ import msgspec
 from scoring.bundle import BUNDLE_FILE, Bundle, ScriptSpec, encode
 from scoring.errors import ModelNotFoundError, NotFoundError, UsageError
 from scoring.formats.base import Trust
-from scoring.prepare import Prepared, prepare_isolated
+from scoring.prepare import COMPILED_PATH, Prepared, prepare_isolated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from serve.registry.records import ModelVersion
 
-COMPILED_FILE = "compiled/model.onnx"
 MODELS = "azureml-models"
 _PREFIX = "fieldpost-serve-"
 _LOCK = ".lock"
@@ -149,7 +148,7 @@ def _file_root(root: Path, path: Path, options: ServeOptions) -> None:
     out = root / "model"
     out.mkdir(parents=True)
     prepared = prepare_isolated(path, out, trust=options.trust, sample=options.sample)
-    model_path = COMPILED_FILE
+    model_path = COMPILED_PATH
     if prepared.serves == "original":
         real = path.resolve()
         # The whole folder around it: an ONNX file may keep its weights in files beside it.
@@ -187,8 +186,8 @@ def _registered_root(root: Path, ref: str, options: ServeOptions) -> None:
         ) from error
     folder = f"{MODELS}/{version.name}/{version.version}"
     if version.serves == "compiled" and compiled is not None:
-        _link(root / "model" / COMPILED_FILE, compiled)
-        model_path = COMPILED_FILE
+        _link(root / "model" / COMPILED_PATH, compiled)
+        model_path = COMPILED_PATH
     else:
         for name, blob in paths.items():
             _place(root / "model" / folder / name, blob, alone=len(paths) == 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -88,10 +88,3 @@ def difference(reference: NDArray[Any], compiled: NDArray[Any]) -> float:
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return float("inf")
     return float(np.max(np.abs(one - other) / np.maximum(1.0, np.abs(one))))
-
-
-def first_rows(
-    inputs: Mapping[str, NDArray[Any]], chosen: Sequence[int]
-) -> dict[str, NDArray[Any]]:
-    """The chosen rows of every input."""
-    return {name: array[list(chosen)] for name, array in inputs.items()}

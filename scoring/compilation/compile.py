@@ -61,11 +61,6 @@ class _Batch(msgspec.Struct, frozen=True):
     answers: Mapping[str, Any]
 
 
-def is_compilable(loaded: LoadedModel) -> bool:
-    """Whether models of this runtime are compiled at all; the others serve as they are."""
-    return loaded.detection.runtime in ("sklearn", "xgboost", "lightgbm")
-
-
 def compile_model(
     loaded: LoadedModel, *, sample: Inputs | None = None, tolerance: float = 1e-5, seed: int = 0
 ) -> tuple[Compilation, Compiled | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,11 +86,6 @@ def size(count: int) -> str:
             break
         value /= 1000
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
-
-
-def is_terminal() -> bool:
-    """Whether a person is watching stderr."""
-    return sys.stderr.isatty()
 
 
 def common(function: Function) -> Function:

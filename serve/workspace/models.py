@@ -15,7 +15,7 @@ import msgspec
 from scoring.errors import MissingDependencyError, UnknownFormatError, UsageError
 from scoring.formats.base import Trust
 from scoring.formats.detect import detect
-from scoring.prepare import Prepared, prepare_isolated
+from scoring.prepare import COMPILED_PATH, Prepared, prepare_isolated
 from serve.registry import files
 from serve.registry.names import check_name
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from serve.registry.records import Freed, ModelDiff, ModelVersion
     from serve.workspace import Workspace
 
-COMPILED_FILE = "compiled/model.onnx"
 Document = dict[str, Any]
 
 
@@ -101,7 +100,7 @@ class Models:
                 return document
 
             with _begun(prepare, path) as prepared:
-                compiled = out / COMPILED_FILE
+                compiled = out / COMPILED_PATH
                 return self._store.register(
                     name,
                     found,

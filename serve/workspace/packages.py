@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from scoring.bundle import Bundle, ScriptSpec
 from scoring.errors import ModelNotFoundError, NotFoundError, UsageError
+from scoring.prepare import COMPILED_PATH
 from serve.packaging import reading
 from serve.packaging.build import build_package
 from serve.packaging.cache import LayerCache
 from serve.packaging.code import collect_code
 from serve.packaging.plan import BaseImage, BuildPlan, CodeFile, ModelFile
 from serve.registry.records import Blob, ModelVersion, Package
-from serve.roots import COMPILED_FILE, MODELS, registered_bundle
+from serve.roots import MODELS, registered_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,8 +204,8 @@ def _model(
         return bundle, originals
     if version.serves == "compiled" and version.compiled is not None:
         form = version.compiled
-        compiled = ModelFile(path=COMPILED_FILE, digest=form.digest, size=form.size)
-        return registered_bundle(version, COMPILED_FILE), (compiled,)
+        compiled = ModelFile(path=COMPILED_PATH, digest=form.digest, size=form.size)
+        return registered_bundle(version, COMPILED_PATH), (compiled,)
     return registered_bundle(version, f"{folder}/{version.primary}"), originals
 
 
