@@ -1,9 +1,10 @@
 """The registry: records in a database, bytes in a content-addressed store.
 
 Bottom up: `names`, `records`, `location` and `files` need no database; `blobs` stores bytes;
-`tables` and `database` hold the records; `models`, `environments`, `packages` and `deployments`
-are the collections; `registry` opens them all. Those from `tables` up import SQLAlchemy, so that
-`Registry` is imported when it is first asked for.
+`statements` and `tables` are SQL as text; `sqlite` and `postgresql` speak it through their drivers,
+of which `database` imports the one that is needed; `models`, `environments`, `packages` and
+`deployments` are the collections; `registry` opens them all, and is imported when it is first asked
+for.
 """
 
 from __future__ import annotations

@@ -5,26 +5,23 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
-from serve.registry import tables, usage
+from serve.registry import usage
 from serve.registry.records import Freed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy.engine import Connection
-
     from serve.registry.blobs import BlobStore
+    from serve.registry.connection import Connection
     from serve.registry.database import Database
 
-_REFERENCES = (
-    tables.model_files.c.digest,
-    tables.model_versions.c.compiled_digest,
-    tables.environments.c.lock_digest,
-    tables.packages.c.digest,
-    tables.package_blobs.c.digest,
-)
+_REFERENCED = """
+    SELECT digest FROM fieldpost_model_files WHERE digest IS NOT NULL
+    UNION SELECT compiled_digest FROM fieldpost_model_versions WHERE compiled_digest IS NOT NULL
+    UNION SELECT lock_digest FROM fieldpost_environments
+    UNION SELECT digest FROM fieldpost_packages
+    UNION SELECT digest FROM fieldpost_package_blobs
+"""
 _log = logging.getLogger(__name__)
 
 
@@ -88,5 +85,4 @@ class Collector:
 
 def referenced(connection: Connection) -> set[str]:
     """The digests that any record references."""
-    statement = sa.union(*(sa.select(column).where(column.is_not(None)) for column in _REFERENCES))
-    return set(connection.execute(statement).scalars())
+    return {row["digest"] for row in connection.execute(_REFERENCED)}

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from serve.registry import tables
-
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
-    from serve.registry.database import Database
+    from serve.registry.connection import Connection
 
 Kind = Literal["model", "environment", "package", "revision"]
 
+_COUNT = """
+    INSERT INTO fieldpost_counters (kind, name, last) VALUES (:kind, :name, 1)
+    ON CONFLICT (kind, name) DO UPDATE SET last = fieldpost_counters.last + 1
+    RETURNING last
+"""
 
-def following(database: Database, connection: Connection, kind: Kind, name: str = "") -> int:
+
+def following(connection: Connection, kind: Kind, name: str = "") -> int:
     """The next number of its kind; taken when the transaction commits."""
-    table = tables.counters
-    statement = database.insert_or_update(
-        table, {"kind": kind, "name": name, "last": 1}, {"last": table.c.last + 1}
-    )
-    return int(connection.execute(statement).one().last)
+    (row,) = connection.execute(_COUNT, kind=kind, name=name)
+    return int(row["last"])

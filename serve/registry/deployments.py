@@ -9,23 +9,35 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import sqlalchemy as sa
 
 from scoring.errors import InUseError, NotFoundError, UsageError
-from serve.registry import counters, names, owner, provenance, tables, usage
+from serve.registry import counters, names, owner, provenance, usage
 from serve.registry.records import Deployment, Revision
+from serve.registry.statements import assignments, insert
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from sqlalchemy.engine import Connection, Row
-
+    from serve.registry.connection import Connection, Row
     from serve.registry.database import Database
 
 _MAX_DETAIL = 1 << 20
 
-_table, _revisions = tables.deployments, tables.revisions
+_TABLE, _REVISIONS = "fieldpost_deployments", "fieldpost_revisions"
+_OF_NAME = " WHERE name = :name"
+_OF_DEPLOYMENT = " WHERE deployment = :name"
+_SELECT = "SELECT * FROM fieldpost_deployments"
+_BY_NAME = " ORDER BY name"
+_SELECT_REVISIONS = "SELECT * FROM fieldpost_revisions"
+_BY_NUMBER = " ORDER BY number"
+_PENDING = _SELECT_REVISIONS + _OF_DEPLOYMENT + " AND state = 'pending'" + _BY_NUMBER
+_SUPERSEDE = """
+    UPDATE fieldpost_revisions SET state = 'superseded'
+    WHERE deployment = :name AND state = 'active'
+"""
+_DELETE = "DELETE FROM fieldpost_deployments WHERE name = :name"
+_PACKAGE = "SELECT digest FROM fieldpost_packages WHERE digest = :digest"
 
 
 class DeploymentStore:
@@ -67,7 +79,7 @@ class DeploymentStore:
             _require_package(connection, package)
             self._ensure(connection, name, target)
             _abandon_or_refuse(connection, name)
-            number = counters.following(self._database, connection, "revision", name)
+            number = counters.following(connection, "revision", name)
             row = {
                 "deployment": name,
                 "number": number,
@@ -82,12 +94,12 @@ class DeploymentStore:
                 "detail": "",
                 "owner": owner.encode(owner.current()),
             }
-            connection.execute(sa.insert(_revisions).values(**row))
+            connection.execute(insert(_REVISIONS, row), **row)
             return _revision(connection, name, number)
 
     def _ensure(self, connection: Connection, name: str, target: str) -> None:
-        row = connection.execute(sa.select(_table).where(_table.c.name == name)).one_or_none()
-        if row is None:
+        found = connection.execute(_SELECT + _OF_NAME, name=name)
+        if not found:
             values = {
                 "name": name,
                 "target": target,
@@ -96,11 +108,11 @@ class DeploymentStore:
                 "address": "",
                 "created_at": provenance.now(),
             }
-            connection.execute(sa.insert(_table).values(**values))
-        elif row.target != target:
-            if row.desired == "running":
+            connection.execute(insert(_TABLE, values), **values)
+        elif (taken := found[0]["target"]) != target:
+            if found[0]["desired"] == "running":
                 raise UsageError(
-                    f"The deployment {name!r} runs on the target {row.target!r}, not {target!r}.",
+                    f"The deployment {name!r} runs on the target {taken!r}, not {target!r}.",
                     hint=f"Choose another name, or stop it: 'fieldpost deployment stop {name}'.",
                 )
             _update(connection, name, target=target, address="")
@@ -122,8 +134,7 @@ class DeploymentStore:
                     f"Revision {number} of {name!r} is {found.state}; it cannot become active.",
                     hint=f"Deploy its package again, or 'fieldpost deployment rollback {name}'.",
                 )
-            active = [_revisions.c.deployment == name, _revisions.c.state == "active"]
-            connection.execute(sa.update(_revisions).where(*active).values(state="superseded"))
+            connection.execute(_SUPERSEDE, name=name)
             _set_state(connection, name, number, "active")
             _update(connection, name, active=number, desired="running")
             return _one(connection, name)
@@ -193,7 +204,7 @@ class DeploymentStore:
     def list(self) -> tuple[Deployment, ...]:
         """All deployments, by name."""
         with self._database.read() as connection:
-            return tuple(_read(connection, []))
+            return tuple(_read(connection))
 
     def delete(self, name: str) -> None:
         """Forgets a stopped deployment and its revisions.
@@ -209,7 +220,7 @@ class DeploymentStore:
                     hint=f"Stop it first: 'fieldpost deployment stop {name}'.",
                 )
             _abandon_or_refuse(connection, name)
-            connection.execute(sa.delete(_table).where(_table.c.name == name))
+            connection.execute(_DELETE, name=name)
 
     def uses(self, model: str, version: int) -> builtins.list[str]:
         """The deployments that run this model version, or are about to, by name."""
@@ -218,8 +229,7 @@ class DeploymentStore:
 
 
 def _require_package(connection: Connection, digest: str) -> None:
-    packages = tables.packages
-    if not connection.execute(sa.select(packages).where(packages.c.digest == digest)).first():
+    if not connection.execute(_PACKAGE, digest=digest):
         raise NotFoundError(
             f"There is no package {digest!r}.",
             hint="'fieldpost package list' shows those that there are.",
@@ -228,30 +238,28 @@ def _require_package(connection: Connection, digest: str) -> None:
 
 def _abandon_or_refuse(connection: Connection, name: str) -> None:
     """Clears pending revisions of killed commands; refuses while a living command has one."""
-    pending = connection.execute(
-        sa.select(_revisions).where(
-            _revisions.c.deployment == name, _revisions.c.state == "pending"
-        )
-    ).all()
-    for row in pending:
-        if not owner.is_gone(row.owner):
+    for row in connection.execute(_PENDING, name=name):
+        if not owner.is_gone(row["owner"]):
             raise InUseError(
-                f"Another command is deploying {name!r} now (revision {row.number}).",
+                f"Another command is deploying {name!r} now (revision {row['number']}).",
                 hint="Wait until it has finished, then run this one again.",
             )
         reason = "The command that deployed it went away before it was ready."
-        _set_state(connection, name, row.number, "abandoned", reason=reason)
+        _set_state(connection, name, row["number"], "abandoned", reason=reason)
 
 
 def _set_state(connection: Connection, name: str, number: int, state: str, **values: str) -> None:
-    statement = sa.update(_revisions).where(
-        _revisions.c.deployment == name, _revisions.c.number == number
-    )
-    connection.execute(statement.values(state=state, **values))
+    values["state"] = state
+    statement = f"""
+        UPDATE fieldpost_revisions SET {assignments(values)}
+        WHERE deployment = :name AND number = :number
+    """  # noqa: S608 - columns of our own
+    connection.execute(statement, name=name, number=number, **values)
 
 
 def _update(connection: Connection, name: str, **values: Any) -> None:
-    connection.execute(sa.update(_table).where(_table.c.name == name).values(**values))
+    statement = f"UPDATE fieldpost_deployments SET {assignments(values)}"  # noqa: S608 - our own
+    connection.execute(statement + _OF_NAME, name=name, **values)
 
 
 def _revision(connection: Connection, name: str, number: int) -> Revision:
@@ -265,7 +273,7 @@ def _revision(connection: Connection, name: str, number: int) -> Revision:
 
 
 def _one(connection: Connection, name: str) -> Deployment:
-    found = _read(connection, [_table.c.name == name])
+    found = _read(connection, name)
     if not found:
         raise NotFoundError(
             f"There is no deployment {name!r}.",
@@ -274,48 +282,44 @@ def _one(connection: Connection, name: str) -> Deployment:
     return found[0]
 
 
-def _read(connection: Connection, conditions: Sequence[sa.ColumnElement[bool]]) -> list[Deployment]:
-    rows = connection.execute(sa.select(_table).where(*conditions).order_by(_table.c.name)).all()
-    listed = connection.execute(
-        sa.select(_revisions)
-        .join(_table, _table.c.name == _revisions.c.deployment)
-        .where(*conditions)
-        .order_by(_revisions.c.number)
-    )
+def _read(connection: Connection, name: str | None = None) -> list[Deployment]:
+    """The deployment of this name, or all, with their revisions."""
+    one, of_one = ("", "") if name is None else (_OF_NAME, _OF_DEPLOYMENT)
+    rows = connection.execute(_SELECT + one + _BY_NAME, name=name)
     revisions: dict[str, list[Revision]] = defaultdict(list)
-    for row in listed:
-        revisions[row.deployment].append(_revision_record(row))
-    return [_record(row, revisions[row.name]) for row in rows]
+    for row in connection.execute(_SELECT_REVISIONS + of_one + _BY_NUMBER, name=name):
+        revisions[row["deployment"]].append(_revision_record(row))
+    return [_record(row, revisions[row["name"]]) for row in rows]
 
 
-def _record(row: Row[Any], revisions: list[Revision]) -> Deployment:
-    active = next((each for each in revisions if each.number == row.active), None)
+def _record(row: Row, revisions: list[Revision]) -> Deployment:
+    active = next((each for each in revisions if each.number == row["active"]), None)
     shown = active or (revisions[-1] if revisions else None)
     return Deployment(
-        name=row.name,
-        target=row.target,
-        desired=row.desired,
-        active=row.active,
-        address=row.address,
+        name=row["name"],
+        target=row["target"],
+        desired=row["desired"],
+        active=row["active"],
+        address=row["address"],
         settings=shown.settings if shown else {},
         revisions=tuple(revisions),
-        created_at=row.created_at,
+        created_at=row["created_at"],
     )
 
 
-def _revision_record(row: Row[Any]) -> Revision:
+def _revision_record(row: Row) -> Revision:
     return Revision(
-        deployment=row.deployment,
-        number=row.number,
-        package=row.package,
-        target=row.target,
-        settings=msgspec.json.decode(row.settings),
-        state=row.state,
-        created_at=row.created_at,
-        created_by=row.created_by,
-        rollback_of=row.rollback_of,
-        reason=row.reason,
-        detail=row.detail,
+        deployment=row["deployment"],
+        number=row["number"],
+        package=row["package"],
+        target=row["target"],
+        settings=msgspec.json.decode(row["settings"]),
+        state=row["state"],
+        created_at=row["created_at"],
+        created_by=row["created_by"],
+        rollback_of=row["rollback_of"],
+        reason=row["reason"],
+        detail=row["detail"],
     )
 
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING
 
 from scoring.errors import InvalidNameError, NotFoundError
-from serve.registry import counters, names, provenance, tables
+from serve.registry import counters, names, provenance
 from serve.registry.records import Blob, Environment
+from serve.registry.statements import insert, where
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy.engine import Connection, Row
-
     from serve.registry.blobs import BlobStore
+    from serve.registry.connection import Connection, Row
     from serve.registry.database import Database
 
 MAX_HASH = 128
 
-_table = tables.environments
+_TABLE = "fieldpost_environments"
+_SELECT = "SELECT * FROM fieldpost_environments"
+_NEWEST_FIRST = " ORDER BY version DESC, created_at DESC"
 
 
 class EnvironmentStore:
@@ -63,13 +61,12 @@ class EnvironmentStore:
         with self._blobs.hold():
             blob = self._blobs.put_bytes(lock)
             with self._database.write() as connection:
-                same = [_table.c.name == name, _table.c.hash == hash]
-                found = _read(connection, same)
+                found = _read(connection, name=name, hash=hash)
                 if found:
                     return found[0]
                 row = {
                     "name": name,
-                    "version": counters.following(self._database, connection, "environment", name),
+                    "version": counters.following(connection, "environment", name),
                     "hash": hash,
                     "lock_digest": blob.digest,
                     "lock_size": blob.size,
@@ -79,8 +76,8 @@ class EnvironmentStore:
                     "created_at": provenance.now(),
                     "created_by": created_by or provenance.user(),
                 }
-                connection.execute(sa.insert(_table).values(**row))
-                return _read(connection, same)[0]
+                connection.execute(insert(_TABLE, row), **row)
+                return _read(connection, name=name, hash=hash)[0]
 
     def get(self, ref: str) -> Environment:
         """The environment that `NAME`, `NAME:VERSION` or a hash names.
@@ -90,11 +87,11 @@ class EnvironmentStore:
             InvalidNameError: The reference has not the right form.
         """
         with self._database.read() as connection:
-            by_hash = _read(connection, [_table.c.hash == ref]) if len(ref) <= MAX_HASH else []
+            by_hash = _read(connection, hash=ref) if len(ref) <= MAX_HASH else []
             if by_hash:
                 return by_hash[0]
             name, version = names.parse_reference(ref, "environment")
-            found = _read(connection, [_table.c.name == name])
+            found = _read(connection, name=name)
         wanted = [each for each in found if version in (None, each.version)]
         if not wanted:
             known = ", ".join(each.ref for each in found[:10])
@@ -108,9 +105,9 @@ class EnvironmentStore:
 
     def list(self, name: str | None = None) -> tuple[Environment, ...]:
         """The versions of one environment or of all: by name, the newest version first."""
-        wanted = [] if name is None else [_table.c.name == names.check_name(name, "environment")]
+        wanted = {} if name is None else {"name": names.check_name(name, "environment")}
         with self._database.read() as connection:
-            found = _read(connection, wanted)
+            found = _read(connection, **wanted)
         return tuple(sorted(found, key=lambda each: (each.name, -each.version)))
 
     def lock(self, environment: Environment) -> bytes:
@@ -123,27 +120,22 @@ def _check_hash(text: str) -> None:
         raise InvalidNameError(f"{text[:MAX_HASH]!a} is not a hash of an environment.")
 
 
-def _read(
-    connection: Connection, conditions: Sequence[sa.ColumnElement[bool]]
-) -> list[Environment]:
-    """The environments that meet the conditions, the newest first."""
-    statement = (
-        sa.select(_table)
-        .where(*conditions)
-        .order_by(_table.c.version.desc(), _table.c.created_at.desc())
-    )
-    return [_record(row) for row in connection.execute(statement)]
+def _read(connection: Connection, **wanted: str) -> list[Environment]:
+    """The environments whose columns have these values, the newest first."""
+    conditions = where(f"{column} = :{column}" for column in wanted)
+    rows = connection.execute(_SELECT + conditions + _NEWEST_FIRST, **wanted)
+    return [_record(row) for row in rows]
 
 
-def _record(row: Row[Any]) -> Environment:
+def _record(row: Row) -> Environment:
     return Environment(
-        name=row.name,
-        version=row.version,
-        hash=row.hash,
-        lock=Blob(digest=row.lock_digest, size=row.lock_size),
-        source_kind=row.source_kind,
-        platform=row.platform,
-        python=row.python,
-        created_at=row.created_at,
-        created_by=row.created_by,
+        name=row["name"],
+        version=row["version"],
+        hash=row["hash"],
+        lock=Blob(digest=row["lock_digest"], size=row["lock_size"]),
+        source_kind=row["source_kind"],
+        platform=row["platform"],
+        python=row["python"],
+        created_at=row["created_at"],
+        created_by=row["created_by"],
     )

@@ -34,21 +34,19 @@ class UnreachableError(WorkspaceError):
 
 def is_passing(error: BaseException) -> bool:
     """Whether a failed connection may succeed a little later."""
-    original = getattr(error, "orig", None) or error
-    if isinstance(original, sqlite3.Error):
+    if isinstance(error, sqlite3.Error):
         return False
-    state = getattr(original, "sqlstate", None)
+    state = getattr(error, "sqlstate", None)
     if state:
         return str(state).startswith(_PASSING_STATES)
-    return bool(_PASSING.search(str(original)))
+    return bool(_PASSING.search(str(error)))
 
 
 def translate(error: Exception, location: Location) -> WorkspaceError:
     """The error that tells a user what a database error means, passwords masked."""
-    original = getattr(error, "orig", None) or error
-    if isinstance(original, sqlite3.Error) and location.database_file is not None:
-        return _from_sqlite(original, location.database_file)
-    return _from_postgresql(original, location)
+    if isinstance(error, sqlite3.Error) and location.database_file is not None:
+        return _from_sqlite(error, location.database_file)
+    return _from_postgresql(error, location)
 
 
 def _from_sqlite(error: sqlite3.Error, path: Path) -> WorkspaceError:
@@ -145,5 +143,9 @@ _POSTGRESQL_HINTS = (
         "Grant this role CREATE on the schema and access to its tables.",
     ),
     (r"could not translate host name|resolve", "Check the host name in the URL."),
+    (
+        r"invalid percent-encoded|invalid URI|invalid connection option",
+        "Correct the URL; special characters of the password are written as %XX.",
+    ),
     (r"lock timeout", "Another command writes for a long time; run this one again."),
 )

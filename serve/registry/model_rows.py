@@ -2,22 +2,47 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
 
 from scoring import digest as digests
 from scoring.compilation import Compilation
 from scoring.errors import NotFoundError, UsageError
 from scoring.schema import ModelSchema
-from serve.registry import names, tables
+from serve.registry import names
+from serve.registry.connection import Connection, Row
 from serve.registry.records import Blob, FileRecord, ModelVersion
+from serve.registry.statements import insert, where
 
-Condition = sa.ColumnElement[bool]
+TAGS = "fieldpost_model_tags"
 
 _SHOWN_VERSIONS = 10
+
+_SELECT = "SELECT v.* FROM fieldpost_model_versions v"
+_SELECT_FILES = """
+    SELECT f.* FROM fieldpost_model_files f
+    JOIN fieldpost_model_versions v ON v.name = f.name AND v.version = f.version
+"""
+_SELECT_TAGS = """
+    SELECT t.* FROM fieldpost_model_tags t
+    JOIN fieldpost_model_versions v ON v.name = t.name AND v.version = t.version
+"""
+_NUMBERS = """
+    SELECT version FROM fieldpost_model_versions WHERE name = :name ORDER BY version DESC
+"""
+
+
+class Condition(NamedTuple):
+    """What versions have to meet.
+
+    Attributes:
+        text: SQL over the table of versions, which is `v`.
+        values: Of its parameters.
+    """
+
+    text: str
+    values: Mapping[str, object]
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -102,50 +127,56 @@ def insert_tags(connection: Connection, key: Mapping[str, Any], tags: Mapping[st
     """Adds tags to the version with this key."""
     if tags:
         rows = [{**key, "key": name, "value": value} for name, value in tags.items()]
-        connection.execute(sa.insert(tables.model_tags), rows)
+        connection.execute_many(insert(TAGS, rows[0]), rows)
 
 
-def is_version(table: sa.Table, name: str, version: int) -> tuple[Condition, Condition]:
-    """The rows of one version in a table of models, files or tags."""
-    return table.c.name == name, table.c.version == version
+def is_named(name: str) -> Condition:
+    """The versions of one model."""
+    return Condition("v.name = :name", {"name": name})
 
 
-def has_tag(key: str, value: str | None) -> Condition:
-    """The versions that have the tag; None stands for any value."""
-    tags, versions = tables.model_tags.alias(), tables.model_versions
-    conditions = [
-        tags.c.name == versions.c.name,
-        tags.c.version == versions.c.version,
-        tags.c.key == names.check_tag_key(key),
-    ]
+def is_numbered(version: int) -> Condition:
+    """The version of this number."""
+    return Condition("v.version = :version", {"version": version})
+
+
+def is_newest(name: str) -> Condition:
+    """The newest version of one model."""
+    newest = "SELECT MAX(version) FROM fieldpost_model_versions WHERE name = :name"
+    return Condition(f"v.version = ({newest})", {"name": name})
+
+
+def have_tags(tags: Mapping[str, str | None]) -> list[Condition]:
+    """The versions that have all of these tags; None stands for any value."""
+    return [_has_tag(*tag, number) for number, tag in enumerate(tags.items())]
+
+
+def _has_tag(key: str, value: str | None, number: int) -> Condition:
+    values: dict[str, object] = {f"key_{number}": names.check_tag_key(key)}
+    same = ""
     if value is not None:
-        conditions.append(tags.c.value == names.check_text(value, f"The value of tag {key!r}"))
-    return sa.exists().where(*conditions)
+        values[f"value_{number}"] = names.check_text(value, f"The value of tag {key!r}")
+        same = f" AND t.value = :value_{number}"
+    text = (
+        "EXISTS (SELECT 1 FROM fieldpost_model_tags t WHERE t.name = v.name "  # noqa: S608 - ours
+        f"AND t.version = v.version AND t.key = :key_{number}{same})"
+    )
+    return Condition(text, values)
 
 
 def read_one(connection: Connection, reference: names.Reference) -> ModelVersion:
     """The version that a reference names; raises `NotFoundError`, saying which there are."""
-    table = tables.model_versions
-    conditions: list[Condition] = [table.c.name == reference.name]
-    if reference.version is not None:
-        conditions.append(table.c.version == reference.version)
-    else:
-        newest = sa.select(sa.func.max(table.c.version)).where(*conditions).scalar_subquery()
-        conditions.append(table.c.version == newest)
-    found = read_versions(connection, conditions)
+    name, number = reference
+    wanted = is_newest(name) if number is None else is_numbered(number)
+    found = read_versions(connection, [is_named(name), wanted])
     if not found:
         raise _not_found(connection, reference)
     return found[0]
 
 
 def _not_found(connection: Connection, reference: names.Reference) -> NotFoundError:
-    table = tables.model_versions
-    versions = connection.execute(
-        sa.select(table.c.version)
-        .where(table.c.name == reference.name)
-        .order_by(table.c.version.desc())
-    ).scalars()
-    known = [f"{reference.name}:{version}" for version in versions]
+    rows = connection.execute(_NUMBERS, name=reference.name)
+    known = [f"{reference.name}:{row['version']}" for row in rows]
     if not known:
         return NotFoundError(
             f"There is no model {reference.name!r}.",
@@ -161,48 +192,42 @@ def _not_found(connection: Connection, reference: names.Reference) -> NotFoundEr
 
 def read_versions(connection: Connection, conditions: Sequence[Condition]) -> list[ModelVersion]:
     """The versions that meet the conditions, with their files and tags."""
-    versions, files, tags = tables.model_versions, tables.model_files, tables.model_tags
-    found = connection.execute(sa.select(versions).where(*conditions)).all()
+    condition = where(each.text for each in conditions)
+    values = {name: value for each in conditions for name, value in each.values.items()}
+    found = connection.execute(_SELECT + condition, **values)
     if not found:
         return []
-    records: dict[tuple[str, int], list[FileRecord]] = defaultdict(list)
-    for row in _children(connection, files, conditions):
-        record = FileRecord(path=row.path, digest=row.digest or "", size=row.size)
-        records[row.name, row.version].append(record)
-    values: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
-    for row in _children(connection, tags, conditions):
-        values[row.name, row.version][row.key] = row.value
-    return [
-        _record(row, records[row.name, row.version], values[row.name, row.version]) for row in found
-    ]
+    files: dict[tuple[str, int], list[FileRecord]] = defaultdict(list)
+    for row in connection.execute(_SELECT_FILES + condition, **values):
+        record = FileRecord(path=row["path"], digest=row["digest"] or "", size=row["size"])
+        files[_key(row)].append(record)
+    tags: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
+    for row in connection.execute(_SELECT_TAGS + condition, **values):
+        tags[_key(row)][row["key"]] = row["value"]
+    return [_record(row, files[_key(row)], tags[_key(row)]) for row in found]
 
 
-def _children(
-    connection: Connection, table: sa.Table, conditions: Sequence[Condition]
-) -> Sequence[Row[Any]]:
-    versions = tables.model_versions
-    same = sa.and_(table.c.name == versions.c.name, table.c.version == versions.c.version)
-    return connection.execute(
-        sa.select(table).select_from(table.join(versions, same)).where(*conditions)
-    ).all()
+def _key(row: Row) -> tuple[str, int]:
+    return row["name"], row["version"]
 
 
-def _record(row: Row[Any], files: list[FileRecord], tags: Mapping[str, str]) -> ModelVersion:
-    known = msgspec.json.decode(row.document, type=Document)
-    compiled = row.compiled_digest and Blob(digest=row.compiled_digest, size=row.compiled_size)
+def _record(row: Row, files: list[FileRecord], tags: Mapping[str, str]) -> ModelVersion:
+    known = msgspec.json.decode(row["document"], type=Document)
+    compiled = row["compiled_digest"]
+    dirty = row["source_dirty"]
     return ModelVersion(
-        name=row.name,
-        version=row.version,
-        digest=row.digest,
+        name=row["name"],
+        version=row["version"],
+        digest=row["digest"],
         files=tuple(sorted(each for each in files if each.digest)),
         folders=tuple(sorted(each.path for each in files if not each.digest)),
-        compiled=compiled or None,
+        compiled=Blob(digest=compiled, size=row["compiled_size"]) if compiled else None,
         tags=dict(sorted(tags.items())),
-        description=row.description,
-        metrics=msgspec.json.decode(row.metrics),
-        created_at=row.created_at,
-        created_by=row.created_by,
-        source_commit=row.source_commit,
-        source_dirty=row.source_dirty,
+        description=row["description"],
+        metrics=msgspec.json.decode(row["metrics"]),
+        created_at=row["created_at"],
+        created_by=row["created_by"],
+        source_commit=row["source_commit"],
+        source_dirty=None if dirty is None else bool(dirty),  # SQLite keeps 0 or 1
         **{name: getattr(known, name) for name in Document.__struct_fields__},
     )

@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from scoring.errors import FieldpostError, NotFoundError
-from serve.registry import counters, files, names, provenance, tables, usage
+from serve.registry import counters, files, names, provenance, usage
 from serve.registry import model_rows as rows
 from serve.registry.diff import compare
 from serve.registry.download import write_folder
 from serve.registry.files import SourceFile
 from serve.registry.records import Blob, FileRecord, Freed, ModelDiff, ModelVersion
+from serve.registry.statements import insert
 
 if TYPE_CHECKING:
     import builtins
@@ -29,6 +28,15 @@ Document = Mapping[str, Any] | bytes
 Prepared = Document | Callable[[], Document]
 
 __all__ = ["ModelStore", "ModelVersion"]
+
+_VERSIONS, _FILES = "fieldpost_model_versions", "fieldpost_model_files"
+_DOCUMENT = """
+    SELECT document FROM fieldpost_model_versions WHERE name = :name AND version = :version
+"""
+_DELETE = "DELETE FROM fieldpost_model_versions WHERE name = :name AND version = :version"
+_DELETE_TAG = """
+    DELETE FROM fieldpost_model_tags WHERE name = :name AND version = :version AND key = :key
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -124,12 +132,12 @@ class ModelStore:
             row |= {"compiled_digest": compiled.digest, "compiled_size": compiled.size}
         name = row["name"]
         with self._database.write() as connection:
-            version = counters.following(self._database, connection, "model", name)
+            version = counters.following(connection, "model", name)
             key = {"name": name, "version": version}
-            connection.execute(sa.insert(tables.model_versions).values(**row, version=version))
-            connection.execute(
-                sa.insert(tables.model_files), [key | rows.file_row(each) for each in records]
-            )
+            row |= key
+            connection.execute(insert(_VERSIONS, row), **row)
+            listed = [key | rows.file_row(each) for each in records]
+            connection.execute_many(insert(_FILES, listed[0]), listed)
             rows.insert_tags(connection, key, tags)
             return rows.read_one(connection, names.Reference(name, version))
 
@@ -147,16 +155,11 @@ class ModelStore:
     def document(self, ref: str) -> bytes:
         """The JSON that was given as `prepared`; raises like `get`."""
         version = self.get(ref)
-        table = tables.model_versions
         with self._database.read() as connection:
-            text = connection.execute(
-                sa.select(table.c.document).where(
-                    *rows.is_version(table, version.name, version.version)
-                )
-            ).scalar_one_or_none()
-        if text is None:
+            found = connection.execute(_DOCUMENT, name=version.name, version=version.version)
+        if not found:
             raise NotFoundError(f"{version.ref} has been deleted meanwhile.")
-        return str(text).encode()
+        return str(found[0]["document"]).encode()
 
     def list(
         self, name: str | None = None, *, tags: Mapping[str, str | None] | None = None
@@ -167,9 +170,8 @@ class ModelStore:
             name: A model's name; None for all.
             tags: Only versions with all of these tags; None as a value stands for any.
         """
-        table = tables.model_versions
-        conditions = [] if name is None else [table.c.name == names.check_name(name)]
-        conditions += [rows.has_tag(key, value) for key, value in (tags or {}).items()]
+        conditions = [] if name is None else [rows.is_named(names.check_name(name))]
+        conditions += rows.have_tags(tags or {})
         with self._database.read() as connection:
             found = rows.read_versions(connection, conditions)
         return tuple(sorted(found, key=lambda each: (each.name, -each.version)))
@@ -192,13 +194,8 @@ class ModelStore:
         with self._database.write() as connection:
             found = rows.read_one(connection, reference)
             key = {"name": found.name, "version": found.version}
-            table = tables.model_tags
-            connection.execute(
-                sa.delete(table).where(
-                    *rows.is_version(table, found.name, found.version),
-                    table.c.key.in_([*changes, *removed]),
-                )
-            )
+            gone = [key | {"key": tag} for tag in (*changes, *removed)]
+            connection.execute_many(_DELETE_TAG, gone)
             rows.insert_tags(connection, key, changes)
             return rows.read_one(connection, names.Reference(found.name, found.version))
 
@@ -246,10 +243,7 @@ class ModelStore:
             packages, blobs = usage.drop_packages_of(connection, version)
             blobs += [file.digest for file in version.files]
             blobs += [version.compiled.digest] if version.compiled else []
-            table = tables.model_versions
-            connection.execute(
-                sa.delete(table).where(*rows.is_version(table, version.name, version.version))
-            )
+            connection.execute(_DELETE, name=version.name, version=version.version)
         freed = self._collector.free(blobs)
         return Freed(blobs=freed.blobs, size=freed.size, packages=tuple(packages))
 

@@ -6,25 +6,33 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from scoring import digest as digests
 from scoring.errors import InvalidNameError, NotFoundError
-from serve.registry import counters, names, provenance, tables, usage
+from serve.registry import counters, names, provenance, usage
 from serve.registry.records import Blob, Freed, Package
+from serve.registry.statements import insert, where
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy.engine import Connection, Row
+    from collections.abc import Mapping, Sequence
 
     from serve.registry.blobs import BlobStore
     from serve.registry.collector import Collector
+    from serve.registry.connection import Connection, Row
     from serve.registry.database import Database
 
 _PREFIX = re.compile(r"(sha256:)?([0-9a-f]{8,64})", re.ASCII)
 
-_table, _blobs = tables.packages, tables.package_blobs
+_TABLE = "fieldpost_packages"
+_BLOBS = "fieldpost_package_blobs"
+_AGAIN = " ON CONFLICT (digest) DO UPDATE SET built = excluded.built"
+_SELECT = "SELECT * FROM fieldpost_packages"
+_NEWEST_FIRST = " ORDER BY built DESC"
+_SELECT_BLOBS = "SELECT * FROM fieldpost_package_blobs"
+_OF_PACKAGE = " WHERE package = :package"
+_IN_ORDER = " ORDER BY position"
+_THE_MODEL = """
+    SELECT version FROM fieldpost_model_versions WHERE name = :name AND version = :version
+"""
 
 
 class PackageStore:
@@ -90,17 +98,15 @@ class PackageStore:
         self, connection: Connection, digest: str, row: dict[str, Any], blobs: Sequence[Blob]
     ) -> Package:
         _require_model(connection, row["model"], row["model_version"])
-        built = counters.following(self._database, connection, "package")
-        values = {"digest": digest, "built": built, **row}
-        connection.execute(self._database.insert_or_update(_table, values, {"built": built}))
-        if not _read_blobs(connection, [digest])[digest]:
+        values = {"digest": digest, "built": counters.following(connection, "package"), **row}
+        connection.execute(insert(_TABLE, values) + _AGAIN, **values)
+        if blobs and not _read_blobs(connection, [digest])[digest]:
             listed = [
                 {"package": digest, "position": position, "digest": blob.digest, "size": blob.size}
                 for position, blob in enumerate(blobs)
             ]
-            if listed:
-                connection.execute(sa.insert(_blobs), listed)
-        return _read(connection, [_table.c.digest == digest])[0]
+            connection.execute_many(insert(_BLOBS, listed[0]), listed)
+        return _read(connection, {"digest": digest})[0]
 
     def get(self, ref: str) -> Package:
         """The package that a reference names.
@@ -122,7 +128,7 @@ class PackageStore:
 
     def list(self, model: str | None = None) -> tuple[Package, ...]:
         """The packages of one model or of all, the newest first."""
-        wanted = [] if model is None else [_table.c.model == names.check_name(model)]
+        wanted = {} if model is None else {"model": names.check_name(model)}
         with self._database.read() as connection:
             return tuple(_read(connection, wanted))
 
@@ -147,13 +153,9 @@ class PackageStore:
 
 
 def _require_model(connection: Connection, model: str | None, version: int | None) -> None:
-    table = tables.model_versions
     if version is None:
         return
-    found = connection.execute(
-        sa.select(table.c.version).where(table.c.name == model, table.c.version == version)
-    ).first()
-    if found is None:
+    if not connection.execute(_THE_MODEL, name=model, version=version):
         raise NotFoundError(
             f"The model version {model}:{version} has been deleted.",
             hint="Build from another version: 'fieldpost model list'.",
@@ -164,9 +166,9 @@ def _of_model(connection: Connection, ref: str) -> list[Package]:
     if not names.is_reference(ref):
         return []
     model, version = names.parse_reference(ref)
-    wanted = [_table.c.model == model]
+    wanted: dict[str, object] = {"model": model}
     if version is not None:
-        wanted.append(_table.c.model_version == version)
+        wanted["model_version"] = version
     return _read(connection, wanted)
 
 
@@ -175,7 +177,7 @@ def _by_prefix(connection: Connection, ref: str) -> Package:
     if match is None:
         raise _no_package(ref)
     start = f"{digests.ALGORITHM}:{match.group(2)}"
-    found = _read(connection, [_table.c.digest.startswith(start)])
+    found = _read(connection, {"digest": f"{start}%"}, comparison="LIKE")
     if not found:
         raise _no_package(ref)
     if len(found) > 1:
@@ -199,34 +201,36 @@ def _no_package(ref: str) -> NotFoundError | InvalidNameError:
     )
 
 
-def _read(connection: Connection, conditions: Sequence[sa.ColumnElement[bool]]) -> list[Package]:
-    """The packages that meet the conditions, the newest first."""
-    statement = sa.select(_table).where(*conditions).order_by(_table.c.built.desc())
-    found = connection.execute(statement).all()
-    blobs = _read_blobs(connection, [row.digest for row in found])
-    return [_record(row, blobs[row.digest]) for row in found]
+def _read(
+    connection: Connection, wanted: Mapping[str, object], comparison: str = "="
+) -> list[Package]:
+    """The packages whose columns compare so with these values, the newest first."""
+    conditions = where(f"{column} {comparison} :{column}" for column in wanted)
+    found = connection.execute(_SELECT + conditions + _NEWEST_FIRST, **wanted)
+    blobs = _read_blobs(connection, [row["digest"] for row in found])
+    return [_record(row, blobs[row["digest"]]) for row in found]
 
 
 def _read_blobs(connection: Connection, packages: Sequence[str]) -> dict[str, list[Blob]]:
     blobs: dict[str, list[Blob]] = defaultdict(list)
-    statement = sa.select(_blobs).order_by(_blobs.c.position)
+    if not packages:
+        return blobs
     # One package is asked for by name; the many of a list come all at once.
-    if len(packages) == 1:
-        statement = statement.where(_blobs.c.package == packages[0])
-    for row in connection.execute(statement) if packages else ():
-        blobs[row.package].append(Blob(digest=row.digest, size=row.size))
+    condition = _OF_PACKAGE if len(packages) == 1 else ""
+    for row in connection.execute(_SELECT_BLOBS + condition + _IN_ORDER, package=packages[0]):
+        blobs[row["package"]].append(Blob(digest=row["digest"], size=row["size"]))
     return blobs
 
 
-def _record(row: Row[Any], blobs: list[Blob]) -> Package:
+def _record(row: Row, blobs: list[Blob]) -> Package:
     return Package(
-        digest=row.digest,
-        model=row.model,
-        model_version=row.model_version,
-        environment=row.environment,
-        platform=row.platform,
+        digest=row["digest"],
+        model=row["model"],
+        model_version=row["model_version"],
+        environment=row["environment"],
+        platform=row["platform"],
         blobs=tuple(blobs),
-        size=row.size,
-        created_at=row.created_at,
-        created_by=row.created_by,
+        size=row["size"],
+        created_at=row["created_at"],
+        created_by=row["created_by"],
     )

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from scoring import durable
 from scoring.errors import WorkspaceError
 from serve.registry import tables
+from serve.registry.connection import Connection
+from serve.registry.statements import insert
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from serve.registry.database import Database
 
 MARK_FILE = "workspace.json"
+
+_LOOK = "SELECT id, schema_version FROM fieldpost_workspace"
+_SET_VERSION = "UPDATE fieldpost_workspace SET schema_version = :current"
 
 Migration = Callable[[Connection], None]
 
@@ -55,21 +58,23 @@ def prepare(
 def _look(database: Database) -> tuple[str, int]:
     """The workspace's identity and version; version 0 for a database without our tables."""
     with database.read() as connection:
-        return _look_on(connection)
+        return _look_on(database, connection)
 
 
-def _look_on(connection: Connection) -> tuple[str, int]:
-    if not sa.inspect(connection).has_table(tables.workspace.name):
+def _look_on(database: Database, connection: Connection) -> tuple[str, int]:
+    if tables.WORKSPACE not in database.tables(connection):
         return "", 0
-    row = connection.execute(sa.select(tables.workspace)).one_or_none()
-    return ("", 0) if row is None else (row.id, row.schema_version)
+    rows = connection.execute(_LOOK)
+    return (rows[0]["id"], rows[0]["schema_version"]) if rows else ("", 0)
 
 
 def _upgrade(
     database: Database, marked: str | None, current: int, migrations: Mapping[int, Migration]
 ) -> str:
     with database.write() as connection:
-        identity, version = _look_on(connection)  # another process may have been here first
+        identity, version = _look_on(
+            database, connection
+        )  # another process may have been here first
         if version > current:
             raise WorkspaceError(
                 f"The registry {database.location} was written by a newer Fieldpost: "
@@ -80,20 +85,22 @@ def _upgrade(
             return _create(connection, database, marked, current)
         for step in range(version + 1, current + 1):
             migrations[step](connection)
-        connection.execute(sa.update(tables.workspace).values(schema_version=current))
+        connection.execute(_SET_VERSION, current=current)
         return identity
 
 
 def _create(connection: Connection, database: Database, marked: str | None, current: int) -> str:
-    if database.is_sqlite and sa.inspect(connection).get_table_names():
+    if database.is_sqlite and database.tables(connection):
         raise WorkspaceError(
             f"{database.location.database_file} is a database of something else.",
             hint="Choose another workspace with FIELDPOST_WORKSPACE, or move the file away.",
         )
     # A SQLite file that was lost and begins anew is still the one of the blobs beside it.
     identity = marked if database.is_sqlite and marked else uuid.uuid4().hex
-    tables.metadata.create_all(connection)
-    connection.execute(sa.insert(tables.workspace).values(id=identity, schema_version=current))
+    for statement in tables.STATEMENTS:
+        connection.execute(statement)
+    columns = {"id": identity, "schema_version": current}
+    connection.execute(insert(tables.WORKSPACE, columns), **columns)
     return identity
 
 

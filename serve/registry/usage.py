@@ -4,54 +4,58 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
 from scoring.errors import InUseError
-from serve.registry import owner, tables
+from serve.registry import owner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy.engine import Connection
-
+    from serve.registry.connection import Connection
     from serve.registry.records import ModelVersion
 
-_deployments, _revisions, _packages = tables.deployments, tables.revisions, tables.packages
+_USERS_OF_MODEL = """
+    SELECT d.name, r.state, r.owner
+    FROM fieldpost_deployments d
+    JOIN fieldpost_revisions r ON r.deployment = d.name
+    JOIN fieldpost_packages p ON p.digest = r.package
+    WHERE p.model = :model AND p.model_version = :version
+      AND ((d.desired = 'running' AND d.active = r.number) OR r.state = 'pending')
+"""
+_USERS_OF_PACKAGE = """
+    SELECT DISTINCT deployment FROM fieldpost_revisions WHERE package = :package
+"""
+_UNDEPLOYED = """
+    NOT EXISTS (SELECT 1 FROM fieldpost_revisions r WHERE r.package = p.digest)
+"""
+_OF_MODEL = f"""
+    SELECT p.digest FROM fieldpost_packages p
+    WHERE p.model = :model AND p.model_version = :version AND {_UNDEPLOYED}
+"""  # noqa: S608 - text of our own
+_ORPHANED = f"""
+    SELECT p.digest FROM fieldpost_packages p
+    WHERE p.model_version IS NOT NULL AND {_UNDEPLOYED} AND NOT EXISTS (
+        SELECT 1 FROM fieldpost_model_versions v
+        WHERE v.name = p.model AND v.version = p.model_version
+    )
+"""  # noqa: S608 - text of our own
+_BLOBS_OF = "SELECT digest FROM fieldpost_package_blobs WHERE package = :package"
+_DROP = "DELETE FROM fieldpost_packages WHERE digest = :package"
 
 
 def users_of_model(connection: Connection, name: str, version: int) -> list[str]:
     """The deployments that run a model version, or are about to, by name."""
-    statement = _in_use().where(_packages.c.model == name, _packages.c.model_version == version)
-    return _living(connection, statement)
+    rows = connection.execute(_USERS_OF_MODEL, model=name, version=version)
+    # A revision may be pending because the command that made it was killed.
+    living = {
+        row["name"] for row in rows if row["state"] != "pending" or not owner.is_gone(row["owner"])
+    }
+    return sorted(living)
 
 
 def users_of_package(connection: Connection, digest: str) -> list[str]:
     """The deployments that have the package in any of their revisions, by name."""
-    statement = sa.select(_revisions.c.deployment).where(_revisions.c.package == digest).distinct()
-    return sorted(connection.execute(statement).scalars())
-
-
-def _in_use() -> sa.Select[str, str, str]:
-    running = sa.and_(
-        _deployments.c.desired == "running", _deployments.c.active == _revisions.c.number
-    )
-    return (
-        sa.select(_deployments.c.name, _revisions.c.state, _revisions.c.owner)
-        .join(_revisions, _revisions.c.deployment == _deployments.c.name)
-        .join(_packages, _packages.c.digest == _revisions.c.package)
-        .where(sa.or_(running, _revisions.c.state == "pending"))
-    )
-
-
-def _living(connection: Connection, statement: sa.Select[str, str, str]) -> list[str]:
-    """Leaves out revisions that are pending because the command that made them was killed."""
-    return sorted(
-        {
-            row.name
-            for row in connection.execute(statement)
-            if row.state != "pending" or not owner.is_gone(row.owner)
-        }
-    )
+    rows = connection.execute(_USERS_OF_PACKAGE, package=digest)
+    return sorted(row["deployment"] for row in rows)
 
 
 def require_unused(connection: Connection, version: ModelVersion) -> None:
@@ -85,33 +89,23 @@ def drop_packages_of(connection: Connection, version: ModelVersion) -> tuple[lis
     Returns:
         Their digests, and the digests of all blobs that they referenced.
     """
-    mine = sa.and_(_packages.c.model == version.name, _packages.c.model_version == version.version)
-    return _drop_undeployed(connection, mine)
+    rows = connection.execute(_OF_MODEL, model=version.name, version=version.version)
+    found = [row["digest"] for row in rows]
+    return found, drop_packages(connection, found)
 
 
 def drop_orphaned_packages(connection: Connection) -> list[str]:
     """Deletes the packages of deleted versions that no deployment has any more."""
-    versions = tables.model_versions
-    there = sa.exists().where(
-        versions.c.name == _packages.c.model, versions.c.version == _packages.c.model_version
-    )
-    return _drop_undeployed(connection, sa.and_(_packages.c.model_version.is_not(None), ~there))[0]
-
-
-def _drop_undeployed(
-    connection: Connection, condition: sa.ColumnElement[bool]
-) -> tuple[list[str], list[str]]:
-    deployed = sa.exists().where(_revisions.c.package == _packages.c.digest)
-    statement = sa.select(_packages.c.digest).where(condition, ~deployed)
-    found = list(connection.execute(statement).scalars())
-    return found, drop_packages(connection, found)
+    found = [row["digest"] for row in connection.execute(_ORPHANED)]
+    drop_packages(connection, found)
+    return found
 
 
 def drop_packages(connection: Connection, digests: Iterable[str]) -> list[str]:
     """Deletes packages; returns the digests of all blobs that they referenced."""
-    wanted = list(digests)
-    blobs = tables.package_blobs
-    listed = connection.execute(sa.select(blobs.c.digest).where(blobs.c.package.in_(wanted)))
-    freed = [*wanted, *listed.scalars()]
-    connection.execute(sa.delete(_packages).where(_packages.c.digest.in_(wanted)))
+    wanted = [*digests]
+    freed = list(wanted)
+    for package in wanted:
+        freed += [row["digest"] for row in connection.execute(_BLOBS_OF, package=package)]
+        connection.execute(_DROP, package=package)
     return freed

@@ -79,10 +79,10 @@ HOLD_THE_WRITERS_LOCK = """
 import sys, time
 from serve.registry.database import Database
 from serve.registry.location import resolve
-from serve.registry import tables
-import sqlalchemy as sa
 with Database(resolve(sys.argv[1])) as database, database.write() as connection:
-    connection.execute(sa.insert(tables.counters).values(kind="model", name="iris", last=41))
+    connection.execute(
+        "INSERT INTO fieldpost_counters (kind, name, last) VALUES ('model', 'iris', 41)"
+    )
     print("holding", flush=True)
     time.sleep(60)
 """

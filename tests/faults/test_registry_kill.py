@@ -7,9 +7,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy.engine.default import DefaultDialect
 
 from serve.registry import Registry
+from serve.registry.connection import Connection
 from tests.faults import harness
 from tests.folders import names_in
 
@@ -127,9 +127,8 @@ def test_a_deletion_killed_at_any_write(fresh: Callable[[], Path], source: Path)
 
 PATCHES = (
     *harness.PYTHON_STEPS,
-    (DefaultDialect, "do_execute"),
-    (DefaultDialect, "do_executemany"),
-    (DefaultDialect, "do_commit"),
+    (Connection, "execute"),  # BEGIN and COMMIT too
+    (Connection, "execute_many"),
 )
 
 

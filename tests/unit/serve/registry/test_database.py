@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-import sqlalchemy as sa
 
 from scoring.errors import StorageFullError, WorkspaceError
-from serve.registry import Registry, tables
+from serve.registry import Registry
 from serve.registry.database import Database
 from serve.registry.faults import UnreachableError, is_passing, translate
 from serve.registry.location import resolve
@@ -23,15 +22,16 @@ if TYPE_CHECKING:
 
 Register = Callable[..., ModelVersion]
 
+INSERT = "INSERT INTO fieldpost_counters (kind, name, last) VALUES ('x', 'y', 1)"
+
 
 def test_sqlite_is_set_up_to_survive(tmp_path: Path) -> None:
     Registry(tmp_path).close()
-    database = Database(resolve(tmp_path))
-    with database.read() as connection:
-        modes = {
-            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-        }
+    modes = {}
+    with Database(resolve(tmp_path)) as database, database.read() as connection:
+        for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout"):
+            (row,) = connection.execute(f"PRAGMA {name}")
+            (modes[name],) = row.values()
     assert modes == {
         "journal_mode": "wal",
         "synchronous": 2,
@@ -43,28 +43,28 @@ def test_sqlite_is_set_up_to_survive(tmp_path: Path) -> None:
 def test_a_block_that_fails_changes_nothing(registry: Registry, place: str) -> None:
     def write(database: Database) -> None:
         with database.write() as connection:
-            connection.execute(sa.insert(tables.counters).values(kind="x", name="y", last=1))
+            connection.execute(INSERT)
             raise KeyError
 
     with Database(resolve(place)) as database:
         with pytest.raises(KeyError):
             write(database)
         with database.read() as connection:
-            assert connection.execute(sa.select(tables.counters)).all() == []
+            assert connection.execute("SELECT * FROM fieldpost_counters") == []
 
 
 def test_readers_go_on_while_one_writes(registry: Registry, place: str) -> None:
     with Database(resolve(place)) as database, database.write() as connection:
-        connection.execute(sa.insert(tables.counters).values(kind="x", name="y", last=1))
+        connection.execute(INSERT)
         assert registry.models.list() == ()
 
 
 def test_a_read_sees_one_moment(registry: Registry, register: Register, place: str) -> None:
     with Database(resolve(place)) as database, database.read() as connection:
-        count = sa.select(sa.func.count()).select_from(tables.model_versions)
-        assert connection.execute(count).scalar_one() == 0
+        count = "SELECT COUNT(*) AS count FROM fieldpost_model_versions"
+        assert connection.execute(count) == [{"count": 0}]
         register()
-        assert connection.execute(count).scalar_one() == 0
+        assert connection.execute(count) == [{"count": 0}]
 
 
 def test_threads_share_one_registry(registry: Registry, register: Register, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_places_that_cannot_be_a_workspace(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_never_ends_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve.registry.database.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("serve.registry.sqlite.BUSY_TIMEOUT_S", 0.05)
     source = tmp_path / "m"
     source.write_bytes(b"m")
     with Registry(tmp_path / "w") as registry:
