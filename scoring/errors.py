@@ -189,6 +189,45 @@ class OverloadedError(ScoringError):
     retryable = True
 
 
+class UnknownModelError(ScoringError):
+    """The server has no model, or no version of it, of that name."""
+
+    code = "unknown_model"
+
+
+class ModelNotReadyError(ScoringError):
+    """The server knows the model and has not loaded it, or is loading it."""
+
+    code = "model_not_ready"
+    retryable = True
+
+
+class DeadlineExceededError(ScoringError):
+    """The sender's deadline passed before the model began."""
+
+    code = "deadline_exceeded"
+    retryable = True
+
+
+class UnauthorizedError(ScoringError):
+    """The request carries no credential that the server takes."""
+
+    code = "unauthorized"
+
+
+class ForbiddenError(ScoringError):
+    """The credential is good, and not for this."""
+
+    code = "forbidden"
+
+
+class RateLimitedError(ScoringError):
+    """The sender asks more often than it may."""
+
+    code = "rate_limited"
+    retryable = True
+
+
 class ServeError(FieldpostError):
     """Anything that goes wrong in registering, packaging or deploying."""
 

@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 
 PREFIX = "FIELDPOST_SERVER_"
 _MAX_PORT = 65_535
-_MAY_BE_ZERO = frozenset({"port", "drain_idle_s", "inline_ms", "scoring_timeout_ms"})
-_COMPAT = ("corrected", "strict")
+_MAY_BE_ZERO = frozenset(
+    {
+        *("port", "drain_idle_s", "inline_ms", "scoring_timeout_ms"),
+        *("rate_limit", "trace_ratio", "worker_max_mib"),
+    }
+)
+_CHOICES = {
+    "azureml_compat": ("corrected", "strict"),
+    "metrics": ("on", "off"),
+    "pin": ("auto", "off"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +58,28 @@ class ServerSettings:
         scoring_timeout_ms: For one answer of a script; 0 leaves it to `SCORING_TIMEOUT_MS` and its
             default of an hour.
         azureml_compat: `corrected`, or `strict` for every answer of the original Azure ML server.
+        max_batch_rows: Rows that one run of a model may take of several requests; 1 for no batches.
+        server_name: What the Open Inference Protocol's metadata says.
+        api_keys: A file of hashed API keys; empty for none.
+        oidc_issuer: The issuer whose bearer tokens are taken; empty for none.
+        oidc_audience: What the tokens have to be for.
+        oidc_jwks: A URL or file of the issuer's keys; empty to ask the issuer where they are.
+        rate_limit: Requests per second of one key (or one address, where there are no keys); 0 for
+            no limit.
+        rate_burst: Requests that may come at once.
+        tls_cert: A PEM file of the certificate and its chain; empty for no TLS.
+        tls_key: The PEM file of its key.
+        tls_client_ca: A PEM file of the authorities of clients' certificates; with it, every client
+            needs one.
+        metrics: Whether `/metrics` answers: `on` or `off`.
+        metrics_dir: Where the workers of one server share their counters; empty for one worker.
+        access_log: `off`, `-` for standard error, or a file.
+        traces: The OTLP endpoint to which spans go; empty for none.
+        trace_ratio: The part of requests that begin a trace of their own (0 to 1).
+        worker_max_mib: Resident memory beyond which a worker is replaced; 0 for no limit.
+        pin: `auto`: workers share the cores out among themselves; or `off`.
+        jobs_dir: Where asynchronous jobs are kept; empty for a folder of the user's state.
+        job_ttl_s: How long the result of a job is kept.
     """
 
     host: str = "127.0.0.1"
@@ -72,16 +103,43 @@ class ServerSettings:
     inline_ms: float = 2.0
     scoring_timeout_ms: int = 0
     azureml_compat: str = "corrected"
+    max_batch_rows: int = 64
+    server_name: str = "fieldpost"
+    api_keys: str = ""
+    oidc_issuer: str = ""
+    oidc_audience: str = ""
+    oidc_jwks: str = ""
+    rate_limit: float = 0.0
+    rate_burst: int = 20
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    metrics: str = "on"
+    metrics_dir: str = ""
+    access_log: str = "off"
+    traces: str = ""
+    trace_ratio: float = 0.0
+    worker_max_mib: int = 0
+    pin: str = "auto"
+    jobs_dir: str = ""
+    job_ttl_s: float = 86_400.0
 
     def __post_init__(self) -> None:
         if not self.host:
             raise UsageError("The host is empty.", hint="Give an address such as 127.0.0.1.")
         if not 0 <= self.port <= _MAX_PORT:
             raise UsageError(f"Port {self.port} is not between 0 and {_MAX_PORT}.", where="port")
-        if self.azureml_compat not in _COMPAT:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UsageError(
+                    f"{name} is {getattr(self, name)!r}; it can be {' or '.join(choices)}.",
+                    where=name,
+                )
+        if self.trace_ratio > 1:
+            raise UsageError("trace_ratio is over 1.", hint="0.01 traces 1 %.", where="trace_ratio")
+        if bool(self.tls_cert) != bool(self.tls_key):
             raise UsageError(
-                f"azureml_compat is {self.azureml_compat!r}; it can be {' or '.join(_COMPAT)}.",
-                where="azureml_compat",
+                "TLS needs both tls_cert and tls_key.", hint="Give both files.", where="tls_cert"
             )
         for name, value in self.items():
             _require_positive(name, value)
