@@ -15,11 +15,8 @@ import msgspec
 
 from scoring.bundle import RuntimeName
 from scoring.compilation import Compilation
-from scoring.example import with_example
 from scoring.formats.base import Detection, FormatName, LoadedModel, Trust
 from scoring.formats.detect import detect
-from scoring.formats.load import load_original
-from scoring.sample import read_sample, to_inputs
 from scoring.schema import ModelSchema
 
 COMPILED_PATH = "compiled/model.onnx"
@@ -102,6 +99,11 @@ def prepare_with(
         before_compiling: Called when the original is loaded, before it is compiled.
         not_compiled: The reason why nothing is to be compiled; empty to compile.
     """
+    # Late: who only asks for `Prepared`, or has a child prepare, needs none of this, nor numpy.
+    from scoring.example import with_example  # noqa: PLC0415
+    from scoring.formats.load import load_original  # noqa: PLC0415
+    from scoring.sample import read_sample, to_inputs  # noqa: PLC0415
+
     path = Path(path)
     detection = detect(path)
     sample = read_sample(Path(sample)) if isinstance(sample, str | Path) else sample
@@ -125,6 +127,7 @@ def _prepare_compiled(
 ) -> Prepared:
     from scoring.compilation.compile import compile_model  # noqa: PLC0415 - late: not for ONNX
     from scoring.compilation.draw import draw_inputs  # noqa: PLC0415 - late: not for ONNX
+    from scoring.example import with_example  # noqa: PLC0415 - late: see `prepare_with`
 
     compilation, compiled = compile_model(loaded, sample=rows, tolerance=tolerance)
     schema = loaded.schema

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from scoring.bundle import RuntimeName
-from scoring.runtimes.base import Predictor
 from scoring.schema import ModelSchema
+
+if TYPE_CHECKING:
+    # It imports numpy, which detecting does not need; no codec ever asks for this annotation.
+    from scoring.runtimes.base import Predictor  # noqa: TC004
 
 FormatName = Literal[
     "onnx",

@@ -1,4 +1,7 @@
-"""Loads ONNX files and reads their schema from the session, without the `onnx` package."""
+"""Loads ONNX files and reads their schema from the session, without the `onnx` package.
+
+onnxruntime and numpy are imported when a file is loaded: to find its data files needs neither.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,9 @@ from scoring.errors import (
     ScoringError,
     UnsupportedModelError,
 )
-from scoring.formats import probing
 from scoring.formats.base import Detection, LoadedModel, Trust
 from scoring.formats.protobuf import WireError, external_data
 from scoring.formats.source import open_source
-from scoring.runtimes.dependencies import pinned
-from scoring.runtimes.onnx import OnnxPredictor, open_session
 from scoring.schema import DType, ModelSchema, TensorSpec
 
 _ELEMENTS: dict[str, DType] = {
@@ -48,6 +48,9 @@ def load(detection: Detection, trust: Trust, sample: Any | None = None) -> Loade
         ModelFileError: A data file is missing or outside the folder, the content is broken, or
             onnxruntime cannot run it.
     """
+    from scoring.runtimes.dependencies import pinned  # noqa: PLC0415
+    from scoring.runtimes.onnx import OnnxPredictor, open_session  # noqa: PLC0415
+
     data_files(detection.path)
     session = open_session(detection.path)
     schema = describe(session, detection.path)
@@ -147,6 +150,9 @@ def _probed(session: Any, schema: ModelSchema) -> ModelSchema:
     A model that cannot run on zeros (a sequence model with a length of its own, say) is left as
     its graph describes it.
     """
+    from scoring.formats import probing  # noqa: PLC0415
+    from scoring.runtimes.onnx import OnnxPredictor  # noqa: PLC0415
+
     predictor = OnnxPredictor(session, schema)
     for size in _PROBE_SIZES:
         batch = probing.zeros(schema.inputs, size=size)

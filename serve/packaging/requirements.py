@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from scoring.errors import EnvironmentResolutionError
-from serve.packaging.conda_file import read_conda
 from serve.packaging.platforms import PYTHONS, Target
 from serve.packaging.requirement_lines import read_requirement_lines
 from serve.packaging.sources import EnvironmentSource
@@ -44,6 +43,8 @@ def read_requirements(path: Path) -> EnvironmentSource:
             where=str(path),
         )
     if name.endswith((".yml", ".yaml")):
+        from serve.packaging.conda_file import read_conda  # noqa: PLC0415 - imports yaml
+
         return read_conda(path)
     if name == "uv.lock":
         return read_uv_lock(path)

@@ -1,4 +1,7 @@
-"""Environments: locked once, named, found again by their hash."""
+"""Environments: locked once, named, found again by their hash.
+
+What reads and resolves them is imported where that is done: listing needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scoring.errors import UsageError
-from serve.packaging.environments import (
-    LockCache,
-    LockedEnvironment,
-    lock_environment,
-    package_lock,
-)
-from serve.packaging.requirements import target_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scoring.bundle import RuntimeName
+    from serve.packaging.environments import LockedEnvironment
     from serve.packaging.lock import Lock
     from serve.registry import Registry
     from serve.registry.records import Environment
@@ -28,7 +25,7 @@ class Environments:
 
     def __init__(self, registry: Registry) -> None:
         self._store = registry.environments
-        self._locks = LockCache(registry.location.blobs / "cache" / "locks")
+        self._cache = registry.location.blobs / "cache" / "locks"
 
     def resolve(
         self, file: str | Path, *, platform: str | None = None, python: str | None = None
@@ -43,6 +40,8 @@ class Environments:
         Raises:
             EnvironmentResolutionError: It does not resolve; `where` names the line.
         """
+        from serve.packaging.environments import lock_environment  # noqa: PLC0415
+
         return lock_environment(Path(file), platform=platform, python=python).lock
 
     def register(
@@ -54,6 +53,8 @@ class Environments:
         python: str | None = None,
     ) -> Environment:
         """Resolves an environment file and records it; the same lock is the same version."""
+        from serve.packaging.environments import lock_environment  # noqa: PLC0415
+
         found = lock_environment(Path(file), platform=platform, python=python)
         return self._store.register(
             name,
@@ -74,6 +75,8 @@ class Environments:
 
     def read(self, environment: Environment) -> LockedEnvironment:
         """What was asked for, and the lock."""
+        from serve.packaging.environments import LockedEnvironment  # noqa: PLC0415
+
         return LockedEnvironment.decode(self._store.lock(environment))
 
     def for_package(
@@ -103,6 +106,9 @@ class Environments:
             IncompatibleEnvironmentError: It lacks what the model needs.
             UsageError: The environment was locked for another platform or Python.
         """
+        from serve.packaging.environments import LockCache, package_lock  # noqa: PLC0415
+        from serve.packaging.requirements import target_for  # noqa: PLC0415
+
         environment = None
         target = target_for(None, platform, python)
         if ref is not None:
@@ -113,7 +119,7 @@ class Environments:
         return package_lock(
             runtime,
             target,
-            self._locks,
+            LockCache(self._cache),
             environment=environment,
             requirements=requirements,
             native_requirements=native,

@@ -203,6 +203,9 @@ def _begun(
     if not path.is_file() or detect(path).format != "onnx":
         yield prepare()
         return
+    # Imports hold the interpreter: beside them, bytes would be read and hashed at half the speed.
+    import scoring.runtimes.onnx  # noqa: F401, PLC0415
+
     with ThreadPoolExecutor(1, "prepare") as pool:
         yield pool.submit(prepare).result
 
@@ -211,7 +214,7 @@ def _collect(path: Path) -> dict[str, files.SourceFile]:
     """The files to store: those of the folder, or the file with those that hold its weights."""
     found = files.collect(path)
     if path.is_file() and detect(path).format == "onnx":
-        from scoring.formats.onnx import data_files  # noqa: PLC0415 - imports onnxruntime
+        from scoring.formats.onnx import data_files  # noqa: PLC0415 - only for this format
 
         for beside in data_files(path):
             inside = beside.relative_to(path.parent).as_posix()

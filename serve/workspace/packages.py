@@ -1,4 +1,7 @@
-"""Packages: from a registered version, a script and an environment to a digest."""
+"""Packages: from a registered version, a script and an environment to a digest.
+
+What builds them is imported where that is done: listing needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,6 @@ from scoring.bundle import Bundle, ScriptSpec
 from scoring.errors import ModelNotFoundError, NotFoundError, UsageError
 from scoring.prepare import COMPILED_PATH
 from serve.packaging import reading
-from serve.packaging.build import build_package
-from serve.packaging.cache import LayerCache
-from serve.packaging.code import collect_code
 from serve.packaging.plan import BaseImage, BuildPlan, CodeFile, ModelFile
 from serve.registry.records import Blob, ModelVersion, Package
 from serve.roots import MODELS, registered_bundle
@@ -20,15 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from serve.workspace import Workspace
+    from serve.workspace.environments import Environments
 
 
 class Packages:
     """The built packages of a workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._registry = workspace.registry
-        self._environments = workspace.environments
         self._store = workspace.registry.packages
+
+    @property
+    def _environments(self) -> Environments:
+        return self._workspace.environments
 
     def build(
         self,
@@ -59,6 +64,9 @@ class Packages:
             IncompatibleEnvironmentError: It lacks what the model needs; `where` names the line.
             PackagingError: A file changed while it was read, or names clash.
         """
+        from serve.packaging.build import build_package  # noqa: PLC0415
+        from serve.packaging.cache import LayerCache  # noqa: PLC0415
+
         tell = progress or _silent
         tell("Resolving the environment")
         plan = self.plan(
@@ -158,6 +166,8 @@ def _code(
         if source is not None:
             raise UsageError("--source goes with a script.", hint="Give --script as well.")
         return (), None
+    from serve.packaging.code import collect_code  # noqa: PLC0415
+
     path = _in_source(Path(script), source)
     files = collect_code(path, Path(source) if source is not None else None)
     entry = path.resolve().relative_to(Path(source).resolve()) if source else Path(path.name)

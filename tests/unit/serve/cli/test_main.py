@@ -66,7 +66,7 @@ def test_help_imports_nothing_heavy() -> None:
     heavy = {
         "numpy",
         "onnxruntime",
-        "sqlalchemy",
+        "sqlite3",
         "httpx",
         "msgspec",
         "rich",
