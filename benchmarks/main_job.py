@@ -1,6 +1,7 @@
 """The main job: how long a person waits, and what it takes.
 
-Each figure is the best of several runs: what the work costs, not what else the machine did.
+Each figure is the best of several runs: what the work costs, not what else the machine did. Python
+keeps its bytecode between them, as it does where it is installed, but not in this checkout.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ from benchmarks.results import Row, report
 FIELDPOST = str(Path(sys.executable).parent / "fieldpost")
 RUNS = 5
 BIG = 100_000_000
+
+
+def keep_bytecode(folder: Path) -> None:
+    """Lets all processes that this one starts keep their bytecode in a folder of the run."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
 
 
 def timed(command: list[str], **environment: str) -> float:
@@ -109,7 +116,7 @@ def big_model(folder: Path) -> Path:
 
 
 def register_rows(folder: Path) -> list[Row]:
-    """Storing and checking alone, in an open workspace; and the whole command with its start."""
+    """The whole command; and its work alone, in an open workspace."""
     from serve import Workspace
 
     model = big_model(folder)
@@ -130,37 +137,52 @@ def register_rows(folder: Path) -> list[Row]:
         shutil.rmtree(fresh)
     other = min(peer)
     rows = []
-    for work, best in (("register 100 MB", min(call)), ("the same, whole command", min(command))):
+    for work, best in (
+        ("register 100 MB (whole command)", min(command)),
+        ("register 100 MB, in an open workspace", min(call)),
+    ):
         row = Row(work, "s", best, "at most 2 x sha256sum and cp", best <= 2 * other)
         row.peers, row.ratio = {"sha256sum, cp": other}, best / other
         rows.append(row)
     return rows
 
 
-def build_row(folder: Path) -> Row:
-    """A package whose environment's layer is there already, of a model that is new."""
+def build_rows(folder: Path) -> list[Row]:
+    """Packages whose environment's layer is there already, each of a model that is new."""
     from serve import Workspace
 
     model = make_iris(folder)
-    times = []
-    with Workspace(folder / "builds") as workspace:
+    place = folder / "builds"
+    command, call = [], []
+    with Workspace(place) as workspace:
         workspace.packages.build(workspace.models.register("iris", model))
-        for run in range(RUNS):
+        for run in range(2 * RUNS):
             changed = folder / f"iris-{run}.onnx"
             changed.write_bytes(model.read_bytes())
             version = workspace.models.register("iris", changed)
+            if run % 2:
+                command.append(
+                    timed([FIELDPOST, "package", "build", version.ref, "--workspace", str(place)])
+                )
+                continue
             begun = time.perf_counter()
             workspace.packages.build(version)
-            times.append(time.perf_counter() - begun)
-    best = min(times)
-    return Row("build, environment unchanged", "s", best, "under 0.3 s", best < 0.3)
+            call.append(time.perf_counter() - begun)
+    return [
+        Row(work, "s", best, "under 0.3 s", best < 0.3)
+        for work, best in (
+            ("package build, unchanged environment (whole command)", min(command)),
+            ("package build, unchanged environment, in an open workspace", min(call)),
+        )
+    ]
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fieldpost-bench-") as name:
         folder = Path(name)
-        rows = [help_time(), *serve_rows(folder), *register_rows(folder), build_row(folder)]
-    report("main_job", rows, "onnxruntime", "numpy", "click", "sqlalchemy")
+        keep_bytecode(folder / "bytecode")
+        rows = [help_time(), *serve_rows(folder), *register_rows(folder), *build_rows(folder)]
+    report("main_job", rows, "onnxruntime", "numpy", "click")
 
 
 if __name__ == "__main__":
