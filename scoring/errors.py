@@ -210,9 +210,14 @@ class DeadlineExceededError(ScoringError):
 
 
 class UnauthorizedError(ScoringError):
-    """The request carries no credential that the server takes."""
+    """The request carries no credential that the server takes.
+
+    Attributes:
+        challenges: The values of `WWW-Authenticate`: how to ask.
+    """
 
     code = "unauthorized"
+    challenges: tuple[str, ...] = ()
 
 
 class ForbiddenError(ScoringError):
@@ -222,10 +227,15 @@ class ForbiddenError(ScoringError):
 
 
 class RateLimitedError(ScoringError):
-    """The sender asks more often than it may."""
+    """The sender asks more often than it may.
+
+    Attributes:
+        retry_after_s: When the next request may pass, in whole seconds.
+    """
 
     code = "rate_limited"
     retryable = True
+    retry_after_s: int = 1
 
 
 class ServeError(FieldpostError):

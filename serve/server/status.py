@@ -77,12 +77,20 @@ def status_of(error: e.FieldpostError) -> int:
 
 def error_response(error: e.FieldpostError) -> Response:
     """The answer that tells the sender: code, message, place, hint, and never a traceback."""
-    headers = [JSON]
+    return Response(status_of(error), _dump(error.to_dict()), [JSON, *headers_of(error)])
+
+
+def headers_of(error: e.FieldpostError) -> list[tuple[str, str]]:
+    """What an error tells in headers, whatever the form of its body."""
     if isinstance(error, h.MethodNotAllowedError):
-        headers.append(("allow", ", ".join(error.allow)))
+        return [("allow", ", ".join(error.allow))]
+    if isinstance(error, e.RateLimitedError):
+        return [("retry-after", str(error.retry_after_s))]
+    if isinstance(error, e.UnauthorizedError):
+        return [("www-authenticate", challenge) for challenge in error.challenges]
     if isinstance(error, e.OverloadedError):
-        headers.append(("retry-after", str(RETRY_AFTER_S)))
-    return Response(status_of(error), _dump(error.to_dict()), headers)
+        return [("retry-after", str(RETRY_AFTER_S))]
+    return []
 
 
 def internal_error_response() -> Response:

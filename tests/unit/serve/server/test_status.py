@@ -10,7 +10,9 @@ from scoring.errors import (
     FieldpostError,
     InputError,
     OverloadedError,
+    RateLimitedError,
     ScoringFailedError,
+    UnauthorizedError,
     WrongTypeError,
 )
 from serve.server import errors as http_errors
@@ -75,6 +77,16 @@ def test_retry_and_allow_are_told_in_headers() -> None:
     assert ("retry-after", "1") in error_response(OverloadedError("full")).headers
     refused = error_response(MethodNotAllowedError("no", allow=("GET", "POST")))
     assert ("allow", "GET, POST") in refused.headers
+
+
+def test_limits_and_challenges_are_told_in_headers() -> None:
+    limited = RateLimitedError("slower")
+    limited.retry_after_s = 7
+    assert ("retry-after", "7") in error_response(limited).headers
+    unknown = UnauthorizedError("who?")
+    unknown.challenges = ("Bearer", "ApiKey")
+    headers = error_response(unknown).headers
+    assert [value for name, value in headers if name == "www-authenticate"] == ["Bearer", "ApiKey"]
 
 
 def test_half_characters_in_a_message_still_make_an_answer() -> None:
