@@ -7,6 +7,7 @@ and leaves no write-ahead log behind.
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_S = 30.0
 
+_RETRY_S = 0.005
+
 _PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
 )
@@ -59,6 +61,7 @@ class SQLite:
     def _connect(self) -> sqlite3.Connection:
         raw = sqlite3.connect(self._file, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
+            _log_ahead(raw)
             for pragma in _PRAGMAS:
                 raw.execute(pragma).close()
         except BaseException:
@@ -66,6 +69,27 @@ class SQLite:
             raise
         raw.row_factory = _as_dict
         return raw
+
+
+def _log_ahead(raw: sqlite3.Connection) -> None:
+    """Switches a new file to write-ahead logging; for one that has it, does nothing.
+
+    Two processes may make one file at the same moment, and here SQLite waits for nobody by itself:
+    each would hold a lock that the other needs.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while not _logs_ahead(raw, may_wait=time.monotonic() < deadline):
+        time.sleep(_RETRY_S)
+
+
+def _logs_ahead(raw: sqlite3.Connection, *, may_wait: bool) -> bool:
+    try:
+        raw.execute("PRAGMA journal_mode=WAL").close()
+    except sqlite3.OperationalError as error:
+        if may_wait and error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            return False
+        raise
+    return True
 
 
 def _as_dict(cursor: sqlite3.Cursor, values: tuple[object, ...]) -> Row:

@@ -104,6 +104,26 @@ def test_threads_open_one_new_workspace_at_once(tmp_path: Path) -> None:
         assert list(threads.map(open_it, range(8))) == [0] * 8
 
 
+def test_a_new_file_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "fieldpost.db", isolation_level=None) as other:
+        other.execute("PRAGMA user_version=1")  # a file, not yet with a write-ahead log
+        other.execute("BEGIN IMMEDIATE")
+        opened: list[int] = []
+
+        def open_it() -> None:
+            with Registry(tmp_path) as registry:
+                opened.append(len(registry.models.list()))
+
+        thread = threading.Thread(target=open_it)
+        thread.start()
+        thread.join(0.2)
+        assert opened == []
+        other.execute("COMMIT")
+        thread.join(10)
+    other.close()
+    assert opened == [0]
+
+
 @pytest.mark.parametrize(
     "content", [b"this is no database, " * 50, b"SQLite format 3\0" + b"\7" * 5000]
 )
