@@ -8,16 +8,17 @@ from math import inf
 from typing import TYPE_CHECKING, cast
 
 from scoring.errors import FieldpostError
+from scoring.http import Response
 from serve.server import wire
-from serve.server.status import error_response
+from serve.server.status import JSON, error_response
 from serve.server.streaming import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scoring.http import Response
     from serve.server.exchange import Exchange
     from serve.server.hub import Hub
+    from serve.server.models.call import Call
 
 IDLE, HEAD, BODY = range(3)
 """What has arrived of the request that is being read: nothing, some of its head, all of it."""
@@ -49,7 +50,7 @@ class Answering(asyncio.Protocol):
         self.blocked_since = inf
         self._limits = hub.settings
         self._waiting: deque[Exchange | FieldpostError] = deque()
-        self._current: Exchange | None = None
+        self._current: Exchange | Call | None = None
         self._stream: Stream | None = None
         self._phase = IDLE
         # What the client sends is not looked at any more.
@@ -113,6 +114,29 @@ class Answering(asyncio.Protocol):
             self._next()
         else:
             self._begin_stream(exchange, response)
+
+    def answer_hot(self, call: Call, body: bytes) -> None:
+        """Answers a call of the fast path: 200 with JSON, on a connection that goes on."""
+        if self._current is not call:
+            return
+        hub = self.hub
+        if hub.draining or self._eof:
+            self.answer_response(call, Response(200, body, [JSON]))
+            return
+        self._transport.write(b"%b%d\r\n\r\n%b" % (hub.clock.ok_head, len(body), body))
+        self._current = None
+        if self._waiting or self._owes_continue or not self._reading:
+            self._next()
+        elif self._phase == IDLE:
+            self.deadline = hub.clock.now + self._limits.keep_alive_timeout_s
+        else:
+            self._set_deadline()
+
+    def answer_response(self, call: Call, response: Response) -> None:
+        """Answers a call of the fast path with anything else; its body is bytes."""
+        if self._current is call:
+            self._write_answer(response, keep_alive=True)
+            self._next()
 
     def _write_answer(
         self, response: Response, *, keep_alive: bool, old: bool = False, body_wanted: bool = True

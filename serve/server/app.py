@@ -1,13 +1,19 @@
-"""The routes of a server: health, documents, and the ones that answer for the model."""
+"""The routes of a server: health, what its protocols bring, and what comes before every one.
+
+A request passes, in this order: who asks (`Guard`), its deadline, the decoding of its body, whether
+it is to be answered later (`Prefer: respond-async`), its route.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
+from scoring.errors import MalformedPayloadError
 from scoring.http import Response
 from serve.server import content
 from serve.server.errors import MethodNotAllowedError, RouteNotFoundError
@@ -17,56 +23,97 @@ if TYPE_CHECKING:
     from serve.server.exchange import Exchange
     from serve.server.hub import Fast
     from serve.server.jobs import Jobs
+    from serve.server.models.repository import Repository
 
 Handler = Callable[["Exchange"], None]
 Table = Mapping[str, Mapping[str, Handler]]
 
+_DIGITS = 10
+
 
 class Service(Protocol):
-    """What answers for a model or a script.
+    """What answers one protocol.
 
     Attributes:
-        fast: See `serve.server.hub.Routes`.
+        fast: See `serve.server.hub.Fast`, by request target.
         routes: Path to method to handler; HEAD is answered by GET's.
-        fallback: Takes every other path, its own 404 and 405 included; None: ours.
-        bodies_as_sent: Compressed bodies stay compressed.
+        prefixes: Path prefix, with a slash at its end, to the handler of every path under it.
     """
 
-    fast: Mapping[bytes, Fast]
-    routes: Table
-    fallback: Handler | None
-    bodies_as_sent: bool
+    @property
+    def fast(self) -> Mapping[bytes, Fast]:
+        """See above."""
+        ...
+
+    @property
+    def routes(self) -> Table:
+        """See above."""
+        ...
+
+    @property
+    def prefixes(self) -> Mapping[str, Handler]:
+        """See above."""
+        ...
 
 
 class App:
     """All routes of a server; lives on the event loop's thread.
 
     Args:
-        service: Answers for the model.
+        services: Its protocols; of two that take one path, the first.
         jobs: Where bodies are decompressed.
         max_body_bytes: Of a decompressed body.
+        fallback: Takes every other path, its own 404 and 405 included; None: ours.
+        bodies_as_sent: Compressed bodies stay compressed.
 
     Attributes:
+        fast: Of all services; `refresh` renews it in place.
         ready: Whether `/health/ready` says so.
+        repository: The models, where the server has any.
     """
 
-    def __init__(self, service: Service, jobs: Jobs, max_body_bytes: int) -> None:
-        self.fast = service.fast
+    repository: Repository | None = None
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        jobs: Jobs,
+        max_body_bytes: int,
+        *,
+        fallback: Handler | None = None,
+        bodies_as_sent: bool = False,
+    ) -> None:
+        self.fast: dict[bytes, Fast] = {}
         self.ready = True
+        self._services = services
         self._jobs = jobs
         self._max_body_bytes = max_body_bytes
-        self._fallback = service.fallback
-        self._decodes = not service.bodies_as_sent
-        health: Table = {
+        self._fallback = fallback
+        self._decodes = not bodies_as_sent
+        self._routes: dict[str, Mapping[str, Handler]] = {}
+        self._prefixes: dict[str, Handler] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Asks the services for their routes anew."""
+        self.fast.clear()
+        self._prefixes.clear()
+        self._routes = {
             "/health/live": {"GET": partial(_tell, "live", True)},
             "/health/ready": {"GET": self._tell_ready},
             "/health/startup": {"GET": partial(_tell, "started", True)},
         }
-        self._routes = {**health, **service.routes}
+        for service in reversed(self._services):
+            self.fast.update(service.fast)
+            self._routes.update(service.routes)
+            self._prefixes.update(service.prefixes)
 
     def handle(self, exchange: Exchange) -> None:
         """Answers an exchange, now or later; whatever goes wrong becomes its answer."""
         try:
+            timeout = exchange.header(b"timeout-ms")
+            if timeout:
+                exchange.deadline = monotonic() + _milliseconds(timeout) / 1000
             encoding = exchange.header(b"content-encoding")
             if encoding and exchange.body and self._decodes:
                 decode = partial(content.decode, exchange.body, encoding, self._max_body_bytes)
@@ -95,11 +142,7 @@ class App:
     def _route(self, exchange: Exchange) -> None:
         handlers = self._routes.get(exchange.path)
         if handlers is None:
-            if self._fallback is None:
-                raise RouteNotFoundError(
-                    f"There is no {exchange.path!r} here.", hint="Scoring requests go to /score."
-                )
-            self._fallback(exchange)
+            self._handler(exchange.path)(exchange)
             return
         method = "GET" if exchange.method == "HEAD" else exchange.method
         handler = handlers.get(method)
@@ -109,8 +152,28 @@ class App:
             )
         handler(exchange)
 
+    def _handler(self, path: str) -> Handler:
+        for prefix, handler in self._prefixes.items():
+            if path.startswith(prefix):
+                return handler
+        if self._fallback is None:
+            raise RouteNotFoundError(
+                f"There is no {path!r} here.", hint="Scoring requests go to /score."
+            )
+        return self._fallback
+
     def _tell_ready(self, exchange: Exchange) -> None:
         _tell("ready", self.ready, exchange)
+
+
+def _milliseconds(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < _DIGITS):
+        raise MalformedPayloadError(
+            f"timeout-ms is {text!r}, not a number of milliseconds.",
+            hint="Send a whole number, such as 500.",
+            where="timeout-ms",
+        )
+    return int(text)
 
 
 def _tell(what: str, yes: bool, exchange: Exchange) -> None:

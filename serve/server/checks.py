@@ -34,10 +34,19 @@ JSON_TYPES = frozenset(
 WATCHED = frozenset(
     {
         *(b"host", b"content-type", b"content-length", b"transfer-encoding"),
-        *(b"content-encoding", b"expect", b"upgrade"),
+        *(b"content-encoding", b"expect", b"upgrade", b"authorization", b"x-api-key"),
+        *(b"inference-header-content-length", b"timeout-ms", b"prefer", b"traceparent"),
     }
 )
 """The headers that `check_head` and the protocol look at."""
+
+LONG_WAY = frozenset(
+    {
+        *(b"content-encoding", b"inference-header-content-length"),
+        *(b"timeout-ms", b"prefer", b"traceparent"),
+    }
+)
+"""Requests with one of these need more than the fast path knows."""
 
 _OTHER_JSON_TYPES = frozenset({"text/plain", "text/json", "application/octet-stream"})
 _UTF8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING
+from math import inf
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
 
-from scoring.errors import FieldpostError
 from scoring.http import Request, Response
-from serve.server.status import error_response, internal_error_response
+from serve.server.status import failure_response
 from serve.server.wire import split_target
 
 if TYPE_CHECKING:
-    from serve.server.jobs import Job
+    from serve.server.access.principal import Principal
     from serve.server.protocol import Connection
 
-logger = logging.getLogger(__name__)
+
+class Cancellable(Protocol):
+    """What computes an answer."""
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        ...
 
 
 class Exchange:
@@ -28,12 +34,16 @@ class Exchange:
         body: Without transfer codings; content codings are undone by the routes.
         keep_alive: The connection may be used again.
         old: The client speaks HTTP/1.0, and knows no chunks.
+        credential: What the client says who it is; see `serve.server.access`.
+        principal: Who the client is; None where the server asks nobody.
+        begun: In `time.perf_counter()`: when the request was whole.
+        deadline: In `time.monotonic()`, from the `timeout-ms` header; infinite without it.
         job: What computes the answer, where that is not the loop itself.
     """
 
     __slots__ = (
-        "_answered", "_connection", "_gone", "body", "headers", "job", "keep_alive", "method",
-        "old", "path", "query",
+        "_answered", "_connection", "_gone", "begun", "body", "credential", "deadline", "headers",
+        "job", "keep_alive", "method", "old", "path", "principal", "query",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +56,7 @@ class Exchange:
         *,
         keep_alive: bool,
         old: bool = False,
+        credential: bytes = b"",
     ) -> None:
         self._connection = connection
         self._answered = False
@@ -56,7 +67,11 @@ class Exchange:
         self.body = body
         self.keep_alive = keep_alive
         self.old = old
-        self.job: Job | None = None
+        self.credential = credential
+        self.principal: Principal | None = None
+        self.begun = perf_counter()
+        self.deadline = inf
+        self.job: Cancellable | None = None
 
     def header(self, name: bytes) -> str:
         """The values of a header (name in lower case), joined as HTTP allows."""
@@ -78,11 +93,7 @@ class Exchange:
 
     def fail(self, error: BaseException) -> None:
         """Answers with an error; one that is not in our tree is logged and told as internal."""
-        if isinstance(error, FieldpostError):
-            self.respond(error_response(error))
-        else:
-            logger.error("%s %s failed", self.method, self.path, exc_info=error)
-            self.respond(internal_error_response())
+        self.respond(failure_response(error, f"{self.method} {self.path}"))
 
     def settle(self, response: Response | None, error: BaseException | None) -> None:
         """Answers with what a job brought."""

@@ -10,13 +10,16 @@ from serve.server.clock import Clock
 
 if TYPE_CHECKING:
     from scoring.http import Response
+    from serve.server.access.guard import Guard
     from serve.server.exchange import Exchange
     from serve.server.jobs import Jobs
+    from serve.server.models.call import Call
+    from serve.server.models.repository import Repository
     from serve.server.protocol import Connection
     from serve.server.settings import ServerSettings
 
-Fast = Callable[[bytes | bytearray], bytes | None]
-"""Answers a JSON body with a JSON body (status 200) at once; None: it would take too long."""
+Fast = Callable[["Connection", bytes | bytearray], "Call | None"]
+"""Submits the call of a plain JSON body; None, or an error raised: take the long way."""
 
 _MAX_TICK_S = 0.5
 _TICKS_PER_TIMEOUT = 4
@@ -26,10 +29,18 @@ class Routes(Protocol):
     """What an application offers to the connections.
 
     Attributes:
-        fast: Request targets whose POST may be answered inside the parser's callback.
+        fast: Request targets whose POST may go straight to a model.
+        ready: Whether the server takes new requests.
+        repository: The models, where there are any.
     """
 
-    fast: Mapping[bytes, Fast]
+    ready: bool
+    repository: Repository | None
+
+    @property
+    def fast(self) -> Mapping[bytes, Fast]:
+        """See above."""
+        ...
 
     def handle(self, exchange: Exchange) -> None:
         """Answers an exchange, now or later."""
@@ -46,6 +57,8 @@ class Hub:
 
     Attributes:
         fast: See `Routes`.
+        guard: Who may ask; None: everyone.
+        routes: The application.
         body_digits: Of the longest allowed body's length.
         draining: Every answer is the last one of its connection.
         emptied: Set while there is no connection.
@@ -57,6 +70,8 @@ class Hub:
         self.body_digits = settings.body_digits
         self.fast = routes.fast
         self.handle = routes.handle
+        self.routes = routes
+        self.guard: Guard | None = None
         self.clock = Clock()
         self.draining = False
         self.emptied = asyncio.Event()

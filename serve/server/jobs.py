@@ -1,33 +1,56 @@
 """Calls that may take long, away from the event loop: on threads, or on the main thread.
 
 A scoring script runs on the main thread, one request at a time: there `SIGALRM` works, and what the
-script imported in `init` finds itself on the thread it knows. A model runs on worker threads. Both
-are the same queue with someone working at it.
+script imported in `init` finds itself on the thread it knows. One with `async def run` runs there
+on an event loop of its own, many requests at once (`serve.server.tasks`). A model runs on worker
+threads. All are the same queue with someone working at it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
-from scoring.errors import OverloadedError
+from scoring.errors import DeadlineExceededError, OverloadedError
+
+if TYPE_CHECKING:
+    from serve.server.tasks import Tasks
 
 Done = Callable[[Any, BaseException | None], None]
 Outcome = tuple[Any, BaseException | None]
+Respond = Callable[[Any], None]
+Start = Callable[[Respond], Coroutine[Any, Any, None]]
+"""Makes a coroutine that gives its result to `respond`, and may go on after that."""
 
 
 class Job:
-    """A call that waits, runs or is done."""
+    """A call that waits, runs or is done.
 
-    __slots__ = ("call", "cancelled", "done")
+    Attributes:
+        call: What a worker runs.
+        done: Gets its outcome on the event loop.
+        deadline: In `time.monotonic()`: not begun after that.
+        cancelled: Nobody waits for it.
+    """
 
-    def __init__(self, call: Callable[[], Any], done: Done) -> None:
+    __slots__ = ("_taken", "call", "cancelled", "deadline", "done")
+
+    def __init__(self, call: Callable[[], Any], done: Done, deadline: float = inf) -> None:
         self.call = call
         self.done = done
+        self.deadline = deadline
         self.cancelled = False
+        self._taken = threading.Lock()
+
+    def take(self) -> bool:
+        """Whether the caller is the first to ask: the one that runs it, or that says it is late."""
+        return self._taken.acquire(blocking=False)
 
     def cancel(self) -> None:
         """It need not run any more; `done` is called only if it ran all the same."""
@@ -40,6 +63,9 @@ class Jobs:
     Args:
         post: Runs a callable on the event loop's thread (`loop.call_soon_threadsafe`).
         limit: How many calls may wait or run.
+
+    Attributes:
+        pending: How many calls wait or run.
     """
 
     def __init__(self, post: Callable[..., object], limit: int) -> None:
@@ -47,34 +73,70 @@ class Jobs:
         self._limit = limit
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._tasks: Tasks | None = None
         self.pending = 0
 
-    def submit(self, call: Callable[[], Any], done: Done, *, unbounded: bool = False) -> Job:
+    def run_on(self, tasks: Tasks) -> None:
+        """Has everything run on an event loop of the thread that calls `work`."""
+        self._tasks = tasks
+
+    def submit(
+        self,
+        call: Callable[[], Any],
+        done: Done,
+        *,
+        unbounded: bool = False,
+        deadline: float = inf,
+    ) -> Job:
         """Queues a call; `done` gets its result, or None and what it raised.
 
         Args:
             call: Runs on a worker.
             done: Runs on the event loop, unless the job was cancelled before it began.
             unbounded: Continues something that was let in before.
+            deadline: In `time.monotonic()`; a call that has not begun by then is not run.
 
         Raises:
             OverloadedError: As many calls as allowed are waiting.
+            DeadlineExceededError: The deadline has passed already.
         """
-        if self.pending >= self._limit and not unbounded:
-            raise OverloadedError(
-                f"{self.pending} requests are waiting already.", hint="Try again in a moment."
-            )
-        job = Job(call, done)
-        self.pending += 1
-        self._queue.put(job)
+        self._require_room(deadline, unbounded=unbounded)
+        job = Job(call, done, deadline)
+        self._enter(job)
+        if self._tasks is not None:
+            self._tasks.put(job, self._finish)
+        else:
+            self._queue.put(job)
+        return job
+
+    def submit_coroutine(self, start: Start, done: Done, *, deadline: float = inf) -> Job:
+        """Queues a coroutine, after `run_on`; `done` gets what it gives to its `respond`.
+
+        Args:
+            start: See `Start`. Runs on the loop of `run_on`, which cancels it when the job is
+                cancelled or its deadline passes.
+            done: Runs on the event loop, unless the job was cancelled before it had a result.
+            deadline: In `time.monotonic()`.
+
+        Raises:
+            OverloadedError: As many calls as allowed are waiting.
+            DeadlineExceededError: The deadline has passed already.
+        """
+        assert self._tasks is not None
+        self._require_room(deadline)
+        job = self._tasks.job(start, done, deadline)
+        self._enter(job)
+        self._tasks.put(job, self._finish)
         return job
 
     def work(self) -> None:
         """Runs jobs, one after the other, until `stop`; call it on the thread that shall work."""
+        if self._tasks is not None:
+            self._tasks.work(self.post)
+            return
         while (job := self._queue.get()) is not None:
-            outcome = None if job.cancelled else _run(job.call)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                self._post(self._finish, job, outcome)
+            outcome = run(job)
+            self.post(self._finish, job, outcome)
             del job, outcome  # the next one may be long in coming
 
     def start_threads(self, count: int) -> None:
@@ -86,8 +148,30 @@ class Jobs:
 
     def stop(self) -> None:
         """Lets every worker go when it has done what is queued."""
+        if self._tasks is not None:
+            self._tasks.stop()
         for _ in self._threads or (None,):
             self._queue.put(None)
+
+    def post(self, call: Callable[..., object], *arguments: object) -> None:
+        """Runs something on the event loop's thread; nothing happens once that loop is closed."""
+        with contextlib.suppress(RuntimeError):
+            self._post(call, *arguments)
+
+    def _require_room(self, deadline: float, *, unbounded: bool = False) -> None:
+        if self.pending >= self._limit and not unbounded:
+            raise OverloadedError(
+                f"{self.pending} requests are waiting already.", hint="Try again in a moment."
+            )
+        if deadline != inf and deadline <= monotonic():
+            raise late()
+
+    def _enter(self, job: Job) -> None:
+        self.pending += 1
+        if job.deadline != inf:
+            # Told in time, and not when the worker comes to it: that may be much later.
+            left_s = max(0.0, job.deadline - monotonic())
+            asyncio.get_running_loop().call_later(left_s, _expire, job)
 
     def _finish(self, job: Job, outcome: Outcome | None) -> None:
         self.pending -= 1
@@ -95,8 +179,25 @@ class Jobs:
             job.done(*outcome)
 
 
-def _run(call: Callable[[], Any]) -> Outcome:
+def run(job: Job) -> Outcome | None:
+    """What a job's call brought; None where it was cancelled, or told to be late."""
+    if job.cancelled or not job.take():
+        return None
     try:
-        return call(), None
+        return job.call(), None
     except BaseException as error:  # noqa: BLE001 - user code may raise anything, SystemExit too
         return None, error
+
+
+def late() -> DeadlineExceededError:
+    """What a sender is told whose deadline has passed."""
+    return DeadlineExceededError(
+        "The deadline of the request passed before it was its turn.",
+        hint="Send it again with more time, or when there is less to do.",
+        where="timeout-ms",
+    )
+
+
+def _expire(job: Job) -> None:
+    if not job.cancelled and job.take():
+        job.done(None, late())

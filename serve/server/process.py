@@ -23,7 +23,8 @@ import uvloop
 
 from scoring import bundle as bundles
 from scoring.errors import UsageError
-from serve.server.app import App, Service
+from serve.server.app import App
+from serve.server.assembly import model_app
 from serve.server.hub import Hub
 from serve.server.jobs import Jobs
 from serve.server.protocol import Connection
@@ -39,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LEAVE_S = 1.0
-_INLINE_RUNTIMES = frozenset({"onnx"})
 # The signals that a script's server has taken in this process.
 _taken: set[signal.Signals] = set()
 # Of each thread that forks: its signal mask from before.
@@ -80,7 +80,7 @@ class ServerProcess:
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
         self._script = False
-        self._service: Service
+        self._app: App
         self._failure: BaseException | None = None
         # A script that computes on past the limit of the drain keeps the main thread.
         self._leave = threading.Timer(_LEAVE_S, _leave, [self._on_leave])
@@ -103,15 +103,15 @@ class ServerProcess:
         """
         bundle = bundles.read(self._root)
         if bundle.runtime == "script":
-            self._service = self._load_script(bundle)
+            self._app = self._load_script(bundle)
         else:
-            self._service = self._load_model(bundle)
+            self._app = self._load_models()
         # What is loaded stays: the collector need not look at it for every request.
         gc.collect()
         gc.freeze()
         return bundle
 
-    def _load_script(self, bundle: Bundle) -> Service:
+    def _load_script(self, bundle: Bundle) -> App:
         from scoring.azureml.entry import EntryScript  # noqa: PLC0415 - only for scripts
         from scoring.azureml.settings import ScriptSettings  # noqa: PLC0415
         from serve.server.script import ScriptService  # noqa: PLC0415
@@ -123,20 +123,25 @@ class ServerProcess:
             strict=self._settings.azureml_compat == "strict",
             scoring_timeout_ms=self._settings.scoring_timeout_ms or None,
         )
-        return ScriptService(EntryScript.load(settings), self._jobs)
-
-    def _load_model(self, bundle: Bundle) -> Service:
-        from scoring.runtimes.base import load  # noqa: PLC0415 - needs numpy, as scripts need not
-        from serve.server.score import ScoreService  # noqa: PLC0415
-
-        predictor = load(self._root, bundle)
-        inline = bundle.runtime in _INLINE_RUNTIMES
-        service = ScoreService(
-            predictor, self._jobs, self._settings, name=bundle.name, inline=inline
+        service = ScriptService(EntryScript.load(settings), self._jobs)
+        return App(
+            [service],
+            self._jobs,
+            self._settings.max_body_bytes,
+            fallback=service.fallback,
+            bodies_as_sent=service.bodies_as_sent,
         )
-        service.warm_up()
-        self._jobs.start_threads(self._settings.threads if predictor.thread_safe else 1)
-        return service
+
+    def _load_models(self) -> App:
+        from serve.server.models.repository import Repository  # noqa: PLC0415 - needs numpy
+        from serve.server.models.source import RootSource  # noqa: PLC0415
+
+        source = RootSource(self._root, self._jobs, self._settings, self._loop.call_soon)
+        repository = Repository(source, self._jobs)
+        for name in source.names():
+            repository.put(name, source.open(name))
+        self._jobs.start_threads(self._settings.threads)
+        return model_app(repository, self._jobs, self._settings)
 
     def run(self) -> int:
         """Answers until a signal or the end of the lifeline, drains, and returns 0."""
@@ -197,7 +202,7 @@ class ServerProcess:
                 self.stop()
 
     async def _serve(self) -> None:
-        app = App(self._service, self._jobs, self._settings.max_body_bytes)
+        app = self._app
         hub = Hub(self._settings, app, self._jobs)
         hub.start(self._loop)
         self._watch(self._contract.lifeline_fd, self.stop)

@@ -1,13 +1,14 @@
 """The reading half of a connection: HTTP/1.1 from a strict parser (httptools), under limits.
 
-The most frequent request, `POST /score` of a model that answers fast, is answered inside the
-parser's callback, without a task or an object for it. Every other one becomes an `Exchange` that
-waits for its turn in the answering half.
+The most frequent requests, plain JSON to be answered by a model, go from the parser's callback
+straight to the model. Every other one becomes an `Exchange` that waits for its turn in the
+answering half.
 """
 
 from __future__ import annotations
 
 import logging
+from math import inf
 from typing import TYPE_CHECKING, cast
 
 from httptools import (
@@ -18,7 +19,6 @@ from httptools import (
 )
 
 from scoring.errors import FieldpostError, MalformedPayloadError, OverloadedError
-from scoring.http import Response
 from serve.server import checks
 from serve.server.answering import BODY, HEAD, IDLE, Answering
 from serve.server.errors import (
@@ -28,12 +28,11 @@ from serve.server.errors import (
     TargetTooLongError,
 )
 from serve.server.exchange import Exchange
-from serve.server.status import JSON, error_response, internal_error_response
 
 if TYPE_CHECKING:
     import asyncio
 
-    from serve.server.hub import Fast, Hub
+    from serve.server.hub import Hub
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +49,9 @@ class Connection(Answering):
     """One client. Created by the event loop for each connection that it accepts."""
 
     __slots__ = (
-        "_body", "_chunk_bytes", "_content_type", "_fast", "_head_bytes", "_headers", "_hosts",
-        "_keep_alive", "_method", "_old", "_parser", "_plain", "_target", "_timed", "_upgrading",
-        "_watched",
+        "_body", "_chunk_bytes", "_content_type", "_credential", "_fast", "_head_bytes", "_headers",
+        "_hosts", "_keep_alive", "_method", "_old", "_parser", "_plain", "_target", "_timed",
+        "_upgrading", "_watched",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
@@ -69,7 +68,7 @@ class Connection(Answering):
         self._method = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
-        self._content_type = b""
+        self._content_type = self._credential = b""
         self._hosts = 0
         self._plain = True
         self._old = self._upgrading = self._watched = False
@@ -158,6 +157,13 @@ class Connection(Answering):
                 self._content_type = value
             elif name == b"host":
                 self._hosts += 1
+            elif name == b"authorization":
+                self._credential = value
+            elif name == b"x-api-key":
+                self._credential = b"key " + value
+            elif name in checks.LONG_WAY:
+                self._plain = False
+                self._watched = self._watched or name == b"content-encoding"
             # A length with fewer digits than the limit is below it.
             elif name != b"content-length" or len(value) >= self.hub.body_digits:
                 self._watched = True
@@ -181,7 +187,6 @@ class Connection(Answering):
         """The checks that an ordinary request from an ordinary client does not need."""
         self._old = version == "1.0"
         self._upgrading = upgrading
-        self._plain = not any(name == b"content-encoding" for name, _ in self._headers)
         if upgrading and self._method != b"CONNECT":
             return  # read again without the offer
         try:
@@ -216,50 +221,51 @@ class Connection(Answering):
         self._phase = IDLE
         self._owes_continue = False
         self._keep_alive = cast("HttpRequestParser", self._parser).should_keep_alive()
-        if self._writable and self._is_idle():
-            fast = self._fast.get(self._target)
-            if (
-                fast is not None
-                and self._method == b"POST"
-                and self._plain
-                and self._content_type in checks.JSON_TYPES
-                and self._answer_fast(fast)
-            ):
-                self._body = b""
-                return
-        self._waiting.append(
-            Exchange(
-                self,
-                self._method,
-                self._target,
-                self._headers,
-                self._body,
-                keep_alive=self._keep_alive,
-                old=self._old,
+        if not self._answer_fast():
+            self._waiting.append(
+                Exchange(
+                    self,
+                    self._method,
+                    self._target,
+                    self._headers,
+                    self._body,
+                    keep_alive=self._keep_alive,
+                    old=self._old,
+                    credential=self._credential,
+                )
             )
-        )
-        self._body = b""
-        self._advance()
+            self._body = b""
+            self._advance()
 
     # Answers
 
-    def _answer_fast(self, fast: Fast) -> bool:
-        """Answers inside the callback; False: the model takes too long for that."""
+    def _answer_fast(self) -> bool:
+        """Hands a plain inference request straight to its model, if it is its turn."""
+        fast = self._fast.get(self._target)
+        if (
+            fast is None
+            or not self._plain
+            or self._method != b"POST"
+            or self._content_type not in checks.JSON_TYPES
+            or not self._keep_alive
+            or self._old
+            or self._current is not None
+            or self._waiting
+            or not self._writable
+        ):
+            return False
         try:
-            body = fast(self._body)
-        except FieldpostError as error:
-            response = error_response(error)
-        except Exception:
-            logger.exception("POST %s failed", self._target.decode("latin-1"))
-            response = internal_error_response()
-        else:
-            if body is None:
+            guard = self.hub.guard
+            if guard is not None and guard.admit(self._credential, self._target) is None:
                 return False
-            if self._keep_alive and not self._old and not self.hub.draining:
-                self._transport.write(b"%b%d\r\n\r\n%b" % (self.hub.clock.ok_head, len(body), body))
-                return True
-            response = Response(200, body, [JSON])
-        self._write_answer(response, keep_alive=self._keep_alive, old=self._old)
+            call = fast(self, self._body)
+        except FieldpostError:
+            return False  # the long way tells it
+        if call is None:
+            return False
+        self._current = call
+        self._body = b""
+        self.deadline = inf
         return True
 
     # Ends

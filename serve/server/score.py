@@ -2,172 +2,159 @@
 
 from __future__ import annotations
 
-import logging
-from functools import partial
-from time import perf_counter, thread_time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import orjson
 
-from scoring.errors import FieldpostError
+from scoring.errors import UnknownModelError
 from scoring.http import Response
-from scoring.payload import Codec
 from serve.server.checks import require_json
-from serve.server.cost import Cost
 from serve.server.errors import RouteNotFoundError
-from serve.server.status import JSON, error_response
+from serve.server.models.call import Call
+from serve.server.status import JSON, failure_response
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from scoring.runtimes.base import Predictor
+    from scoring.payload.orientation import Style
+    from scoring.runtimes.base import Arrays
     from serve.server.app import Handler, Table
     from serve.server.exchange import Exchange
     from serve.server.hub import Fast
-    from serve.server.jobs import Jobs
-    from serve.server.settings import ServerSettings
+    from serve.server.models.repository import Repository
+    from serve.server.models.served import ServedModel
+    from serve.server.protocol import Connection
 
-logger = logging.getLogger(__name__)
-
-_INLINE_BYTES = 256 * 1024
-_WARM_UPS = 3
-_LONG_S = 0.05
-_SAMPLED = 7  # one answer in eight is measured: reading the clock costs as much as parsing the JSON
 _TEXT = ("content-type", "text/plain; charset=utf-8")
 
 
+class ScoreCall(Call):
+    """One `POST /score`: rows by the model's schema in, JSON out."""
+
+    __slots__ = ("_body", "_codec", "_style")
+
+    def __init__(self, model: ServedModel, body: bytes | bytearray, begun: float) -> None:
+        super().__init__(len(body), begun)
+        self._codec = model.codec
+        self._body = body
+        self._style: Style = "predictions"
+
+    def decode(self) -> Arrays:
+        """See `Call`."""
+        inputs = self._codec.quick(self._body)
+        if inputs is not None:
+            return inputs
+        decoded = self._codec.decode(self._body)
+        self._style = decoded.style
+        return decoded.inputs
+
+    def encode(self, outputs: Mapping[str, Any]) -> bytes:
+        """The JSON of the answer."""
+        return self._codec.encode(outputs, self._style)
+
+
+class _FastCall(ScoreCall):
+    __slots__ = ("_connection",)
+
+    def __init__(self, model: ServedModel, body: bytes | bytearray, connection: Connection) -> None:
+        super().__init__(model, body, perf_counter())
+        self._connection = connection
+
+    def settle(self, result: Any, error: BaseException | None) -> None:
+        if error is None:
+            self._connection.answer_hot(self, result)
+        else:
+            self._connection.answer_response(self, failure_response(error, "POST /score"))
+
+
+class _ExchangeCall(ScoreCall):
+    __slots__ = ("_exchange",)
+
+    def __init__(self, model: ServedModel, exchange: Exchange) -> None:
+        super().__init__(model, exchange.body, exchange.begun)
+        self.deadline = exchange.deadline
+        self._exchange = exchange
+
+    def settle(self, result: Any, error: BaseException | None) -> None:
+        if error is None:
+            self._exchange.respond(Response(200, result, [JSON]))
+        else:
+            self._exchange.fail(error)
+
+
 class ScoreService:
-    """Answers with a model, on the event loop while that is quick, else on threads.
+    """Answers for the default model of a repository.
 
     Args:
-        predictor: The model.
-        jobs: Its threads.
-        settings: The server's.
-        name: For the documents.
-        inline: The model may run on the event loop at all.
+        repository: The server's models.
     """
 
     fallback: Handler | None = None
     bodies_as_sent = False
+    prefixes: Mapping[str, Handler] = {}
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        jobs: Jobs,
-        settings: ServerSettings,
-        *,
-        name: str,
-        inline: bool,
-    ) -> None:
-        self._predict = predictor.predict
-        self._exclusive = not predictor.thread_safe
-        self._codec = Codec(predictor.schema, max_depth=settings.max_depth)
-        self._jobs = jobs
-        self._name = name
-        self._cost = Cost(settings.inline_ms / 1000 if inline else 0)
-        self._answered_inline = 0
-        self._documents: dict[str, bytes] = {}
-        self.fast: Mapping[bytes, Fast] = {b"/score": self._answer_fast}
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._documents: dict[tuple[ServedModel, str], bytes] = {}
+        self.fast: Mapping[bytes, Fast] = {b"/score": self._score_fast}
         self.routes: Table = {
             "/": {"GET": _healthy},
             "/score": {"POST": self._score, "OPTIONS": _options},
             "/swagger.json": {"GET": self._swagger},
-            "/openapi.json": {"GET": partial(self._document, "3")},
+            "/openapi.json": {"GET": self._openapi},
         }
+        repository.watch(self._documents.clear)
 
-    def warm_up(self) -> None:
-        """Answers the example a few times: the first request is not slow, and its cost is known."""
-        example = self._codec.schema.example
-        if example is None:
-            return
-        body = orjson.dumps(example)
-        try:
-            for _ in range(_WARM_UPS):
-                start = perf_counter()
-                self._answer(body)
-                seconds = perf_counter() - start
-                if seconds > _LONG_S:
-                    break
-        except Exception as error:  # noqa: BLE001 - requests will tell; a model may raise anything
-            logger.warning("The model does not answer its own example: %s", error)
-        else:
-            self._cost.note(seconds)
+    def _model(self) -> ServedModel:
+        model = self._repository.default
+        if model is None:
+            raise UnknownModelError(
+                "No model of this server is the one that /score answers for.",
+                hint="Name one: POST /v2/models/NAME/infer or /v1/models/NAME:predict.",
+            )
+        return model
 
-    def _answer(self, body: bytes | bytearray) -> bytes:
-        inputs = self._codec.quick(body)
-        if inputs is not None:
-            return self._codec.encode(self._predict(inputs), "predictions")
-        decoded = self._codec.decode(body)
-        return self._codec.encode(self._predict(decoded.inputs), decoded.style)
-
-    def _answer_fast(self, body: bytes | bytearray) -> bytes | None:
-        if not self._cost.inline or len(body) > _INLINE_BYTES:
+    def _score_fast(self, connection: Connection, body: bytes | bytearray) -> Call | None:
+        model = self._repository.default
+        if model is None:
             return None
-        if self._exclusive and self._jobs.pending:
-            return None
-        self._answered_inline += 1
-        if self._answered_inline & _SAMPLED:
-            return self._answer(body)
-        start = perf_counter()
-        answer = self._answer(body)
-        self._cost.note(perf_counter() - start)
-        return answer
+        call = _FastCall(model, body, connection)
+        model.submit(call)
+        return call
 
     def _score(self, exchange: Exchange) -> None:
         require_json(exchange.header(b"content-type"))
-        answer = self._answer_fast(exchange.body)
-        if answer is not None:
-            exchange.respond(Response(200, answer, [JSON]))
-            return
-        exchange.job = self._jobs.submit(
-            partial(self._answer_on_thread, exchange.body), partial(self._answered, exchange)
-        )
-
-    def _answer_on_thread(self, body: bytes | bytearray) -> tuple[Response, float]:
-        # The thread's own time: on the clock it would wait for the loop between its steps.
-        start = thread_time()
-        try:
-            response = Response(200, self._answer(body), [JSON])
-        except FieldpostError as error:
-            return error_response(error), 0.0
-        seconds = thread_time() - start
-        return response, seconds if len(body) <= _INLINE_BYTES else 0.0
-
-    def _answered(
-        self,
-        exchange: Exchange,
-        outcome: tuple[Response, float] | None,
-        error: BaseException | None,
-    ) -> None:
-        if outcome is None:
-            exchange.settle(None, error)
-            return
-        response, seconds = outcome
-        if seconds:
-            self._cost.note(seconds)
-        exchange.respond(response)
+        model = self._model()
+        call = _ExchangeCall(model, exchange)
+        model.submit(call)
+        exchange.job = call
 
     def _swagger(self, exchange: Exchange) -> None:
         version = parse_qs(exchange.query, keep_blank_values=True).get("version", ["2"])[0]
         self._document(version, exchange)
 
+    def _openapi(self, exchange: Exchange) -> None:
+        self._document("3", exchange)
+
     def _document(self, version: str, exchange: Exchange) -> None:
-        page = self._documents.get(version)
+        model = self._model()
+        page = self._documents.get((model, version))
         if page is None:
-            page = self._documents[version] = self._describe(version)
+            page = self._documents[model, version] = _describe(model, version)
         exchange.respond(Response(200, page, [JSON]))
 
-    def _describe(self, version: str) -> bytes:
-        from scoring import openapi  # noqa: PLC0415 - few servers are ever asked for it
 
-        if version not in openapi.VERSIONS:
-            raise RouteNotFoundError(
-                f"There is no version {version!r} of this document.",
-                hint=f"The versions are {', '.join(openapi.VERSIONS)}.",
-                where="version",
-            )
-        return orjson.dumps(openapi.document(self._codec.schema, version, name=self._name))
+def _describe(model: ServedModel, version: str) -> bytes:
+    from scoring import openapi  # noqa: PLC0415 - few servers are ever asked for it
+
+    if version not in openapi.VERSIONS:
+        raise RouteNotFoundError(
+            f"There is no version {version!r} of this document.",
+            hint=f"The versions are {', '.join(openapi.VERSIONS)}.",
+            where="version",
+        )
+    return orjson.dumps(openapi.document(model.schema, version, name=model.name))
 
 
 def _healthy(exchange: Exchange) -> None:

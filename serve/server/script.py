@@ -30,6 +30,7 @@ class ScriptService:
         self._entry = entry
         self._jobs = jobs
         self.fast: Mapping[bytes, Fast] = {}
+        self.prefixes: Mapping[str, Handler] = {}
         self.routes: Table = {"/openapi.json": {"GET": self._openapi}}
         self.fallback: Handler | None = self._handle
         self.bodies_as_sent = entry.takes_bodies_as_sent

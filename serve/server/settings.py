@@ -58,7 +58,8 @@ class ServerSettings:
         scoring_timeout_ms: For one answer of a script; 0 leaves it to `SCORING_TIMEOUT_MS` and its
             default of an hour.
         azureml_compat: `corrected`, or `strict` for every answer of the original Azure ML server.
-        max_batch_rows: Rows that one run of a model may take of several requests; 1 for no batches.
+        max_batch_rows: The most rows of one run of a model whose batch dimension is free: requests
+            share runs up to it, larger requests take several; 1 for no batches.
         server_name: What the Open Inference Protocol's metadata says.
         api_keys: A file of hashed API keys; empty for none.
         oidc_issuer: The issuer whose bearer tokens are taken; empty for none.
@@ -103,7 +104,7 @@ class ServerSettings:
     inline_ms: float = 2.0
     scoring_timeout_ms: int = 0
     azureml_compat: str = "corrected"
-    max_batch_rows: int = 64
+    max_batch_rows: int = 1024
     server_name: str = "fieldpost"
     api_keys: str = ""
     oidc_issuer: str = ""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import orjson
 
 from scoring import errors as e
 from scoring.http import Response
 from serve.server import errors as h
+
+logger = logging.getLogger(__name__)
 
 STATUS: dict[type[e.FieldpostError], int] = {
     e.FieldpostError: 500,
@@ -98,6 +102,19 @@ def internal_error_response() -> Response:
     message = "The server failed on this request."
     hint = "The log of the server says why."
     return Response(500, _dump({"code": "internal", "message": message, "hint": hint}), [JSON])
+
+
+def failure_response(error: BaseException, request: str) -> Response:
+    """The answer to whatever went wrong; what is not in our tree is logged, with its traceback.
+
+    Args:
+        error: What went wrong.
+        request: What was asked, for the log.
+    """
+    if isinstance(error, e.FieldpostError):
+        return error_response(error)
+    logger.error("%s failed", request, exc_info=error)
+    return internal_error_response()
 
 
 def _dump(error: dict[str, object]) -> bytes:

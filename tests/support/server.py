@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import uvloop
 
+from scoring.bundle import Bundle
 from scoring.schema import ModelSchema, TensorSpec
-from serve.server.app import App, Service
+from serve.server.app import App
+from serve.server.assembly import model_app
 from serve.server.hub import Hub
 from serve.server.jobs import Jobs
+from serve.server.models.repository import Repository
+from serve.server.models.served import ServedModel
 from serve.server.protocol import Connection
-from serve.server.score import ScoreService
 from serve.server.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from scoring.runtimes.base import Arrays
@@ -65,7 +68,7 @@ class LiveServer:
 
     def __init__(
         self,
-        make_service: Callable[[Jobs, ServerSettings], Service],
+        make_app: Callable[[Jobs, ServerSettings, Callable[..., object]], App],
         threads: int = 1,
         **given: Any,
     ) -> None:
@@ -73,8 +76,7 @@ class LiveServer:
         self.loop = uvloop.new_event_loop()
         self.jobs = Jobs(self.loop.call_soon_threadsafe, self.settings.max_pending)
         self.jobs.start_threads(threads)
-        service = make_service(self.jobs, self.settings)
-        self.app = App(service, self.jobs, self.settings.max_body_bytes)
+        self.app = make_app(self.jobs, self.settings, self.loop.call_soon)
         self._thread = threading.Thread(target=self._run)
         self._started = threading.Event()
         self._stop = asyncio.Event()
@@ -95,6 +97,12 @@ class LiveServer:
         self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
         assert not self._thread.is_alive()
+
+    @property
+    def repository(self) -> Repository:
+        """The models."""
+        assert self.app.repository is not None
+        return self.app.repository
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Runs something on the loop's thread."""
@@ -134,16 +142,61 @@ def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
         time.sleep(0.002)
 
 
-def serve_model(
-    model: Sums | None = None, *, inline: bool = True, warm: bool = True, **given: Any
-) -> LiveServer:
-    """A server of a model; `inline`: its event loop answers itself."""
+class Models:
+    """A source of models that the test has made."""
 
-    def make(jobs: Jobs, settings: ServerSettings) -> Service:
-        service = ScoreService(model or Sums(), jobs, settings, name="sums", inline=inline)
-        if warm:
-            service.warm_up()
-        return service
+    def __init__(self, **makers: Callable[[], list[ServedModel]]) -> None:
+        self.makers = makers
+
+    def names(self) -> list[str]:
+        return list(self.makers)
+
+    def open(self, name: str) -> list[ServedModel]:
+        return self.makers[name]()
+
+
+def served(
+    model: Any,
+    jobs: Jobs,
+    settings: ServerSettings,
+    soon: Callable[..., object],
+    *,
+    name: str = "sums",
+    version: int = 1,
+    inline: bool = True,
+    warm: bool = True,
+) -> ServedModel:
+    """A predictor as a server's model."""
+    bundle = Bundle(name=name, model_version=version, runtime="onnx", format="onnx")
+    made = ServedModel(model, bundle, jobs, settings, soon, inline=inline)
+    if warm:
+        made.warm_up()
+    return made
+
+
+def serve_model(
+    model: Any = None, *, inline: bool = True, warm: bool = True, **given: Any
+) -> LiveServer:
+    """A server of one model; `inline`: its event loop answers itself."""
+    return serve_models({"sums": model or Sums()}, inline=inline, warm=warm, **given)
+
+
+def serve_models(
+    models: Mapping[str, Any], *, inline: bool = True, warm: bool = True, **given: Any
+) -> LiveServer:
+    """A server of predictors by name, with every protocol."""
+
+    def make(jobs: Jobs, settings: ServerSettings, soon: Callable[..., object]) -> App:
+        def opener(name: str) -> Callable[[], list[ServedModel]]:
+            return lambda: [
+                served(models[name], jobs, settings, soon, name=name, inline=inline, warm=warm)
+            ]
+
+        source = Models(**{name: opener(name) for name in models})
+        repository = Repository(source, jobs)
+        for name in models:
+            repository.put(name, source.open(name))
+        return model_app(repository, jobs, settings)
 
     return LiveServer(make, **{"inline_ms": 1e6, **given})
 

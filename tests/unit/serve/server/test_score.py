@@ -227,7 +227,7 @@ def test_a_large_body_goes_to_a_thread() -> None:
     model = Where()
     with serve_model(model) as live, Client(live.port) as client:
         model.names.clear()
-        assert ask(client, post(BODY + b" " * 300_000)) == (200, ANSWER)
+        assert ask(client, post(BODY + b" " * 1_200_000)) == (200, ANSWER)
         assert ask(client, post()) == (200, ANSWER)
         assert [name.startswith("model-") for name in model.names] == [True, False]
 
@@ -235,14 +235,14 @@ def test_a_large_body_goes_to_a_thread() -> None:
 def test_an_exclusive_model_never_runs_twice_at_once() -> None:
     model = Where()
     model.thread_safe = False
-    large = post(BODY + b" " * 300_000)
+    large = post(BODY + b" " * 1_200_000)
     with serve_model(model) as live, Client(live.port) as first, Client(live.port) as second:
         model.names.clear()
         model.go.clear()
         first.send(large)
         assert model.entered.acquire(timeout=10)
         second.send(post())
-        live.until(lambda: live.jobs.pending == 2)
+        live.until(lambda: live.repository.get("sums").pending == 2)
         model.go.set()
         assert [first.read().status, second.read().status] == [200, 200]
         assert all(name == "model-0" for name in model.names)

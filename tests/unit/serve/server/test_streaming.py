@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scoring.http import Response
+from serve.server.app import App
 from tests.support.server import Client, LiveServer, get, until
 
 if TYPE_CHECKING:
@@ -53,8 +54,7 @@ class StreamService:
     def __init__(self, source: Source, status: int) -> None:
         self.source = source
         self.status = status
-        self.fallback: Handler | None = self.answer
-        self.bodies_as_sent = False
+        self.prefixes: Mapping[str, Handler] = {"/": self.answer}
 
     def answer(self, exchange: Exchange) -> None:
         exchange.respond(Response(self.status, self.source, [("content-type", "text/plain")]))
@@ -63,8 +63,9 @@ class StreamService:
 def stream(chunks: Iterator[object], status: int = 200, **given: Any) -> LiveServer:
     source = Source(chunks)
 
-    def make(_jobs: Jobs, _settings: ServerSettings) -> StreamService:
-        return StreamService(source, status)
+    def make(jobs: Jobs, settings: ServerSettings, _soon: object) -> App:
+        service = StreamService(source, status)
+        return App([service], jobs, settings.max_body_bytes)
 
     live = LiveServer(make, **given)
     live.source = source  # type: ignore[attr-defined]
