@@ -47,7 +47,7 @@ class RegistryRecords:
         Raises:
             ServeError: The registry refuses, or cannot be written.
         """
-        from serve.registry import Registry  # noqa: PLC0415 - SQLAlchemy is not needed to answer
+        from serve.registry import Registry  # noqa: PLC0415 - not needed to answer
 
         with Registry(self._location) as registry:
             # The address first: a revision that is active without one has no stable URL to keep.
