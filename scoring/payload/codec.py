@@ -69,7 +69,14 @@ class Codec:
         Raises:
             InputError: What the sender has to change, with its place.
         """
-        document = parse(body)
+        return self.decode_document(parse(body))
+
+    def decode_document(self, document: Document) -> Decoded:
+        """Checks a parsed body against the schema; raises as `decode` does.
+
+        Raises:
+            InputError: What the sender has to change, with its place.
+        """
         try:
             return self._decode(document)
         except InputError:
@@ -92,15 +99,7 @@ class Codec:
             answer = {"outputs": outputs}
         else:
             answer = {name: outputs[output] for name, output in self._keys}
-        try:
-            return orjson.dumps(answer, _plain, _OPTIONS)
-        except TypeError:
-            # Arrays of the other byte order and numpy's keys are not even handed to _plain.
-            named = answer["outputs"] if style == "outputs" else answer
-            native = {name: _rebuilt(value) for name, value in named.items()}
-            return orjson.dumps(
-                {"outputs": native} if style == "outputs" else native, _plain, _OPTIONS
-            )
+        return dumps(answer)
 
     def _is_single(self) -> bool:
         return self.schema.layout == "tensors" and len(self._names) == 1
@@ -254,6 +253,15 @@ def answer_keys(schema: ModelSchema) -> list[tuple[str, str]]:
     first, *others = [spec.name for spec in schema.outputs]
     renamed = [(f"{name}_output" if name == "predictions" else name, name) for name in others]
     return [("predictions", first), *renamed]
+
+
+def dumps(answer: dict[str, Any]) -> bytes:
+    """An answer with arrays in it as JSON."""
+    try:
+        return orjson.dumps(answer, _plain, _OPTIONS)
+    except TypeError:
+        # Arrays of the other byte order and numpy's keys are not even handed to _plain.
+        return orjson.dumps(_rebuilt(answer), _plain, _OPTIONS)
 
 
 def _plain(value: Any) -> Any:
