@@ -5,33 +5,31 @@ The registry holds what is wished for; what really runs is for the target to say
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from scoring.errors import InUseError, NotFoundError, UsageError
 from serve.registry import counters, names, owner, provenance, usage
-from serve.registry.records import Deployment, Revision
-from serve.registry.statements import assignments, insert
+from serve.registry import deployment_rows as rows
+from serve.registry.statements import insert
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Mapping
 
-    from serve.registry.connection import Connection, Row
+    from serve.registry.connection import Connection
     from serve.registry.database import Database
+    from serve.registry.records import Deployment, Revision
 
 _MAX_DETAIL = 1 << 20
 
 _TABLE, _REVISIONS = "fieldpost_deployments", "fieldpost_revisions"
-_OF_NAME = " WHERE name = :name"
-_OF_DEPLOYMENT = " WHERE deployment = :name"
-_SELECT = "SELECT * FROM fieldpost_deployments"
-_BY_NAME = " ORDER BY name"
-_SELECT_REVISIONS = "SELECT * FROM fieldpost_revisions"
-_BY_NUMBER = " ORDER BY number"
-_PENDING = _SELECT_REVISIONS + _OF_DEPLOYMENT + " AND state = 'pending'" + _BY_NUMBER
+_FIND = "SELECT target, desired FROM fieldpost_deployments WHERE name = :name"
+_PENDING = """
+    SELECT number, owner FROM fieldpost_revisions
+    WHERE deployment = :name AND state = 'pending' ORDER BY number
+"""
 _SUPERSEDE = """
     UPDATE fieldpost_revisions SET state = 'superseded'
     WHERE deployment = :name AND state = 'active'
@@ -95,10 +93,10 @@ class DeploymentStore:
                 "owner": owner.encode(owner.current()),
             }
             connection.execute(insert(_REVISIONS, row), **row)
-            return _revision(connection, name, number)
+            return rows.read_revision(connection, name, number)
 
     def _ensure(self, connection: Connection, name: str, target: str) -> None:
-        found = connection.execute(_SELECT + _OF_NAME, name=name)
+        found = connection.execute(_FIND, name=name)
         if not found:
             values = {
                 "name": name,
@@ -115,7 +113,7 @@ class DeploymentStore:
                     f"The deployment {name!r} runs on the target {taken!r}, not {target!r}.",
                     hint=f"Choose another name, or stop it: 'fieldpost deployment stop {name}'.",
                 )
-            _update(connection, name, target=target, address="")
+            rows.update(connection, name, target=target, address="")
 
     def activate(self, name: str, number: int) -> Deployment:
         """Makes a pending revision the one that answers, in one transaction.
@@ -128,16 +126,16 @@ class DeploymentStore:
             UsageError: The revision failed, or was given up for dead.
         """
         with self._database.write() as connection:
-            found = _revision(connection, name, number)
+            found = rows.read_revision(connection, name, number)
             if found.state not in ("pending", "active"):
                 raise UsageError(
                     f"Revision {number} of {name!r} is {found.state}; it cannot become active.",
                     hint=f"Deploy its package again, or 'fieldpost deployment rollback {name}'.",
                 )
             connection.execute(_SUPERSEDE, name=name)
-            _set_state(connection, name, number, "active")
-            _update(connection, name, active=number, desired="running")
-            return _one(connection, name)
+            rows.set_state(connection, name, number, "active")
+            rows.update(connection, name, active=number, desired="running")
+            return rows.read_one(connection, name)
 
     def fail(self, name: str, number: int, reason: str, detail: str = "") -> Deployment:
         """Records that a pending revision never became ready; the active one stays.
@@ -153,12 +151,12 @@ class DeploymentStore:
             UsageError: The revision is not pending.
         """
         with self._database.write() as connection:
-            found = _revision(connection, name, number)
+            found = rows.read_revision(connection, name, number)
             if found.state not in ("pending", "failed", "abandoned"):
                 raise UsageError(f"Revision {number} of {name!r} is {found.state}, not pending.")
             said = {"reason": _printable(reason), "detail": _printable(detail)[-_MAX_DETAIL:]}
-            _set_state(connection, name, number, "failed", **said)
-            return _one(connection, name)
+            rows.set_state(connection, name, number, "failed", **said)
+            return rows.read_one(connection, name)
 
     def stop(self, name: str) -> Deployment:
         """Records that nothing is to run; raises `NotFoundError` where there is no such name."""
@@ -172,13 +170,13 @@ class DeploymentStore:
             UsageError: None of its revisions ever became active.
         """
         with self._database.write() as connection:
-            if _one(connection, name).active is None:
+            if rows.read_one(connection, name).active is None:
                 raise UsageError(
                     f"No revision of {name!r} ever became active.",
                     hint=f"Deploy a package: 'fieldpost deploy {name} --package REF'.",
                 )
-            _update(connection, name, desired="running")
-            return _one(connection, name)
+            rows.update(connection, name, desired="running")
+            return rows.read_one(connection, name)
 
     def set_address(self, name: str, url: str) -> Deployment:
         """Records where the deployment answers; raises `NotFoundError` for no such name."""
@@ -186,9 +184,9 @@ class DeploymentStore:
 
     def _change(self, name: str, **values: Any) -> Deployment:
         with self._database.write() as connection:
-            _one(connection, name)
-            _update(connection, name, **values)
-            return _one(connection, name)
+            rows.read_one(connection, name)
+            rows.update(connection, name, **values)
+            return rows.read_one(connection, name)
 
     def get(self, name: str) -> Deployment:
         """The deployment of this name.
@@ -199,12 +197,12 @@ class DeploymentStore:
         """
         names.check_name(name, "deployment")
         with self._database.read() as connection:
-            return _one(connection, name)
+            return rows.read_one(connection, name)
 
     def list(self) -> tuple[Deployment, ...]:
         """All deployments, by name."""
         with self._database.read() as connection:
-            return tuple(_read(connection))
+            return tuple(rows.read(connection))
 
     def delete(self, name: str) -> None:
         """Forgets a stopped deployment and its revisions.
@@ -214,7 +212,7 @@ class DeploymentStore:
             InUseError: It is to run, or is being deployed now.
         """
         with self._database.write() as connection:
-            if _one(connection, name).desired == "running":
+            if rows.read_one(connection, name).desired == "running":
                 raise InUseError(
                     f"The deployment {name!r} is running.",
                     hint=f"Stop it first: 'fieldpost deployment stop {name}'.",
@@ -245,82 +243,7 @@ def _abandon_or_refuse(connection: Connection, name: str) -> None:
                 hint="Wait until it has finished, then run this one again.",
             )
         reason = "The command that deployed it went away before it was ready."
-        _set_state(connection, name, row["number"], "abandoned", reason=reason)
-
-
-def _set_state(connection: Connection, name: str, number: int, state: str, **values: str) -> None:
-    values["state"] = state
-    statement = f"""
-        UPDATE fieldpost_revisions SET {assignments(values)}
-        WHERE deployment = :name AND number = :number
-    """  # noqa: S608 - columns of our own
-    connection.execute(statement, name=name, number=number, **values)
-
-
-def _update(connection: Connection, name: str, **values: Any) -> None:
-    statement = f"UPDATE fieldpost_deployments SET {assignments(values)}"  # noqa: S608 - our own
-    connection.execute(statement + _OF_NAME, name=name, **values)
-
-
-def _revision(connection: Connection, name: str, number: int) -> Revision:
-    found = _one(connection, name).revision(number)
-    if found is None:
-        raise NotFoundError(
-            f"The deployment {name!r} has no revision {number}.",
-            hint=f"'fieldpost deployment show {name}' lists its revisions.",
-        )
-    return found
-
-
-def _one(connection: Connection, name: str) -> Deployment:
-    found = _read(connection, name)
-    if not found:
-        raise NotFoundError(
-            f"There is no deployment {name!r}.",
-            hint="'fieldpost deployment list' shows those that there are.",
-        )
-    return found[0]
-
-
-def _read(connection: Connection, name: str | None = None) -> list[Deployment]:
-    """The deployment of this name, or all, with their revisions."""
-    one, of_one = ("", "") if name is None else (_OF_NAME, _OF_DEPLOYMENT)
-    rows = connection.execute(_SELECT + one + _BY_NAME, name=name)
-    revisions: dict[str, list[Revision]] = defaultdict(list)
-    for row in connection.execute(_SELECT_REVISIONS + of_one + _BY_NUMBER, name=name):
-        revisions[row["deployment"]].append(_revision_record(row))
-    return [_record(row, revisions[row["name"]]) for row in rows]
-
-
-def _record(row: Row, revisions: list[Revision]) -> Deployment:
-    active = next((each for each in revisions if each.number == row["active"]), None)
-    shown = active or (revisions[-1] if revisions else None)
-    return Deployment(
-        name=row["name"],
-        target=row["target"],
-        desired=row["desired"],
-        active=row["active"],
-        address=row["address"],
-        settings=shown.settings if shown else {},
-        revisions=tuple(revisions),
-        created_at=row["created_at"],
-    )
-
-
-def _revision_record(row: Row) -> Revision:
-    return Revision(
-        deployment=row["deployment"],
-        number=row["number"],
-        package=row["package"],
-        target=row["target"],
-        settings=msgspec.json.decode(row["settings"]),
-        state=row["state"],
-        created_at=row["created_at"],
-        created_by=row["created_by"],
-        rollback_of=row["rollback_of"],
-        reason=row["reason"],
-        detail=row["detail"],
-    )
+        rows.set_state(connection, name, row["number"], "abandoned", reason=reason)
 
 
 def _printable(text: str) -> str:
