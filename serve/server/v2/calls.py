@@ -1,0 +1,112 @@
+"""One infer request on its way through the server."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from scoring.http import Response
+from serve.server.models.call import Call
+from serve.server.status import JSON
+from serve.server.v2.errors import failure_response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from scoring.runtimes.base import Arrays
+    from serve.server.exchange import Exchange
+    from serve.server.protocol import Connection
+    from serve.server.v2.endpoint import Endpoint
+    from serve.server.v2.request import InferRequest
+
+_REQUEST = "POST infer"
+
+
+class InferCall(Call):
+    """A request that is decoded and answered for an endpoint."""
+
+    __slots__ = ("_body", "_endpoint", "_json_size", "_request")
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        body: bytes | bytearray,
+        begun: float,
+        json_size: int | None = None,
+    ) -> None:
+        super().__init__(len(body), begun)
+        self._endpoint = endpoint
+        self._body = body
+        self._json_size = json_size
+        self._request: InferRequest | None = None
+
+    def decode(self) -> Arrays:
+        """See `Call`."""
+        if self._json_size is None:
+            inputs = self._endpoint.quick(self._body)
+            if inputs is not None:
+                return inputs
+        self._request = self._endpoint.reader.read(self._body, self._json_size)
+        return self._request.inputs
+
+    def encode(self, outputs: Mapping[str, Any]) -> bytes | Response:
+        """The JSON of an answer of status 200, or any other answer."""
+        request = self._request
+        if request is None or request.is_plain:
+            answer = self._endpoint.answers.plain(outputs)
+            if answer is not None:
+                return answer
+        return self._endpoint.answers.write(request or self._endpoint.reader.plain, outputs)
+
+
+class FastCall(InferCall):
+    """A plain JSON request that needs no exchange."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, endpoint: Endpoint, body: bytes | bytearray, connection: Connection) -> None:
+        super().__init__(endpoint, body, perf_counter())
+        self._connection = connection
+
+    def settle(self, result: Any, error: BaseException | None) -> None:
+        """See `Call`."""
+        if type(result) is bytes:
+            self._connection.answer_hot(self, result)
+        elif error is not None:
+            self._connection.answer_response(self, failure_response(error, _REQUEST))
+        else:
+            self._connection.answer_response(self, result)
+
+
+class ExchangeCall(InferCall):
+    """Any other request.
+
+    Args:
+        endpoint: Of the model.
+        exchange: The request.
+        json_size: See `RequestReader.read`.
+        respond: Gives the answer to the client.
+    """
+
+    __slots__ = ("_exchange", "_respond")
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        exchange: Exchange,
+        json_size: int | None,
+        respond: Callable[[Exchange, Response], None],
+    ) -> None:
+        super().__init__(endpoint, exchange.body, exchange.begun, json_size)
+        self.deadline = exchange.deadline
+        self._exchange = exchange
+        self._respond = respond
+
+    def settle(self, result: Any, error: BaseException | None) -> None:
+        """See `Call`."""
+        if error is not None:
+            self._exchange.respond(failure_response(error, _REQUEST))
+        elif isinstance(result, bytes):
+            self._respond(self._exchange, Response(200, result, [JSON]))
+        else:
+            self._respond(self._exchange, result)
