@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+Got = Callable[[bytes | None, BaseException | None], object]
+"""Takes a part of a body; None for its end, or what went wrong."""
 
 
 @dataclass(slots=True)
@@ -32,17 +35,30 @@ class Request:
         return default
 
 
+class PulledBody:
+    """A body that is asked for each of its parts, and makes them wherever its code belongs."""
+
+    def pull(self, got: Got) -> None:
+        """Asks for the next part; one at a time. `got` may be called on any thread."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nobody wants more, or its end was told. On any thread; does not wait."""
+        raise NotImplementedError
+
+
 @dataclass(slots=True)
 class Response:
-    """One answer; an iterator as body is streamed with chunked encoding.
+    """One answer; a body that is not bytes is streamed with chunked encoding.
 
     Attributes:
         status: The HTTP status.
-        body: Whole bytes, or an iterator of chunks (closed by the server in every case).
+        body: Whole bytes, an iterator of chunks, or a body that is pulled (both are closed by the
+            server in every case).
         headers: Without `content-length`, `transfer-encoding`, `connection` and `date`, which the
             server sets.
     """
 
     status: int
-    body: bytes | Iterator[bytes] = b""
+    body: bytes | Iterator[bytes] | PulledBody = b""
     headers: list[tuple[str, str]] = field(default_factory=list)

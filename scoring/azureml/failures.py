@@ -7,9 +7,11 @@ sender's to mend, and answered with 4xx.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import sys
+import traceback
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +54,13 @@ def http_refusal(error: BaseException) -> tuple[int, str] | None:
     if 400 <= code < 500:  # noqa: PLR2004  -- the client errors of HTTP
         return code, str(error.description)
     return None
+
+
+def trace(error: BaseException) -> str:
+    """The traceback, for the log."""
+    with contextlib.suppress(RecursionError):
+        return "".join(traceback.format_exception(error))
+    return repr(error)
 
 
 def _malformed_body(error: json.JSONDecodeError, arguments: Mapping[str, Any]) -> InputError | None:

@@ -18,6 +18,7 @@ from scoring.azureml import coroutines, logs, state
 from scoring.errors import EntryScriptError
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
     from scoring.azureml.settings import ScriptSettings
@@ -41,6 +42,8 @@ class Script:
         kind: What `run` gets: the body as `text`, arguments by `schema`, or the `raw` request.
         parameters: Those of `run`, without `request_headers`.
         wants_headers: `run` takes `request_headers`.
+        loop: Where `run` is `async def`, the loop of the thread that loaded the script: `init` ran
+            on it, and so has `run` to. None for any other `run`.
     """
 
     run: Callable[..., Any]
@@ -48,6 +51,7 @@ class Script:
     kind: Kind
     parameters: tuple[inspect.Parameter, ...]
     wants_headers: bool
+    loop: AbstractEventLoop | None = None
 
 
 def load(settings: ScriptSettings) -> Script:
@@ -64,7 +68,7 @@ def load(settings: ScriptSettings) -> Script:
     module = _import_script(settings)
     init, run = _functions(module)
     script = _analyse(run, strict=settings.strict)
-    _call_init(init, settings)
+    _call_init(init, script.loop, settings)
     return script
 
 
@@ -163,8 +167,9 @@ def _analyse(run: Callable[..., Any], *, strict: bool) -> Script:
     required = [p.name for p in own[1:] if p.default is p.empty]
     if required and kind != "schema" and not strict:
         raise _signature_error(f"run() has more than one required argument: {', '.join(required)}.")
-    callee = run if strict else coroutines.synchronous(run)
-    return Script(callee, run, kind, own, wants_headers)
+    # Azure's server would call an asynchronous run(), and fail to write the coroutine as JSON.
+    loop = coroutines.new_loop() if coroutines.is_async(run) and not strict else None
+    return Script(run, run, kind, own, wants_headers, loop)
 
 
 def _kind(run: Callable[..., Any]) -> Kind:
@@ -185,10 +190,12 @@ def _signature_error(message: str) -> EntryScriptError:
     )
 
 
-def _call_init(init: Callable[..., Any], settings: ScriptSettings) -> None:
+def _call_init(
+    init: Callable[..., Any], loop: AbstractEventLoop | None, settings: ScriptSettings
+) -> None:
     logger.info("Invoking user's init function")
     try:
-        coroutines.synchronous(init)()
+        coroutines.complete(init(), loop)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -1,4 +1,7 @@
-"""The Azure ML routes of a scoring script, on the main thread, one request at a time."""
+"""The Azure ML routes of a scoring script, on the main thread.
+
+One request at a time, or many of an `async def run` on one event loop.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from serve.server.hub import Fast
     from serve.server.jobs import Jobs
 
+CONCURRENCY = 100
+"""How many requests an `async def run` works at, unless a setting says otherwise."""
+
 # Every other route is answered without the user's code, and so while that computes, too.
 _SCRIPT_PATHS = frozenset({"/score", "/swagger.json"})
 
@@ -24,9 +30,10 @@ class ScriptService:
     Args:
         entry: The loaded script.
         jobs: The queue at which the main thread works.
+        concurrency: How many requests an `async def run` works at.
     """
 
-    def __init__(self, entry: EntryScript, jobs: Jobs) -> None:
+    def __init__(self, entry: EntryScript, jobs: Jobs, concurrency: int = CONCURRENCY) -> None:
         self._entry = entry
         self._jobs = jobs
         self.fast: Mapping[bytes, Fast] = {}
@@ -34,6 +41,10 @@ class ScriptService:
         self.routes: Table = {"/openapi.json": {"GET": self._openapi}}
         self.fallback: Handler | None = self._handle
         self.bodies_as_sent = entry.takes_bodies_as_sent
+        if entry.loop is not None:
+            from serve.server.tasks import Tasks  # noqa: PLC0415 - few scripts are asynchronous
+
+            jobs.run_on(Tasks(entry.loop, concurrency))
 
     def _handle(self, exchange: Exchange) -> None:
         if exchange.path in _SCRIPT_PATHS:
@@ -46,5 +57,10 @@ class ScriptService:
         self._submit(exchange)
 
     def _submit(self, exchange: Exchange) -> None:
-        answer = partial(self._entry.handle, exchange.request())
-        exchange.job = self._jobs.submit(answer, exchange.settle)
+        request, deadline = exchange.request(), exchange.deadline
+        if self._entry.loop is None:
+            answer = partial(self._entry.handle, request)
+            exchange.job = self._jobs.submit(answer, exchange.settle, deadline=deadline)
+        else:
+            start = partial(self._entry.answer, request)
+            exchange.job = self._jobs.submit_coroutine(start, exchange.settle, deadline=deadline)

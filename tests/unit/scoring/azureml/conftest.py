@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scoring.azureml import EntryScript, ScriptSettings, aliases, logs, state
+from scoring.azureml import EntryScript, ScriptSettings, aliases, coroutines, logs, state
 from scoring.http import Request
 
 if TYPE_CHECKING:
@@ -28,7 +29,18 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [n for n in environ if n.startswith(("AML_", "AZUREML_", "SERVICE_"))]:
         monkeypatch.delenv(name)
     level = logging.getLogger().level
+    loops: list[asyncio.AbstractEventLoop] = []
+    new_loop = coroutines.new_loop
+
+    def kept() -> asyncio.AbstractEventLoop:
+        loops.append(new_loop())
+        return loops[-1]
+
+    monkeypatch.setattr(coroutines, "new_loop", kept)
     yield
+    for loop in loops:
+        loop.close()
+        asyncio.set_event_loop(None)
     logs.restore()
     logging.getLogger().setLevel(level)
     aliases.remove()
