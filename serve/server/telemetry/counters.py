@@ -121,7 +121,7 @@ class Cells:
 
     def read(self, family: Family, first: int) -> list[float]:
         """The values of a block."""
-        return self.values[first : first + family.width].tolist()
+        return list(self.values[first : first + family.width])
 
     def _add(self, family: Family, labels: Labels) -> int:
         values = self.values

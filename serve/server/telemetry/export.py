@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 _BATCH = 512
 _MOST_SPANS = 4096
 _EVERY_S = 1.0
-_CLOSE_S = 5.0
+_CLOSE_S = 2.0
 _COMPLAIN_S = 60.0
 
 

@@ -16,7 +16,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,6 @@ from serve.server.telemetry import families as f
 from serve.server.telemetry import metrics, process
 from serve.server.telemetry.channel import (
     Channel,
-    Details,
     ModelMeter,
     Teller,
     UncountedChannel,
@@ -198,7 +196,7 @@ class Telemetry:
         return self._tracer.begin(headers) if self._tracer else None
 
     def tick(self) -> None:
-        """Takes down what is only looked at now and then, and lets the log write; twice a second."""
+        """Takes down what is looked at now and then, and lets the log write; twice a second."""
         values = self._cells.values
         for gauge, ask in self._gauges:
             values[gauge] = ask()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from contextlib import contextmanager
-from math import inf, log
+from math import inf, log, log1p
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -182,7 +182,7 @@ class Tracer:
         )
 
     def _chosen(self) -> bool:
-        """Whether a request without a context begins a trace: one subtraction for those that do not."""
+        """Whether a request without a context begins a trace; a subtraction where it does not."""
         self._skip -= 1
         if self._skip >= 0:
             return False
@@ -195,7 +195,7 @@ class Tracer:
             return inf
         if self._ratio >= 1:
             return 0
-        return int(log(1 - self._random.random()) / log(1 - self._ratio))
+        return int(log(1 - self._random.random()) / log1p(-self._ratio))
 
 
 class _ToOutbox(SpanProcessor):
