@@ -14,7 +14,7 @@ from serve.server.status import JSON, error_response
 from serve.server.streaming import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from serve.server.exchange import Exchange
     from serve.server.hub import Hub
@@ -37,9 +37,9 @@ class Answering(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_advancing", "_closing", "_current", "_eof", "_limits", "_owes_continue", "_phase",
-        "_reading", "_refused", "_stream", "_transport", "_waiting", "_writable", "blocked_since",
-        "deadline", "hub",
+        "_advancing", "_client", "_closing", "_current", "_eof", "_limits", "_owes_continue",
+        "_phase", "_reading", "_refused", "_stream", "_transport", "_waiting", "_writable",
+        "blocked_since", "deadline", "hub",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -51,6 +51,7 @@ class Answering(asyncio.Protocol):
         self._limits = hub.settings
         self._waiting: deque[Exchange | FieldpostError] = deque()
         self._current: Exchange | Call | None = None
+        self._client = b""
         self._stream: Stream | None = None
         self._phase = IDLE
         # What the client sends is not looked at any more.
@@ -111,6 +112,8 @@ class Answering(asyncio.Protocol):
                 old=exchange.old,
                 body_wanted=exchange.method != "HEAD",
             )
+            if self.hub.telemetry is not None:
+                self._tell(exchange, response.status, len(response.body))
             self._next()
         else:
             self._begin_stream(exchange, response)
@@ -124,6 +127,8 @@ class Answering(asyncio.Protocol):
             self.answer_response(call, Response(200, body, [JSON]))
             return
         self._transport.write(b"%b%d\r\n\r\n%b" % (hub.clock.ok_head, len(body), body))
+        if call.channel is not None:
+            call.channel.answered(200, call.begun, call.size, len(body), call.details)
         self._current = None
         if self._waiting or self._owes_continue or not self._reading:
             self._next()
@@ -136,7 +141,21 @@ class Answering(asyncio.Protocol):
         """Answers a call of the fast path with anything else; its body is bytes."""
         if self._current is call:
             self._write_answer(response, keep_alive=True)
+            if call.channel is not None:
+                size = len(cast("bytes", response.body))
+                call.channel.answered(response.status, call.begun, call.size, size, call.details)
             self._next()
+
+    def _tell(self, exchange: Exchange, status: int, size: int) -> None:
+        """Counts and logs an answer that has been written."""
+        telemetry = self.hub.telemetry
+        if telemetry is None:
+            return
+        channel = exchange.channel or telemetry.channel("http", route=exchange.route)
+        details = exchange.details(self._client) if telemetry.details else None
+        channel.answered(status, exchange.begun, len(exchange.body), size, details)
+        if exchange.error:
+            channel.failed(exchange.error)
 
     def _write_answer(
         self, response: Response, *, keep_alive: bool, old: bool = False, body_wanted: bool = True
@@ -174,15 +193,21 @@ class Answering(asyncio.Protocol):
                 connection=connection,
             )
         )
+
+        def told() -> None:
+            self._tell(exchange, response.status, 0)
+
         if exchange.method == "HEAD" or response.status in wire.NO_BODY:
             self.hub.discard(response)
-            self._finish_stream(complete=True, close=connection == b"close")
+            self._finish_stream(complete=True, close=connection == b"close", told=told)
             return
         self._stream = Stream(
             cast("Iterator[bytes]", response.body),
             self.hub.jobs,
             self._transport.write,
-            lambda complete: self._finish_stream(complete=complete, close=connection == b"close"),
+            lambda complete: self._finish_stream(
+                complete=complete, close=connection == b"close", told=told
+            ),
             chunked=chunked,
         )
         if not self._writable:
@@ -190,8 +215,9 @@ class Answering(asyncio.Protocol):
         else:
             self._stream.pull()
 
-    def _finish_stream(self, *, complete: bool, close: bool) -> None:
+    def _finish_stream(self, *, complete: bool, close: bool, told: Callable[[], None]) -> None:
         self._stream = None
+        told()
         if not complete:
             self._closing = True
             self._transport.abort()  # the missing last chunk tells the client
@@ -228,6 +254,8 @@ class Answering(asyncio.Protocol):
                 entry = self._waiting.popleft()
                 if isinstance(entry, FieldpostError):
                     self._write_answer(error_response(entry), keep_alive=False)
+                    if self.hub.telemetry is not None:
+                        self.hub.telemetry.rejected(entry.code)
                 else:
                     self._current = entry
                     self.deadline = inf

@@ -6,7 +6,8 @@ it is to be answered later (`Prefer: respond-async`), its route.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -20,10 +21,15 @@ from serve.server.errors import MethodNotAllowedError, RouteNotFoundError
 from serve.server.status import JSON
 
 if TYPE_CHECKING:
+    from scoring.errors import FieldpostError
+    from serve.server.access.guard import Gate
+    from serve.server.access.principal import Principal
     from serve.server.exchange import Exchange
     from serve.server.hub import Fast
     from serve.server.jobs import Jobs
     from serve.server.models.repository import Repository
+    from serve.server.settings import ServerSettings
+    from serve.server.telemetry.telemetry import Telemetry
 
 Handler = Callable[["Exchange"], None]
 Table = Mapping[str, Mapping[str, Handler]]
@@ -56,18 +62,33 @@ class Service(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What stands before every route.
+
+    Attributes:
+        guard: Who may ask; None: everyone.
+        telemetry: Counts and logs what is answered; None: nobody does.
+    """
+
+    guard: Gate | None = None
+    telemetry: Telemetry | None = None
+
+
 class App:
     """All routes of a server; lives on the event loop's thread.
 
     Args:
-        services: Its protocols; of two that take one path, the first.
         jobs: Where bodies are decompressed.
-        max_body_bytes: Of a decompressed body.
+        settings: The server's.
+        passes: What stands before every route.
         fallback: Takes every other path, its own 404 and 405 included; None: ours.
         bodies_as_sent: Compressed bodies stay compressed.
 
     Attributes:
         fast: Of all services; `refresh` renews it in place.
+        guard: Who may ask; None: everyone.
+        telemetry: Counts and logs what is answered; None: nobody does.
         ready: Whether `/health/ready` says so.
         repository: The models, where the server has any.
     """
@@ -76,22 +97,29 @@ class App:
 
     def __init__(
         self,
-        services: Sequence[Service],
         jobs: Jobs,
-        max_body_bytes: int,
+        settings: ServerSettings,
+        passes: Before,
         *,
         fallback: Handler | None = None,
         bodies_as_sent: bool = False,
     ) -> None:
+        self.guard = passes.guard
+        self.telemetry = passes.telemetry
         self.fast: dict[bytes, Fast] = {}
         self.ready = True
-        self._services = services
+        self._services: list[Service] = []
         self._jobs = jobs
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes = settings.max_body_bytes
         self._fallback = fallback
         self._decodes = not bodies_as_sent
         self._routes: dict[str, Mapping[str, Handler]] = {}
         self._prefixes: dict[str, Handler] = {}
+        self.refresh()
+
+    def add(self, *services: Service) -> None:
+        """Adds protocols; of two that take one path, the one that came first has it."""
+        self._services += services
         self.refresh()
 
     def refresh(self) -> None:
@@ -107,9 +135,37 @@ class App:
             self.fast.update(service.fast)
             self._routes.update(service.routes)
             self._prefixes.update(service.prefixes)
+        if self.telemetry is not None:
+            self._routes.update(self.telemetry.routes)
 
     def handle(self, exchange: Exchange) -> None:
         """Answers an exchange, now or later; whatever goes wrong becomes its answer."""
+        try:
+            if self.guard is None:
+                self._admitted(exchange)
+                return
+            exchange.principal = self.guard.admit(
+                exchange.credential, exchange.target, exchange.address
+            )
+            if exchange.principal is not None:
+                self._admitted(exchange)
+            else:
+                self.guard.decide(
+                    exchange.credential, exchange.target, partial(self._decided, exchange)
+                )
+        except Exception as error:  # noqa: BLE001 - logged or told by fail()
+            exchange.fail(error)
+
+    def _decided(
+        self, exchange: Exchange, principal: Principal | None, error: FieldpostError | None
+    ) -> None:
+        if error is not None:
+            exchange.fail(error)
+            return
+        exchange.principal = principal
+        self._admitted(exchange)
+
+    def _admitted(self, exchange: Exchange) -> None:
         try:
             timeout = exchange.header(b"timeout-ms")
             if timeout:
@@ -141,6 +197,7 @@ class App:
 
     def _route(self, exchange: Exchange) -> None:
         handlers = self._routes.get(exchange.path)
+        exchange.route = exchange.path if handlers is not None else ""
         if handlers is None:
             self._handler(exchange.path)(exchange)
             return

@@ -1,22 +1,76 @@
-"""Puts a server's protocols together: all of them on one port, each for all models."""
+"""Puts a server together: its protocols, all on one port, and what stands before them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from serve.server.app import App
+from serve.server.app import App, Before
+from serve.server.telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from serve.server.app import Service
     from serve.server.jobs import Jobs
-    from serve.server.models.repository import Repository
+    from serve.server.models.repository import Repository, Source
     from serve.server.settings import ServerSettings
 
 
-def model_app(repository: Repository, jobs: Jobs, settings: ServerSettings) -> App:
-    """The routes of a server of models with schemas."""
-    from serve.server.score import ScoreService  # noqa: PLC0415 - scripts need no numpy
+def before(settings: ServerSettings, post: Callable[..., object]) -> Before:
+    """What every request passes, whatever answers it.
 
-    app = App([ScoreService(repository)], jobs, settings.max_body_bytes)
+    Args:
+        settings: The server's.
+        post: Runs a callable on the event loop's thread.
+
+    Raises:
+        UsageError: A setting is wrong, or a file that one names.
+    """
+    guard = None
+    if settings.api_keys or settings.oidc_issuer or settings.rate_limit:
+        from serve.server.access.guard import Guard  # noqa: PLC0415 - most servers are open
+
+        guard = Guard.from_settings(settings, post)
+    return Before(guard, Telemetry.from_settings(settings, post))
+
+
+def model_app(
+    source: Source, jobs: Jobs, settings: ServerSettings, passes: Before, default: str = ""
+) -> App:
+    """The routes of a server of models with schemas; loads them all.
+
+    Args:
+        source: The models.
+        jobs: The threads of the server.
+        settings: The server's.
+        passes: See `before`.
+        default: The model that routes without a name answer for; empty for the only one.
+
+    Raises:
+        ModelFileError: A model does not load; the error says why.
+    """
+    from serve.server.models.repository import Repository  # noqa: PLC0415 - scripts need no numpy
+
+    repository = Repository(source, jobs, default, passes.telemetry)
+    repository.load_all()
+    app = App(jobs, settings, passes)
+    app.add(*_services(repository, jobs, settings, lambda: app.ready))
     app.repository = repository
     repository.watch(app.refresh)
     return app
+
+
+def _services(
+    repository: Repository, jobs: Jobs, settings: ServerSettings, ready: Callable[[], bool]
+) -> list[Service]:
+    from serve.server.mlflow import MlflowService  # noqa: PLC0415
+    from serve.server.score import ScoreService  # noqa: PLC0415
+    from serve.server.v1 import V1Service  # noqa: PLC0415
+    from serve.server.v2.service import V2Service  # noqa: PLC0415
+
+    return [
+        ScoreService(repository),
+        V2Service(repository, jobs, settings, ready),
+        V1Service(repository),
+        MlflowService(repository, ready),
+    ]

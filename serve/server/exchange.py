@@ -13,6 +13,7 @@ from serve.server.wire import split_target
 if TYPE_CHECKING:
     from serve.server.access.principal import Principal
     from serve.server.protocol import Connection
+    from serve.server.telemetry.channel import Channel, Details
 
 
 class Cancellable(Protocol):
@@ -38,12 +39,18 @@ class Exchange:
         principal: Who the client is; None where the server asks nobody.
         begun: In `time.perf_counter()`: when the request was whole.
         deadline: In `time.monotonic()`, from the `timeout-ms` header; infinite without it.
+        target: The raw request target.
+        address: Of the client.
+        channel: Counts the answer; None: by the route alone.
+        route: The path with the names of its parameters, for metrics.
+        error: The code of the error that it is answered with; empty for none.
         job: What computes the answer, where that is not the loop itself.
     """
 
     __slots__ = (
-        "_answered", "_connection", "_gone", "begun", "body", "credential", "deadline", "headers",
-        "job", "keep_alive", "method", "old", "path", "principal", "query",
+        "_answered", "_connection", "_gone", "address", "begun", "body", "channel", "credential",
+        "deadline", "error", "headers", "job", "keep_alive", "method", "old", "path", "principal",
+        "query", "route", "target",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +64,7 @@ class Exchange:
         keep_alive: bool,
         old: bool = False,
         credential: bytes = b"",
+        address: str = "",
     ) -> None:
         self._connection = connection
         self._answered = False
@@ -68,6 +76,11 @@ class Exchange:
         self.keep_alive = keep_alive
         self.old = old
         self.credential = credential
+        self.address = address
+        self.target = target
+        self.route = ""
+        self.error = ""
+        self.channel: Channel | None = None
         self.principal: Principal | None = None
         self.begun = perf_counter()
         self.deadline = inf
@@ -82,8 +95,26 @@ class Exchange:
         headers = [(name.decode("latin-1"), text.decode("latin-1")) for name, text in self.headers]
         return Request(self.method, self.path, self.query, headers, bytes(self.body))
 
+    def details(self, client: bytes) -> Details:
+        """What the access log and traces want to know.
+
+        Args:
+            client: The address, as the log writes it.
+        """
+        from serve.server.telemetry.channel import Details  # noqa: PLC0415 - only if they are on
+
+        return Details(
+            client=client,
+            method=self.method.encode(),
+            target=self.target,
+            headers=self.headers,
+            principal=self.principal.id if self.principal is not None else "",
+            error=self.error,
+        )
+
     def respond(self, response: Response) -> None:
         """Answers; a second answer, or one to a client that has gone, is dropped."""
+        self.channel = getattr(self.job, "channel", None) or self.channel
         self.job = None
         if self._gone or self._answered:
             self._connection.hub.discard(response)
@@ -93,6 +124,7 @@ class Exchange:
 
     def fail(self, error: BaseException) -> None:
         """Answers with an error; one that is not in our tree is logged and told as internal."""
+        self.error = getattr(error, "code", "internal")
         self.respond(failure_response(error, f"{self.method} {self.path}"))
 
     def settle(self, response: Response | None, error: BaseException | None) -> None:

@@ -10,13 +10,14 @@ from serve.server.clock import Clock
 
 if TYPE_CHECKING:
     from scoring.http import Response
-    from serve.server.access.guard import Guard
+    from serve.server.access.guard import Gate
     from serve.server.exchange import Exchange
     from serve.server.jobs import Jobs
     from serve.server.models.call import Call
     from serve.server.models.repository import Repository
     from serve.server.protocol import Connection
     from serve.server.settings import ServerSettings
+    from serve.server.telemetry.telemetry import Telemetry
 
 Fast = Callable[["Connection", bytes | bytearray], "Call | None"]
 """Submits the call of a plain JSON body; None, or an error raised: take the long way."""
@@ -30,10 +31,14 @@ class Routes(Protocol):
 
     Attributes:
         fast: Request targets whose POST may go straight to a model.
+        guard: See `Hub`.
+        telemetry: See `Hub`.
         ready: Whether the server takes new requests.
         repository: The models, where there are any.
     """
 
+    guard: Gate | None
+    telemetry: Telemetry | None
     ready: bool
     repository: Repository | None
 
@@ -58,8 +63,10 @@ class Hub:
     Attributes:
         fast: See `Routes`.
         guard: Who may ask; None: everyone.
+        telemetry: Counts and logs what is answered; None: nobody does.
         routes: The application.
         body_digits: Of the longest allowed body's length.
+        ticks: Called twice a second.
         draining: Every answer is the last one of its connection.
         emptied: Set while there is no connection.
     """
@@ -71,11 +78,17 @@ class Hub:
         self.fast = routes.fast
         self.handle = routes.handle
         self.routes = routes
-        self.guard: Guard | None = None
+        self.guard = routes.guard
+        self.telemetry = routes.telemetry
         self.clock = Clock()
         self.draining = False
         self.emptied = asyncio.Event()
         self.emptied.set()
+        self.ticks: list[Callable[[], None]] = []
+        if self.guard is not None:
+            self.ticks.append(self.guard.tick)
+        if self.telemetry is not None:
+            self.ticks.append(self.telemetry.tick)
         self._connections: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
         shortest_s = min(
@@ -90,6 +103,8 @@ class Hub:
         """Starts the ticks that keep the clock and end what is overdue."""
         self.clock.tick()
         self._sweep()
+        for tick in self.ticks:
+            tick()
         self._timer = loop.call_later(self._tick_s, self.start, loop)
 
     def stop(self) -> None:

@@ -24,7 +24,7 @@ import uvloop
 from scoring import bundle as bundles
 from scoring.errors import UsageError
 from serve.server.app import App
-from serve.server.assembly import model_app
+from serve.server.assembly import before, model_app
 from serve.server.hub import Hub
 from serve.server.jobs import Jobs
 from serve.server.protocol import Connection
@@ -124,24 +124,24 @@ class ServerProcess:
             scoring_timeout_ms=self._settings.scoring_timeout_ms or None,
         )
         service = ScriptService(EntryScript.load(settings), self._jobs)
-        return App(
-            [service],
+        app = App(
             self._jobs,
-            self._settings.max_body_bytes,
+            self._settings,
+            before(self._settings, self._loop.call_soon_threadsafe),
             fallback=service.fallback,
             bodies_as_sent=service.bodies_as_sent,
         )
+        app.add(service)
+        return app
 
     def _load_models(self) -> App:
-        from serve.server.models.repository import Repository  # noqa: PLC0415 - needs numpy
         from serve.server.models.source import RootSource  # noqa: PLC0415
 
         source = RootSource(self._root, self._jobs, self._settings, self._loop.call_soon)
-        repository = Repository(source, self._jobs)
-        for name in source.names():
-            repository.put(name, source.open(name))
+        passes = before(self._settings, self._loop.call_soon_threadsafe)
+        app = model_app(source, self._jobs, self._settings, passes)
         self._jobs.start_threads(self._settings.threads)
-        return model_app(repository, self._jobs, self._settings)
+        return app
 
     def run(self) -> int:
         """Answers until a signal or the end of the lifeline, drains, and returns 0."""

@@ -28,6 +28,8 @@ from serve.server.errors import (
     TargetTooLongError,
 )
 from serve.server.exchange import Exchange
+from serve.server.telemetry.channel import Details
+from serve.server.wire import address_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from serve.server.hub import Hub
 
 logger = logging.getLogger(__name__)
+
+_HTTP2 = b"PRI"
 
 
 class _StopParsing(Exception):  # noqa: N818 - control flow through the parser, not an error
@@ -49,14 +53,18 @@ class Connection(Answering):
     """One client. Created by the event loop for each connection that it accepts."""
 
     __slots__ = (
-        "_body", "_chunk_bytes", "_content_type", "_credential", "_fast", "_head_bytes", "_headers",
-        "_hosts", "_keep_alive", "_method", "_old", "_parser", "_plain", "_target", "_timed",
-        "_upgrading", "_watched",
+        "_address", "_body", "_chunk_bytes", "_content_type", "_credential", "_fast", "_fresh",
+        "_guard", "_head_bytes", "_headers", "_hosts", "_keep_alive", "_method", "_old", "_parser",
+        "_plain", "_target", "_telemetry", "_timed", "_upgrading", "_watched",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
         super().__init__(hub)
         self._fast = hub.fast
+        self._guard = hub.guard
+        self._telemetry = hub.telemetry
+        self._address = ""
+        self._fresh = True
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self._chunk_bytes = self._head_bytes = 0
         # The phase that the deadline is for.
@@ -79,6 +87,11 @@ class Connection(Answering):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins; over the limit of connections it says so and goes."""
         self._transport = cast("asyncio.Transport", transport)
+        self._address = address_of(self._transport)
+        if self._telemetry is not None and self._telemetry.details:
+            from serve.server.telemetry.accesslog import quoted  # noqa: PLC0415 - few keep one
+
+            self._client = quoted(self._address.encode())
         if not self.hub.admit(self):
             self._refuse(
                 OverloadedError(
@@ -96,6 +109,11 @@ class Connection(Answering):
         """Feeds the parser, whose callbacks do the rest."""
         if self._refused or self._closing or self._parser is None:
             return  # read only so that the client can read our answer
+        if self._fresh:
+            self._fresh = False
+            if data.startswith(_HTTP2):
+                self._hand_over(data)
+                return
         self._chunk_bytes = len(data)
         rest = None
         try:
@@ -232,6 +250,7 @@ class Connection(Answering):
                     keep_alive=self._keep_alive,
                     old=self._old,
                     credential=self._credential,
+                    address=self._address,
                 )
             )
             self._body = b""
@@ -254,15 +273,25 @@ class Connection(Answering):
             or not self._writable
         ):
             return False
+        principal = None
         try:
-            guard = self.hub.guard
-            if guard is not None and guard.admit(self._credential, self._target) is None:
-                return False
+            if self._guard is not None:
+                principal = self._guard.admit(self._credential, self._target, self._address)
+                if principal is None:
+                    return False
             call = fast(self, self._body)
         except FieldpostError:
             return False  # the long way tells it
         if call is None:
             return False
+        if self._client:
+            call.details = Details(
+                self._client,
+                self._method,
+                self._target,
+                self._headers,
+                principal.id if principal is not None else "",
+            )
         self._current = call
         self._body = b""
         self.deadline = inf
@@ -300,6 +329,15 @@ class Connection(Answering):
             refusal = BadRequestError(f"The request is not valid HTTP/1.1: {error}.")
         if refusal is not None and not self._closing:
             self._refuse(refusal)
+
+    def _hand_over(self, data: bytes) -> None:
+        """The client speaks HTTP/2: another protocol takes this connection."""
+        from serve.server.grpc.connection import GrpcConnection  # noqa: PLC0415 - few clients do
+
+        self.hub.leave(self)
+        self._parser = None
+        self._closing = True
+        GrpcConnection(self.hub, self._transport, data)
 
     # Parts of requests
 

@@ -33,6 +33,8 @@ class ScoreCall(Call):
     """One `POST /score`: rows by the model's schema in, JSON out."""
 
     __slots__ = ("_body", "_codec", "_style")
+    protocol = "score"
+    route = "/score"
 
     def __init__(self, model: ServedModel, body: bytes | bytearray, begun: float) -> None:
         super().__init__(len(body), begun)

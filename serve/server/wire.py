@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from asyncio import BaseTransport
     from collections.abc import Iterable
 
 logger = logging.getLogger(__name__)
@@ -115,3 +116,9 @@ def split_target(target: bytes) -> tuple[str, str]:
     if b"%" in path:
         path = _ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), path)
     return path.decode("utf-8", "replace"), query.decode("latin-1")
+
+
+def address_of(transport: BaseTransport) -> str:
+    """The address of the other end; empty where there is none (a Unix socket)."""
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) else ""

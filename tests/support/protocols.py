@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scoring.schema import ModelSchema, TensorSpec
-from serve.server.app import App, Service
+from serve.server.app import App, Before, Service
 from serve.server.jobs import Jobs
 from serve.server.models.repository import Repository
 from serve.server.models.served import ServedModel
@@ -80,7 +80,8 @@ def serve_protocols(
         repository = Repository(source, jobs)
         for name in models:
             repository.put(name, source.open(name))
-        app = App(services(repository), jobs, settings.max_body_bytes)
+        app = App(jobs, settings, Before())
+        app.add(*services(repository))
         app.repository = repository
         repository.watch(app.refresh)
         return app

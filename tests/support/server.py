@@ -15,7 +15,7 @@ import uvloop
 from scoring.bundle import Bundle
 from scoring.schema import ModelSchema, TensorSpec
 from serve.server.app import App
-from serve.server.assembly import model_app
+from serve.server.assembly import before, model_app
 from serve.server.hub import Hub
 from serve.server.jobs import Jobs
 from serve.server.models.repository import Repository
@@ -193,10 +193,7 @@ def serve_models(
             ]
 
         source = Models(**{name: opener(name) for name in models})
-        repository = Repository(source, jobs)
-        for name in models:
-            repository.put(name, source.open(name))
-        return model_app(repository, jobs, settings)
+        return model_app(source, jobs, settings, before(settings, soon))
 
     return LiveServer(make, **{"inline_ms": 1e6, **given})
 

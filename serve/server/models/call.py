@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from scoring.runtimes.base import Arrays
+    from serve.server.telemetry.channel import Channel, Details
 
 
 class Call:
@@ -18,6 +19,10 @@ class Call:
     one after the other on the same thread.
 
     Attributes:
+        protocol: By which it came, for metrics.
+        route: The path with the names of its parameters, for metrics.
+        channel: Counts its answer; set by the model.
+        details: For the access log and traces, where they are on; set by the connection.
         size: Bytes of the body; large ones are not decoded on the loop.
         deadline: In `time.monotonic()`; a call that has not begun by then is refused.
         begun: In `time.perf_counter()`: when the request was whole.
@@ -26,8 +31,12 @@ class Call:
         rows: How many rows they have; set by the model.
     """
 
-    __slots__ = ("begun", "cancelled", "deadline", "inputs", "rows", "size")
+    __slots__ = (
+        "begun", "cancelled", "channel", "deadline", "details", "inputs", "rows", "size",
+    )  # fmt: skip
 
+    protocol: ClassVar[str] = ""
+    route: ClassVar[str] = ""
     inputs: Arrays
 
     def __init__(self, size: int, begun: float, deadline: float = inf) -> None:
@@ -36,6 +45,8 @@ class Call:
         self.deadline = deadline
         self.cancelled = False
         self.rows = 0
+        self.channel: Channel | None = None
+        self.details: Details | None = None
 
     def decode(self) -> Arrays:
         """One array for each input of the schema.

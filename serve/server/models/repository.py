@@ -13,6 +13,7 @@ from scoring.errors import FieldpostError, ModelNotReadyError, UnknownModelError
 if TYPE_CHECKING:
     from serve.server.jobs import Jobs
     from serve.server.models.served import ServedModel
+    from serve.server.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +71,13 @@ class Repository:
         source: Where they come from.
         jobs: Threads on which they are loaded.
         default: The name that `/score` answers for; empty where requests have to name one.
+        telemetry: Counts what the models do; None: nobody does.
     """
 
-    def __init__(self, source: Source, jobs: Jobs, default: str = "") -> None:
+    def __init__(
+        self, source: Source, jobs: Jobs, default: str = "", telemetry: Telemetry | None = None
+    ) -> None:
+        self._telemetry = telemetry
         self._source = source
         self._jobs = jobs
         self._default = default
@@ -140,8 +145,14 @@ class Repository:
         """Registers a callback for after every change."""
         self._watchers.append(changed)
 
-    def put(self, name: str, models: list[ServedModel]) -> None:
-        """Takes the versions of a model as they are now; those it replaces end by themselves."""
+    def put(self, name: str, models: list[ServedModel], load_s: float = 0.0) -> None:
+        """Takes the versions of a model as they are now; those it replaces end by themselves.
+
+        Args:
+            name: Of the model.
+            models: Its versions, the oldest first.
+            load_s: How long they took to load.
+        """
         entry = self._entries.setdefault(name, _Entry())
         before = entry.versions
         entry.versions = {model.version: model for model in models}
@@ -149,6 +160,20 @@ class Repository:
         self._changed()
         for model in before.values():
             model.close(_give_memory_back)
+        if self._telemetry is not None:
+            for model in models:
+                model.count(self._telemetry, load_s)
+
+    def load_all(self) -> None:
+        """Loads every model on this thread, for the start of a server.
+
+        Raises:
+            ModelFileError: One does not load; the error says why.
+        """
+        for name in self._source.names():
+            begun = perf_counter()
+            models = self._source.open(name)
+            self.put(name, models, perf_counter() - begun)
 
     def load(self, name: str, done: Done) -> None:
         """Loads a model, or its current versions in the place of those that are loaded.
@@ -176,8 +201,9 @@ class Repository:
 
         def opened(models: list[ServedModel] | None, error: BaseException | None) -> None:
             if models is not None:
-                self.put(name, models)
-                logger.info("Loaded %s in %.3f s", name, perf_counter() - begun)
+                load_s = perf_counter() - begun
+                self.put(name, models, load_s)
+                logger.info("Loaded %s in %.3f s", name, load_s)
             else:
                 self._failed(name, entry, error)
             self._released(entry)

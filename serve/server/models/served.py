@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from serve.server.models.batches import Outcome
     from serve.server.models.call import Call
     from serve.server.settings import ServerSettings
+    from serve.server.telemetry.channel import Channel, ModelMeter
+    from serve.server.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
 _INLINE_BYTES = 1 << 20
 _WARM_UPS = 3
 _LONG_S = 0.05
-
-Soon = "Callable[..., object]"
 
 
 class Run:
@@ -74,7 +74,6 @@ class ServedModel:
         max_batch_rows: The most rows of one run.
         stats: What it has done.
         pending: Calls that are not settled.
-        on_run: Called for each run, with the model and what the run took.
     """
 
     def __init__(
@@ -97,7 +96,9 @@ class ServedModel:
         self.batches = settings.max_batch_rows > 1 and batches.has_free_batch(self.schema)
         self.stats = ModelStats()
         self.pending = 0
-        self.on_run: Callable[[ServedModel, Run], None] | None = None
+        self._telemetry: Telemetry | None = None
+        self._meter: ModelMeter | None = None
+        self._channels: dict[str, Channel] = {}
         self._predict = predictor.predict
         self._fixed = batches.has_fixed_rows(self.schema)
         self._soon = soon
@@ -118,6 +119,8 @@ class ServedModel:
             DeadlineExceededError: The call's deadline has passed.
             ModelNotReadyError: The model is being unloaded.
         """
+        channel = self._channels.get(call.protocol)
+        call.channel = self._channel(call) if channel is None else channel
         if self.pending >= self._limit or self._closed is not None:
             self._refuse()
         if call.deadline != inf and call.deadline <= monotonic():
@@ -129,9 +132,26 @@ class ServedModel:
             self._queue.append(call)
             self._start_take()
 
+    def count(self, telemetry: Telemetry, load_s: float) -> None:
+        """Lets a server's telemetry count from now on what this model does.
+
+        Args:
+            telemetry: The server's.
+            load_s: How long loading has taken.
+        """
+        self._telemetry = telemetry
+        self._channels.clear()
+        self._meter = telemetry.model(
+            self.name, self.version, runtime=self.runtime, form=self.format
+        )
+        self._meter.depth = lambda: self.pending
+        self._meter.loaded(load_s)
+
     def close(self, closed: Callable[[], None]) -> None:
         """Takes no more calls; `closed` is called once the last one is settled."""
         self._closed = closed
+        if self._meter is not None:
+            self._meter.unloaded()
         if not self.pending:
             self._soon(closed)
 
@@ -162,6 +182,13 @@ class ServedModel:
             logger.warning("The model does not answer its own example: %s", error)
         else:
             self._cost.note(seconds)
+
+    def _channel(self, call: Call) -> Channel | None:
+        if self._telemetry is None:
+            return None
+        found = self._telemetry.channel(call.protocol, self.name, self.version, route=call.route)
+        self._channels[call.protocol] = found
+        return found
 
     def _refuse(self) -> None:
         if self._closed is not None:
@@ -213,8 +240,8 @@ class ServedModel:
             (stats.success if error is None else stats.fail).add(now - call.begun)
         for run in runs:
             stats.ran(run.rows, run.calls, run.input_s, run.infer_s, run.output_s)
-            if self.on_run is not None:
-                self.on_run(self, run)
+            if self._meter is not None:
+                self._meter.ran(run.calls, run.rows, run.infer_s)
 
     # On threads
 

@@ -26,6 +26,8 @@ class InferCall(Call):
     """A request that is decoded and answered for an endpoint."""
 
     __slots__ = ("_body", "_endpoint", "_json_size", "_request")
+    protocol = "v2"
+    route = "/v2/models/{model}/infer"
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scoring.http import Response
-from serve.server.app import App
+from serve.server.app import App, Before
 from tests.support.server import Client, LiveServer, get, until
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def stream(chunks: Iterator[object], status: int = 200, **given: Any) -> LiveSer
 
     def make(jobs: Jobs, settings: ServerSettings, _soon: object) -> App:
         service = StreamService(source, status)
-        return App([service], jobs, settings.max_body_bytes)
+        app = App(jobs, settings, Before())
+        app.add(service)
+        return app
 
     live = LiveServer(make, **given)
     live.source = source  # type: ignore[attr-defined]
