@@ -15,6 +15,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+from benchmarks.models import make_iris
 from benchmarks.results import Row, report
 
 FIELDPOST = str(Path(sys.executable).parent / "fieldpost")
@@ -48,19 +49,6 @@ def help_time() -> Row:
     )
     row.ratio = ours / python
     return row
-
-
-def make_iris(folder: Path) -> Path:
-    from skl2onnx import to_onnx
-    from sklearn.datasets import load_iris
-    from sklearn.linear_model import LogisticRegression
-
-    x, y = load_iris(return_X_y=True)
-    model = LogisticRegression(max_iter=500).fit(x, y)
-    path = folder / "iris.onnx"
-    onnx = to_onnx(model, x[:1].astype("float32"), options={"zipmap": False})
-    path.write_bytes(onnx.SerializeToString())
-    return path
 
 
 def serve_once(model: Path) -> tuple[float, float]:

@@ -1,0 +1,155 @@
+"""Processes under measurement: pinned to a core, waited for, weighed and ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+_CORES = sorted(os.sched_getaffinity(0))
+PINNED = len(_CORES) > 1
+"""Whether server and load have a core each; else they share what there is."""
+_SESSION_FIELD = 3  # of /proc/PID/stat, counted behind the name in parentheses
+_POLL_S = 0.005
+_END_S = 8.0
+
+
+def on_server_core(command: Sequence[str]) -> list[str]:
+    """The command, pinned to the server's core."""
+    return ["taskset", "-c", str(_CORES[0]), *command] if PINNED else list(command)
+
+
+def on_load_core(command: Sequence[str]) -> list[str]:
+    """The command, pinned to the other core."""
+    return ["taskset", "-c", str(_CORES[1]), *command] if PINNED else list(command)
+
+
+def leave_server_core() -> None:
+    """Keeps this process, and what it starts from here on, off the server's core."""
+    if PINNED:
+        os.sched_setaffinity(0, set(_CORES[1:]))
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class StartError(Exception):
+    """A server did not come up, or answers wrongly."""
+
+
+@dataclass
+class Process:
+    """A server and all that it starts: one session of the system."""
+
+    popen: subprocess.Popen[bytes]
+    log: Path
+    begun: float
+
+    @classmethod
+    def start(
+        cls, command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path
+    ) -> Self:
+        """Starts a command on the server's core, in a session of its own."""
+        begun = time.perf_counter()
+        with log.open("wb") as output:
+            popen = subprocess.Popen(
+                on_server_core(command),
+                env=dict(environment),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return cls(popen, log, begun)
+
+    def wait_ready(self, answers: Callable[[], bool], timeout_s: float) -> float:
+        """Seconds from the start to the first answer.
+
+        Raises:
+            StartError: It ended, or did not answer in time.
+        """
+        while not answers():
+            if self.popen.poll() is not None:
+                raise StartError(f"ended with {self.popen.returncode}: {self.last_words()}")
+            if time.perf_counter() - self.begun > timeout_s:
+                raise StartError(f"not ready in {timeout_s:.0f} s: {self.last_words()}")
+            time.sleep(_POLL_S)
+        return time.perf_counter() - self.begun
+
+    def last_words(self) -> str:
+        """The last line of its log that says something."""
+        lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines()]
+        return next((line[:200] for line in reversed(lines) if line), "(no output)")
+
+    def pids(self) -> list[int]:
+        """Every process of the session that lives."""
+        return [pid for pid, session in _sessions() if session == self.popen.pid]
+
+    def memory_mib(self) -> float:
+        """What it holds resident; of pages that its processes share, the most is counted once."""
+        held = [_held_kib(pid) for pid in self.pids()]
+        private = sum(mine for mine, _ in held)
+        return (private + max((shared for _, shared in held), default=0)) / 1024
+
+    def end(self) -> None:
+        """Asks the session to go, and insists."""
+        _signal(self.popen.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _END_S
+        while self.pids() and time.monotonic() < deadline:
+            self.popen.poll()
+            time.sleep(_POLL_S)
+        for pid in self.pids():
+            _kill(pid)
+        self.popen.wait()
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _sessions() -> Iterator[tuple[int, int]]:
+    """Each process with its session; zombies left out."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[0] != "Z":
+                yield int(folder.name), int(fields[_SESSION_FIELD])
+
+
+def _held_kib(pid: int) -> tuple[int, int]:
+    """What a process has resident, its own and shared; nothing where it has gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return 0, 0
+    sizes = {
+        name: int(size.split()[0]) for name, _, size in (line.partition(":") for line in lines)
+    }
+    private = sizes.get("Private_Clean", 0) + sizes.get("Private_Dirty", 0)
+    return private, sizes.get("Rss", 0) - private
