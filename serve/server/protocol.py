@@ -134,10 +134,17 @@ class Connection(Answering):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The client sends nothing more; what it has asked is still answered."""
+        """The client sends nothing more; what can be answered at once is still answered.
+
+        Hardly any client closes one half alone and then waits: one whose answer is being computed
+        has gone, so that what has not begun need not be, and the rest is cancelled.
+        """
         if self._closing:
             return False
         self._eof = True
+        if self._current is not None and self._stream is None and self._writable:
+            self._transport.abort()
+            return False
         if self._phase != IDLE:
             self._phase = IDLE
             self._refuse(_cut_off(len(self._body)))
