@@ -22,6 +22,7 @@ from serve.server.telemetry.statuses import GRPC, code_of
 
 if TYPE_CHECKING:
     from serve.server.telemetry.channel import Channel, Details
+    from serve.server.telemetry.context import Trace
 
 _BATCH = 512
 _MOST_PIECES = 1024
@@ -33,7 +34,10 @@ _SECRET = re.compile(
     r"(?i)key|token|secret|passw|pwd|auth|cred|sig\Z|signature|session|\Asas\Z|\Acode\Z|jwt"
 )
 _REQUEST_IDS = (b"x-request-id", b"x-ms-client-request-id", b"x-ms-request-id")
-_LOOKED_AT = frozenset({b"user-agent", b"traceparent", *_REQUEST_IDS})
+_PARENT = b"traceparent"
+_LOOKED_AT = frozenset({b"user-agent", _PARENT, *_REQUEST_IDS})
+# One more than a thousand: the product of a fraction may be rounded up.
+_THOUSANDTHS = [*(b"%03d" % number for number in range(1000)), b"999"]
 
 
 class AccessLog:
@@ -47,7 +51,7 @@ class AccessLog:
         self._file = file
         self._lines: list[bytes] = []
         self._paths: dict[tuple[bytes, bytes], bytes] = {}
-        self._values: dict[tuple[bytes, bytes], bytes] = {}
+        self._who: dict[tuple[bytes, str], bytes] = {}
         self._second = -1
         self._date = b""
         self._offset = 0.0
@@ -97,11 +101,11 @@ class AccessLog:
         microseconds = int((ended - begun) * 1e6)
         method, target = details.method, details.target
         self._lines.append(
-            b'{"time":"%b.%03dZ","client":%b%b%b,"status":%d,"bytes_in":%d,"bytes_out":%d,'
-            b'"duration_ms":%d.%03d%b}\n'
+            b'{"time":"%b.%bZ","client":%b%b%b,"status":%d,"bytes_in":%d,"bytes_out":%d,'
+            b'"duration_ms":%d.%b%b}\n'
             % (
                 self._date,
-                int((now - second) * 1000),
+                _THOUSANDTHS[int((now - second) * 1000)],
                 details.client,
                 self._paths.get((method, target)) or self._path(method, target),
                 channel.prefix or _prefix(channel),
@@ -109,7 +113,7 @@ class AccessLog:
                 size_in,
                 size_out,
                 microseconds // 1000,
-                microseconds % 1000,
+                _THOUSANDTHS[microseconds % 1000],
                 self._rest(channel, status, details),
             )
         )
@@ -149,32 +153,37 @@ class AccessLog:
 
     def _rest(self, channel: Channel, status: int, details: Details) -> bytes:
         """What not every line has."""
-        rest = b""
+        agent = b""
         found: dict[bytes, bytes] | None = None
         for name, value in details.headers:
             if name in _LOOKED_AT:
                 if name == b"user-agent":
-                    rest += self._values.get((name, value)) or self._agent(name, value)
+                    agent = value
                 else:
                     found = found or {}
                     found.setdefault(name, value)
-        if found is not None:
-            rest += _identities(found)
-        if details.trace is not None and (found is None or b"traceparent" not in found):
-            rest += b',"trace_id":"%032x"' % details.trace.trace_id
-        if details.principal:
-            rest += b',"principal":%b' % quoted(details.principal.encode("utf-8", "replace"))
+        who = agent, details.principal
+        rest = self._who.get(who)
+        if rest is None:
+            rest = self._new_who(*who)
+        if found is not None or details.trace is not None:
+            rest += _identities(found or {}, details.trace)
         if details.error:
             rest += b',"error":%b' % quoted(details.error.encode())
         if channel.protocol == GRPC:
             rest += b',"code":"%b"' % code_of(GRPC, status).encode()
         return rest
 
-    def _agent(self, name: bytes, value: bytes) -> bytes:
-        piece = b',"user_agent":%b' % quoted(value[:_LONGEST_VALUE])
-        if len(self._values) >= _MOST_PIECES:
-            self._values.clear()
-        self._values[name, value] = piece
+    def _new_who(self, agent: bytes, principal: str) -> bytes:
+        piece = b""
+        if agent:
+            piece += b',"user_agent":%b' % quoted(agent[:_LONGEST_VALUE])
+        if principal:
+            piece += b',"principal":%b' % quoted(principal.encode("utf-8", "replace"))
+        if len(agent) <= _LONGEST_VALUE:
+            if len(self._who) >= _MOST_PIECES:
+                self._who.clear()
+            self._who[agent, principal] = piece
         return piece
 
 
@@ -215,12 +224,12 @@ def _prefix(channel: Channel) -> bytes:
     return channel.prefix
 
 
-def _identities(found: dict[bytes, bytes]) -> bytes:
+def _identities(found: dict[bytes, bytes], trace: Trace | None) -> bytes:
     rest = b""
     request_id = next((found[name] for name in _REQUEST_IDS if name in found), b"")
     if request_id:
         rest += b',"request_id":%b' % quoted(request_id[:_LONGEST_VALUE])
-    trace_id = context.trace_id(found.get(b"traceparent", b""))
+    trace_id = f"{trace.trace_id:032x}" if trace else context.trace_id(found.get(_PARENT, b""))
     if trace_id:
         rest += b',"trace_id":"%b"' % trace_id.encode()
     return rest

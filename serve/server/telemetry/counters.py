@@ -144,10 +144,10 @@ def _parse(line: bytes) -> tuple[Key, int] | None:
         name, labels, first = entry
         family = _FAMILIES[name]
         key = family, tuple(str(label) for label in labels)
-        fits = _FIRST <= first <= _CELLS - family.width and len(labels) == len(family.labels)
+        fits = first in range(_FIRST, _CELLS - family.width) and len(labels) == len(family.labels)
     except (ValueError, TypeError, KeyError):
         return None
-    return (key, first) if fits else None
+    return (key, first) if fits and type(first) is int else None
 
 
 def _text(label: str) -> str:

@@ -21,7 +21,7 @@ _CHANNEL = ("model", "version", "protocol")
 _MODEL = ("model", "version")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Family:
     """One metric.
 

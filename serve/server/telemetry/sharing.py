@@ -59,6 +59,7 @@ class SharedCells:
 
     def close(self) -> None:
         """Leaves the file to the next worker of this slot."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # the mapping would keep it
         os.close(self._descriptor)
 
     def _look(self) -> None:
