@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from serve.server.access.principal import Grants
 
 _LEEWAY_S = 30
+_LATEST = 1 << 53
 _PREFIX = "fieldpost."
 _SCOPE_CLAIMS = ("scope", "scp", "roles", "permissions")
 _NAME_CLAIMS = ("preferred_username", "client_id", "azp", "appid", "sub")
@@ -104,7 +105,7 @@ def principal(claims: dict[str, Any]) -> Principal:
         f"oidc:{claims['sub']}",
         name,
         grants(claims),
-        expires=float(claims["exp"]) + _LEEWAY_S,
+        expires=float(min(int(claims["exp"]), _LATEST)) + _LEEWAY_S,
     )
 
 
