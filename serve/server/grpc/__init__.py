@@ -1,0 +1,19 @@
+"""HTTP/2 on the server's own port: the Open Inference Protocol over gRPC, and REST for who asks so.
+
+Imported when the first client speaks HTTP/2.
+
+frames.py       frames as bytes, and the faults of those who send them
+heads.py        header blocks to requests; blocks that come again are not decoded again
+windows.py      what is sent, in the order and the amounts that the peer allows
+connection.py   one client: frames to streams, limits, and the end of it all
+streams.py      what gRPC and REST streams share
+rpc.py          one gRPC call: messages in, messages out, status at the end
+rest.py         one plain request over HTTP/2, handed to the routes
+reading.py      gRPC's messages out of a stream of bytes
+status.py       errors as gRPC tells them
+messages.py     the protocol's messages (inference.proto, health.proto, reflection.proto)
+endpoint.py     infer messages to arrays and back, made once for a model
+inference.py    ModelInfer and ModelStreamInfer
+metadata.py     what is said of servers and models
+service.py      the methods by their paths
+"""
