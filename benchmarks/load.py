@@ -27,11 +27,13 @@ class Measured:
 
     Attributes:
         rate: Answers per second.
+        count: Answers.
         p50: Of the latency, in seconds; NaN where it is not told.
         p99: The same.
     """
 
     rate: float
+    count: int
     p50: float = float("nan")
     p99: float = float("nan")
 
@@ -81,9 +83,10 @@ def parse_wrk(text: str) -> Measured:
         if found:
             raise LoadError(found[0].strip())
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    if rate is None or float(rate[1]) == 0:
+    count = re.search(r"(\d+) requests in", text)
+    if rate is None or count is None or float(rate[1]) == 0:
         raise LoadError(f"wrk got no answer: {text.strip()[-200:]}")
-    return Measured(float(rate[1]), _percentile(text, "50"), _percentile(text, "99"))
+    return Measured(float(rate[1]), int(count[1]), _percentile(text, "50"), _percentile(text, "99"))
 
 
 def _percentile(text: str, percent: str) -> float:
@@ -100,8 +103,7 @@ def h2load(url: str, ask: Ask, folder: Path, *, streams: int = 16, seconds: floa
     body = folder / f"{ask.name}.body"
     body.write_bytes(ask.body)
     headers = [part for name, value in ask.headers.items() for part in ("-H", f"{name}: {value}")]
-    # A warm-up of its own is needed: with -D alone h2load counts nothing before it.
-    timing = ["-D", f"{max(1, round(seconds))}", "--warm-up-time=1"]
+    timing = ["-D", f"{max(1, round(seconds))}"]
     command = ["h2load", "-t1", "-c1", f"-m{streams}", *timing, *headers, "-d", str(body)]
     return parse_h2load(_run([*command, url + ask.path], seconds), least_bytes=ask.answer_bytes)
 
@@ -120,14 +122,14 @@ def parse_h2load(text: str, least_bytes: int = 0) -> Measured:
     done = re.search(
         r"requests: \d+ total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed", text
     )
-    data = re.search(r"traffic: .*\) (?:total|headers).*, [\d.]+\w+ \((\d+)\) data", text)
+    data = re.search(r"traffic: .* \((\d+)\) data", text)
     if rate is None or done is None or data is None or int(done[1]) == 0:
         raise LoadError(f"h2load got no answer: {text.strip()[-200:]}")
     if int(done[2]) > 0:
         raise LoadError(f"{done[2]} of {done[1]} calls failed")
     if int(data[1]) < least_bytes * int(done[1]):
         raise LoadError("some calls were answered with an error")
-    return Measured(float(rate[1]))
+    return Measured(float(rate[1]), int(done[1]))
 
 
 def _run(command: list[str], seconds: float) -> str:

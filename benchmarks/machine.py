@@ -15,7 +15,9 @@ from typing import Self
 _CORES = sorted(os.sched_getaffinity(0))
 PINNED = len(_CORES) > 1
 """Whether server and load have a core each; else they share what there is."""
-_SESSION_FIELD = 3  # of /proc/PID/stat, counted behind the name in parentheses
+# Fields of /proc/PID/stat, counted behind the name in parentheses.
+_PARENT, _SESSION, _USER_TICKS, _SYSTEM_TICKS = 1, 3, 11, 12
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _POLL_S = 0.005
 _END_S = 8.0
 
@@ -51,7 +53,7 @@ class StartError(Exception):
 
 @dataclass
 class Process:
-    """A server and all that it starts: one session of the system."""
+    """A server and all that it starts."""
 
     popen: subprocess.Popen[bytes]
     log: Path
@@ -95,8 +97,21 @@ class Process:
         return next((line[:200] for line in reversed(lines) if line), "(no output)")
 
     def pids(self) -> list[int]:
-        """Every process of the session that lives."""
-        return [pid for pid, session in _sessions() if session == self.popen.pid]
+        """Every process of it that lives."""
+        return [pid for pid, _ in self._living()]
+
+    def processor_s(self) -> float:
+        """Processor time of all that lives of it."""
+        return sum(seconds for _, seconds in self._living())
+
+    def _living(self) -> list[tuple[int, float]]:
+        """Each process with its processor time."""
+        known = dict(_processes())
+        ticks = {
+            pid: int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
+            for pid, fields in known.items()
+        }
+        return [(pid, ticks[pid] * _TICK_S) for pid in family(self.popen.pid, known)]
 
     def memory_mib(self) -> float:
         """What it holds resident; of pages that its processes share, the most is counted once."""
@@ -105,15 +120,30 @@ class Process:
         return (private + max((shared for _, shared in held), default=0)) / 1024
 
     def end(self) -> None:
-        """Asks the session to go, and insists."""
+        """Asks all of it to go, and insists."""
+        mine = set(self.pids())
         _signal(self.popen.pid, signal.SIGTERM)
         deadline = time.monotonic() + _END_S
-        while self.pids() and time.monotonic() < deadline:
+        while mine and time.monotonic() < deadline:
             self.popen.poll()
             time.sleep(_POLL_S)
-        for pid in self.pids():
+            mine &= {pid for pid, _ in _processes()}
+        for pid in mine:
             _kill(pid)
         self.popen.wait()
+
+
+def family(pid: int, known: Mapping[int, Sequence[str]]) -> list[int]:
+    """A process, those of its session, and what they have started, in sessions of their own too.
+
+    Args:
+        pid: The leader of a session.
+        known: Each process with its fields of `/proc/PID/stat` from the state on.
+    """
+    found = {each for each, fields in known.items() if fields[_SESSION] == str(pid)}
+    while more := {each for each, fields in known.items() if int(fields[_PARENT]) in found} - found:
+        found |= more
+    return sorted(found)
 
 
 def _signal(group: int, number: signal.Signals) -> None:
@@ -130,8 +160,8 @@ def _kill(pid: int) -> None:
         return
 
 
-def _sessions() -> Iterator[tuple[int, int]]:
-    """Each process with its session; zombies left out."""
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    """Each process with the fields behind its name; zombies left out."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             try:
@@ -139,7 +169,7 @@ def _sessions() -> Iterator[tuple[int, int]]:
             except OSError:
                 continue
             if fields[0] != "Z":
-                yield int(folder.name), int(fields[_SESSION_FIELD])
+                yield int(folder.name), fields
 
 
 def _held_kib(pid: int) -> tuple[int, int]:

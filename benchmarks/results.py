@@ -25,6 +25,8 @@ class Row:
         reached: Whether it does.
         peers: Name to figure, of the same run.
         ratio: Ours to the first peer's; None without a peer.
+        processor: Ours and the peers' figures per second of processor time, where rates are
+            measured: what the machine gave to others does not count in these.
         missing: Name to the reason, of peers that could not be measured.
         notes: What has to be known to read the figures.
     """
@@ -36,6 +38,7 @@ class Row:
     reached: bool
     peers: dict[str, float] = field(default_factory=dict)
     ratio: float | None = None
+    processor: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     notes: str = ""
 
@@ -73,11 +76,23 @@ def report(name: str, rows: list[Row], *distributions: str) -> None:
 def print_row(row: Row) -> None:
     """One row as a block: each peer on its own line."""
     mark = "reached" if row.reached else "MISSED"
-    print(f"\n{row.work} ({row.unit}); at least as good as: {row.target}: {mark}")
-    print(f"  {'ours':<28} {row.ours:>12.5g}")
-    for peer, figure in row.peers.items():
-        print(f"  {peer:<28} {figure:>12.5g}   ours / this {row.ours / figure:8.3f}")
-    for peer, reason in row.missing.items():
-        print(f"  {peer:<28} not measured: {reason}")
+    unit = f" ({row.unit})" if row.unit else ""
+    print(f"\n{row.work}{unit}; target: {row.target}: {mark}")
+    if row.processor:
+        print(f"  {'':<28} {'':>12}  {'ratio':>8}    per s of processor   ratio")
+    for name, figure in {"ours": row.ours, **row.peers}.items():
+        ratio = f"{row.ours / figure:8.3f}" if name != "ours" else ""
+        print(f"  {name:<28} {figure:>12.5g}  {ratio:>8}{_processor(row, name)}".rstrip())
+    for name, reason in row.missing.items():
+        print(f"  {name:<28} not measured: {reason}")
     if row.notes:
         print(f"  {row.notes}")
+
+
+def _processor(row: Row, name: str) -> str:
+    """The same by processor time, and the ratio by it."""
+    ours, figure = row.processor.get("ours"), row.processor.get(name)
+    if ours is None or figure is None:
+        return ""
+    ratio = f"{ours / figure:8.3f}" if name != "ours" else ""
+    return f"    {figure:>18.5g}{ratio}"

@@ -6,7 +6,7 @@ import http.client
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks import contenders as who
 from benchmarks import load, rate, results, stress, venvs
@@ -45,6 +45,11 @@ class Bench:
     def ours(self) -> Contender:
         return who.ours(self.features.environment, self.features.headers)
 
+    @property
+    def ours_plain(self) -> Contender:
+        """Our server as it is where nothing is configured."""
+        return replace(who.ours({}, {}), name="ours, nothing configured")
+
     def versions(self) -> dict[str, str]:
         """Of ourselves and of every peer that is installed."""
         known = results.versions("onnxruntime", "numpy", "uvloop", "httptools", "orjson")
@@ -58,21 +63,32 @@ def throughput(
     bench: Bench, work: str, title: str, targets: Mapping[str, float], peers: Sequence[Contender]
 ) -> Row:
     """Requests per second of ours and the peers, and the part or multiple that is wanted."""
-    with bench.site.running([bench.ours, *peers], work) as servers:
+    processor: dict[str, float] = {}
+    with bench.site.fresh().running([bench.ours, *peers], work) as servers:
         best = bench.site.best(
-            servers, bench.pace.rounds, lambda server: _load(bench, server, work)
+            servers, bench.pace.rounds, lambda server: _load(bench, server, work, processor)
         )
         notes = _features(bench, servers)
     mine = best.pop("ours", 0.0)
     row = Row(title, "requests/s", mine, _targets(targets), mine > 0, best, notes=notes)
+    row.processor = processor
     return _finish(row, bench, peers, lambda name: mine >= targets.get(name, 0) * best[name])
 
 
-def _load(bench: Bench, server: Running, work: str) -> float:
+def _load(bench: Bench, server: Running, work: str, processor: dict[str, float]) -> float:
+    """Answers per second, and into `processor` the best per second of the server's own time."""
     folder, seconds = bench.site.folder, bench.pace.seconds
+    before = server.process.processor_s()
     if work == "grpc":
-        return load.h2load(server.url, server.ask, folder, seconds=seconds).rate
-    return load.wrk(server.url, server.ask, folder, connections=_CONNECTIONS, seconds=seconds).rate
+        measured = load.h2load(server.url, server.ask, folder, seconds=seconds)
+    else:
+        measured = load.wrk(
+            server.url, server.ask, folder, connections=_CONNECTIONS, seconds=seconds
+        )
+    spent = server.process.processor_s() - before
+    if spent > 0:
+        processor[server.name] = max(measured.count / spent, processor.get(server.name, 0.0))
+    return measured.rate
 
 
 def _targets(targets: Mapping[str, float]) -> str:
@@ -138,7 +154,7 @@ def script(bench: Bench) -> list[Row]:
     """What an answer takes beside the script's own `run`, on one connection."""
     ours = who.our_script(bench.features.environment, bench.features.headers)
     floor = who.bare("score", "script", who.BARE_SCORE.asks["score"])
-    with bench.site.running([ours, who.AZUREML, floor], "script") as servers:
+    with bench.site.fresh().running([ours, who.AZUREML, floor], "script") as servers:
         best = bench.site.best(servers, bench.pace.rounds, lambda server: _cost(bench, server), min)
         notes = _features(bench, servers)
     mine = best.pop("ours", math.inf) * 1e6
@@ -177,7 +193,8 @@ def start(bench: Bench) -> list[Row]:
     """From the start to the first right answer, and what is resident then."""
     ready: dict[str, float] = {}
     memory: dict[str, float] = {}
-    peers = [peer for peer in who.PEERS if peer is not who.BARE_ASGI]
+    peers = [bench.ours_plain, *(peer for peer in who.PEERS if peer is not who.BARE_ASGI)]
+    bench.site.fresh()
     for _ in range(bench.pace.rounds):
         for contender in (bench.ours, *peers):
             try:
@@ -202,8 +219,8 @@ def start(bench: Bench) -> list[Row]:
 
 def tail(bench: Bench) -> list[Row]:
     """How long the slow answers take where half of what is possible is asked."""
-    with bench.site.running([bench.ours, who.BARE_SCORE], "score") as servers:
-        tops = bench.site.best(servers, 2, lambda server: _load(bench, server, "score"))
+    with bench.site.fresh().running([bench.ours, who.BARE_SCORE], "score") as servers:
+        tops = bench.site.best(servers, 2, lambda server: _load(bench, server, "score", {}))
         best = bench.site.best(
             servers, bench.pace.rounds, lambda server: _tail(bench, server, tops), min
         )

@@ -147,6 +147,11 @@ class Site:
                 found[server.name] = better(figure, found.get(server.name, figure))
         return found
 
+    def fresh(self) -> Site:
+        """The same for another row, which has to find out by itself what is missing."""
+        self.missing.clear()
+        return self
+
 
 def _environment(start: Start) -> dict[str, str]:
     """The usual variables, without those that are meant for one kind of server."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -151,18 +150,18 @@ def judge(
     features: dict[str, bool],
 ) -> Outcome:
     """Reads wrk's report and the samples."""
-    errors = ""
+    errors, rate, count = "", 0.0, 0
     try:
-        rate = load.parse_wrk(text).rate
+        measured = load.parse_wrk(text)
+        rate, count = measured.rate, measured.count
     except load.LoadError as error:
-        rate, errors = 0.0, str(error)
-    done = re.search(r"(\d+) requests in", text)
+        errors = str(error)
     settled, end = growth(samples, round(SETTLE_S / _SAMPLE_S))
     return Outcome(
         seconds=seconds,
         connections=connections,
         kinds=kinds,
-        requests=int(done[1]) if done else 0,
+        requests=count,
         rate=rate,
         errors=errors,
         settled_mib=settled,
