@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scoring.schema import ModelSchema, TensorSpec
-    from serve.server.v2.request import InferRequest, Wanted
+    from serve.server.v2.plan import InferRequest, Wanted
 
 JSON_OBJECTS = {"content_type": "application/json"}
 """The parameters of an output whose strings are JSON objects."""
@@ -121,8 +121,12 @@ class AnswerWriter:
         numeric = all(spec.dtype not in {"map", "string", "float16"} for spec in schema.outputs)
         self._is_plain = numeric and bool(self._plain)
 
-    def plain(self, outputs: Mapping[str, Any]) -> bytes | None:
+    def plain(self, outputs: Mapping[str, Any], request_id: str = "") -> bytes | None:
         """All outputs as JSON, for a request that asks for nothing else.
+
+        Args:
+            outputs: What the model gave.
+            request_id: To be echoed; empty for none.
 
         Returns:
             The answer; None where an output needs the long way (`write`).
@@ -137,10 +141,15 @@ class AnswerWriter:
             shape = array.shape
             data = array if len(shape) == 1 else array.ravel()
             tensors.append({"name": name, "datatype": datatype, "shape": shape, "data": data})
-        answer = orjson.dumps(
-            {"model_name": self._name, "model_version": self._version, "outputs": tensors},
-            option=_OPTIONS,
-        )
+        document: dict[str, Any] = {
+            "model_name": self._name,
+            "model_version": self._version,
+            "outputs": tensors,
+        }
+        if request_id:
+            document["id"] = request_id
+        answer = orjson.dumps(document, option=_OPTIONS)
+        # NaN and infinity; a name may hold the word, too, which only costs time.
         return None if b"null" in answer else answer
 
     def write(self, request: InferRequest, outputs: Mapping[str, Any]) -> Response:
@@ -159,9 +168,13 @@ class AnswerWriter:
             tensors.append(tensor)
             if blob is not None:
                 blobs.append(blob)
-        document = {"model_name": self._name, "model_version": self._version, "outputs": tensors}
+        document: dict[str, Any] = {
+            "model_name": self._name,
+            "model_version": self._version,
+            "outputs": tensors,
+        }
         if request.id:
-            document = {"id": request.id, **document}
+            document["id"] = request.id
         text = _dump(document)
         if not any(wanted.binary for wanted in request.wanted):
             return Response(200, text, [JSON])

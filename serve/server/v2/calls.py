@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from serve.server.exchange import Exchange
     from serve.server.protocol import Connection
     from serve.server.v2.endpoint import Endpoint
-    from serve.server.v2.request import InferRequest
+    from serve.server.v2.plan import InferRequest
 
 _REQUEST = "POST infer"
 
@@ -25,7 +25,7 @@ _REQUEST = "POST infer"
 class InferCall(Call):
     """A request that is decoded and answered for an endpoint."""
 
-    __slots__ = ("_body", "_endpoint", "_json_size", "_request")
+    __slots__ = ("_body", "_endpoint", "_id", "_json_size", "_request")
     protocol = "v2"
     route = "/v2/models/{model}/infer"
 
@@ -40,25 +40,27 @@ class InferCall(Call):
         self._endpoint = endpoint
         self._body = body
         self._json_size = json_size
+        self._id = ""
         self._request: InferRequest | None = None
 
     def decode(self) -> Arrays:
         """See `Call`."""
         if self._json_size is None:
-            inputs = self._endpoint.quick(self._body)
-            if inputs is not None:
+            found = self._endpoint.quick(self._body)
+            if found is not None:
+                inputs, self._id = found
                 return inputs
         self._request = self._endpoint.reader.read(self._body, self._json_size)
         return self._request.inputs
 
     def encode(self, outputs: Mapping[str, Any]) -> bytes | Response:
         """The JSON of an answer of status 200, or any other answer."""
-        request = self._request
-        if request is None or request.is_plain:
-            answer = self._endpoint.answers.plain(outputs)
-            if answer is not None:
-                return answer
-        return self._endpoint.answers.write(request or self._endpoint.reader.plain, outputs)
+        answers, request = self._endpoint.answers, self._request
+        if request is None:
+            answer = answers.plain(outputs, self._id)
+            return answer or answers.write(self._endpoint.reader.plain(self._id), outputs)
+        answer = answers.plain(outputs, request.id) if request.is_plain else None
+        return answer or answers.write(request, outputs)
 
 
 class FastCall(InferCall):

@@ -5,6 +5,7 @@ Shared by both forms of the protocol: REST gives JSON values or bytes, gRPC list
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -316,9 +317,9 @@ class Inputs:
 def _is_finite(array: NDArray[Any]) -> bool:
     """Whether every element is; one pass over the memory where they are not very large."""
     if array.dtype.itemsize > 2:  # noqa: PLR2004 - squares of float16 are soon beyond it
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(np.vdot(array, array)):
-                return True
+        square = float(np.vdot(array, array))
+        if math.isfinite(square):
+            return True
     return bool(np.isfinite(array).all())
 
 
