@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from serve.registry.records import ModelVersion
 
 MODELS = "azureml-models"
-_PREFIX = "fieldpost-serve-"
+PREFIX = "fieldpost-serve-"
 _LOCK = ".lock"
 
 
@@ -68,20 +68,25 @@ def open_root(thing: str, options: ServeOptions) -> Iterator[Path]:
         ModelNotFoundError: It is neither a path nor a registered name.
         UsageError: The options do not fit the thing.
     """
-    _remove_abandoned()
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, _held(Path(folder)) as root:
-        path = Path(thing)
-        if path.suffix == ".py":
-            _script_root(root, path, options)
-        elif path.exists():
-            _file_root(root, path, options)
-        else:
-            _registered_root(root, thing, options)
+    remove_abandoned()
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder, held(Path(folder)) as root:
+        write_root(root, thing, options)
         yield root
 
 
+def write_root(root: Path, thing: str, options: ServeOptions) -> None:
+    """Makes a folder the root of a thing; arguments and errors as of `open_root`."""
+    path = Path(thing)
+    if path.suffix == ".py":
+        _script_root(root, path, options)
+    elif path.exists():
+        _file_root(root, path, options)
+    else:
+        _registered_root(root, thing, options)
+
+
 @contextmanager
-def _held(root: Path) -> Iterator[Path]:
+def held(root: Path) -> Iterator[Path]:
     """Locks a root for as long as this process, or a child that it forks, uses it."""
     descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -91,9 +96,9 @@ def _held(root: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _remove_abandoned() -> None:
+def remove_abandoned() -> None:
     """Removes the roots of servers that were killed, or left by their script's `os._exit`."""
-    for root in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for root in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         # Another user's, one without its lock yet, or one in use: not ours to remove.
         with contextlib.suppress(OSError):
             descriptor = os.open(root / _LOCK, os.O_RDWR | os.O_NOFOLLOW)

@@ -13,9 +13,11 @@ import click
 from serve.cli.output import common, note
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from types import FrameType
 
     from scoring.errors import EntryScriptError
+    from serve.roots import ServeOptions
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -23,7 +25,12 @@ class _TerminatedError(KeyboardInterrupt):
 
 
 @click.command(help="Answer HTTP for a model, in the foreground.")
-@click.argument("thing")
+@click.argument("things", nargs=-1, metavar="[NAME=]THING...")
+@click.option(
+    "--repository",
+    type=click.Path(path_type=Path),
+    help="A folder with one folder for each model: its file, or one folder for each version.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port", default=5001, show_default=True, type=click.IntRange(0, 65535), help="0: a free one."
@@ -57,7 +64,8 @@ class _TerminatedError(KeyboardInterrupt):
 )
 @common
 def serve(
-    thing: str,
+    things: tuple[str, ...],
+    repository: Path | None,
     host: str,
     port: int,
     workers: int,
@@ -72,12 +80,20 @@ def serve(
     as_json: bool,
     workspace: str | None,
 ) -> int:
-    """Serves THING: a model file or folder, an entry script, or a registered NAME[:VERSION]."""
-    from scoring.errors import EntryScriptError
+    """Serves THING: a model file or folder, an entry script, or a registered NAME[:VERSION].
+
+    Several models are served under their names: `fieldpost serve iris=iris.onnx digits:2`.
+    """
+    from scoring.errors import EntryScriptError, UsageError
     from scoring.formats.base import Trust
     from serve.roots import ServeOptions, open_root, remove_root
     from serve.server import foreground
 
+    if not things and repository is None:
+        raise UsageError(
+            "There is nothing to serve.",
+            hint="Name a model file, a script or a registered model, or give a --repository.",
+        )
     settings = foreground.settings(
         host=host, port=port, workers=workers, azureml_compat=azureml_compat
     )
@@ -91,7 +107,7 @@ def serve(
         if as_json:
             from serve.cli.output import write_json
 
-            write_json({"url": url, "thing": thing})
+            write_json({"url": url, "thing": things[0]} if alone else {"url": url})
         note(f"Ready: {url} (Ctrl-C stops)")
 
     served = ServeOptions(
@@ -103,8 +119,11 @@ def serve(
         progress=note,
     )
     signal.signal(signal.SIGTERM, partial(_terminate, os.getpid()))
+    alone = len(things) == 1 and repository is None and not _is_named(things[0])
     try:
-        with open_root(thing, served) as root:
+        with (
+            open_root(things[0], served) if alone else _several(things, repository, served)
+        ) as root:
             return foreground.run(
                 root, settings, on_ready=ready, on_leave=lambda: remove_root(root)
             )
@@ -112,6 +131,21 @@ def serve(
         return _not_loaded(error, as_json=as_json)
     except _TerminatedError:
         return 128 + signal.SIGTERM
+
+
+def _is_named(thing: str) -> bool:
+    return "=" in thing and not Path(thing).exists()
+
+
+def _several(
+    things: tuple[str, ...], repository: Path | None, options: ServeOptions
+) -> AbstractContextManager[Path]:
+    from scoring.errors import UsageError
+    from serve.model_folders import open_models
+
+    if options.model_dir is not None or options.source is not None:
+        raise UsageError("--model-dir and --source go with one script.", hint="Leave them out.")
+    return open_models(things, repository, options)
 
 
 def _terminate(pid: int, number: int, _frame: FrameType | None) -> None:

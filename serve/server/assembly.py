@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from serve.server.app import App, Before
-from serve.server.telemetry.telemetry import Telemetry
+from serve.server.telemetry.telemetry import SLOT_VARIABLE, Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from serve.server.settings import ServerSettings
 
 
-def before(settings: ServerSettings, post: Callable[..., object]) -> Before:
+def before(settings: ServerSettings, post: Callable[..., object], slot: int = 0) -> Before:
     """What every request passes, whatever answers it.
 
     Args:
         settings: The server's.
         post: Runs a callable on the event loop's thread.
+        slot: The place of this process among the workers of its server.
 
     Raises:
         UsageError: A setting is wrong, or a file that one names.
@@ -31,11 +32,16 @@ def before(settings: ServerSettings, post: Callable[..., object]) -> Before:
         from serve.server.access.guard import Guard  # noqa: PLC0415 - most servers are open
 
         guard = Guard.from_settings(settings, post)
-    return Before(guard, Telemetry.from_settings(settings, post))
+    place = {SLOT_VARIABLE: str(slot)}
+    return Before(guard, Telemetry.from_settings(settings, post, place))
 
 
 def model_app(
-    source: Source, jobs: Jobs, settings: ServerSettings, passes: Before, default: str = ""
+    source: Source,
+    jobs: Jobs,
+    settings: ServerSettings,
+    passes: Before,
+    post: Callable[..., object],
 ) -> App:
     """The routes of a server of models with schemas; loads them all.
 
@@ -44,14 +50,14 @@ def model_app(
         jobs: The threads of the server.
         settings: The server's.
         passes: See `before`.
-        default: The model that routes without a name answer for; empty for the only one.
+        post: Runs a callable on the event loop's thread.
 
     Raises:
         ModelFileError: A model does not load; the error says why.
     """
     from serve.server.models.repository import Repository  # noqa: PLC0415 - scripts need no numpy
 
-    repository = Repository(source, jobs, default, passes.telemetry)
+    repository = Repository(source, post, passes.telemetry)
     repository.load_all()
     app = App(jobs, settings, passes)
     app.add(*_services(repository, jobs, settings, lambda: app.ready))

@@ -89,6 +89,8 @@ class Hub:
             self.ticks.append(self.guard.tick)
         if self.telemetry is not None:
             self.ticks.append(self.telemetry.tick)
+        if routes.repository is not None:
+            self.ticks.append(routes.repository.tick)
         self._connections: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
         shortest_s = min(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,14 +73,16 @@ def serve_protocols(
 ) -> LiveServer:
     """A server of predictors by name, with some protocols."""
 
-    def make(jobs: Jobs, settings: ServerSettings, soon: Callable[..., object]) -> App:
+    def make(jobs: Jobs, settings: ServerSettings, loop: asyncio.AbstractEventLoop) -> App:
+        soon, post = loop.call_soon, loop.call_soon_threadsafe
+
         def opener(name: str) -> Callable[[], list[ServedModel]]:
             return lambda: [served(models[name], jobs, settings, soon, name=name, inline=inline)]
 
         source = Models(**{name: opener(name) for name in models})
-        repository = Repository(source, jobs)
+        repository = Repository(source, post)
         for name in models:
-            repository.put(name, source.open(name))
+            repository.put(name, source.open(name, {}))
         app = App(jobs, settings, Before())
         app.add(*services(repository))
         app.repository = repository

@@ -18,7 +18,7 @@ from serve.server.app import App
 from serve.server.assembly import before, model_app
 from serve.server.hub import Hub
 from serve.server.jobs import Jobs
-from serve.server.models.repository import Repository
+from serve.server.models.repository import LonelySource, Repository, Versions
 from serve.server.models.served import ServedModel
 from serve.server.protocol import Connection
 from serve.server.settings import ServerSettings
@@ -68,7 +68,7 @@ class LiveServer:
 
     def __init__(
         self,
-        make_app: Callable[[Jobs, ServerSettings, Callable[..., object]], App],
+        make_app: Callable[[Jobs, ServerSettings, asyncio.AbstractEventLoop], App],
         threads: int = 1,
         **given: Any,
     ) -> None:
@@ -76,7 +76,7 @@ class LiveServer:
         self.loop = uvloop.new_event_loop()
         self.jobs = Jobs(self.loop.call_soon_threadsafe, self.settings.max_pending)
         self.jobs.start_threads(threads)
-        self.app = make_app(self.jobs, self.settings, self.loop.call_soon)
+        self.app = make_app(self.jobs, self.settings, self.loop)
         self._thread = threading.Thread(target=self._run)
         self._started = threading.Event()
         self._stop = asyncio.Event()
@@ -142,7 +142,7 @@ def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
         time.sleep(0.002)
 
 
-class Models:
+class Models(LonelySource):
     """A source of models that the test has made."""
 
     def __init__(self, **makers: Callable[[], list[ServedModel]]) -> None:
@@ -151,8 +151,14 @@ class Models:
     def names(self) -> list[str]:
         return list(self.makers)
 
-    def open(self, name: str) -> list[ServedModel]:
+    def loaded(self) -> list[str]:
+        return self.names()
+
+    def open(self, name: str, _present: Versions) -> list[ServedModel]:
         return self.makers[name]()
+
+    def follow(self, name: str, present: Versions) -> list[ServedModel]:
+        return self.open(name, present)
 
 
 def served(
@@ -186,14 +192,16 @@ def serve_models(
 ) -> LiveServer:
     """A server of predictors by name, with every protocol."""
 
-    def make(jobs: Jobs, settings: ServerSettings, soon: Callable[..., object]) -> App:
+    def make(jobs: Jobs, settings: ServerSettings, loop: asyncio.AbstractEventLoop) -> App:
+        soon, post = loop.call_soon, loop.call_soon_threadsafe
+
         def opener(name: str) -> Callable[[], list[ServedModel]]:
             return lambda: [
                 served(models[name], jobs, settings, soon, name=name, inline=inline, warm=warm)
             ]
 
         source = Models(**{name: opener(name) for name in models})
-        return model_app(source, jobs, settings, before(settings, soon))
+        return model_app(source, jobs, settings, before(settings, post), post)
 
     return LiveServer(make, **{"inline_ms": 1e6, **given})
 

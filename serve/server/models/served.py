@@ -66,6 +66,7 @@ class ServedModel:
     Attributes:
         name: What requests call it.
         version: What requests call this version.
+        origin: Where it was loaded from; empty where nobody asks.
         schema: What it takes and answers.
         codec: For JSON by its schema.
         runtime: Of `scoring.runtimes`.
@@ -88,6 +89,7 @@ class ServedModel:
     ) -> None:
         self.name = bundle.name
         self.version = str(bundle.model_version or 1)
+        self.origin = ""
         self.schema = predictor.schema
         self.codec = Codec(predictor.schema, max_depth=settings.max_depth)
         self.runtime = bundle.runtime
