@@ -32,7 +32,13 @@ _CHALLENGES_AFTER_REFUSAL = (f'Bearer {_REALM}, error="invalid_token"', f"ApiKey
 
 
 class Gate(Protocol):
-    """What a server asks about every request, whatever its protocol."""
+    """What a server asks about every request, whatever its protocol.
+
+    Attributes:
+        default_model: What is asked where the target names no model.
+    """
+
+    default_model: str
 
     def admit(self, credential: bytes, target: bytes, address: str = "") -> Principal | None:
         """Who asks, if it may.

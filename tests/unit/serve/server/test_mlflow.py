@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scoring import __version__
-from serve.server.mlflow import MlflowService, error_code
-from tests.support.protocols import Classifier, Columns, serve_protocols
-from tests.support.server import Answer, Client, LiveServer, Sums, get, post
+from serve.server.mlflow import error_code
+from tests.support.server import Answer, Client, LiveServer, Sums, get, post, serve_models
+from tests.support.small_models import Classifier, Columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,13 +20,13 @@ HEADER = "name,note,count,size,known\n"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LiveServer]:
-    with serve_protocols({"sides": Classifier()}, lambda found: [MlflowService(found)]) as running:
+    with serve_models({"sides": Classifier()}) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def columns() -> Iterator[LiveServer]:
-    with serve_protocols({"columns": Columns()}, lambda found: [MlflowService(found)]) as running:
+    with serve_models({"columns": Columns()}) as running:
         yield running
 
 
@@ -117,7 +117,7 @@ def test_bad_bodies_are_the_senders_fault(server: LiveServer, body: Any, said: s
 
 
 def test_several_outputs_are_records_or_columns() -> None:
-    with serve_protocols({"sums": Sums()}, lambda found: [MlflowService(found)]) as server:
+    with serve_models({"sums": Sums()}) as server:
         assert ask(server, {"instances": [[1, 2, 3]]}) == (
             200,
             {"predictions": [{"total": 6, "twice": [2, 4, 6]}]},
@@ -183,7 +183,7 @@ def test_csv_needs_a_model_of_columns() -> None:
             outputs=(TensorSpec("total", "float32", (None,)),),
         )
 
-    with serve_protocols({"images": Images()}, lambda found: [MlflowService(found)]) as server:
+    with serve_models({"images": Images()}) as server:
         status, answer = csv(server, "a,b\n1,2\n")
     assert status == 400
     assert "rows of columns" in answer["message"]
@@ -200,10 +200,8 @@ def test_probes_and_version(server: LiveServer) -> None:
 
 
 def test_a_server_that_drains_is_not_healthy() -> None:
-    ready = [True]
-    models = {"sums": Sums()}
-    with serve_protocols(models, lambda f: [MlflowService(f, lambda: ready[0])]) as server:
-        ready[0] = False
+    with serve_models({"sums": Sums()}) as server:
+        server.app.ready = False
         with Client(server.port) as client:
             client.send(get("/ping"))
             assert client.read().status == 503
@@ -211,7 +209,7 @@ def test_a_server_that_drains_is_not_healthy() -> None:
 
 def test_without_a_default_model_the_error_says_where_to_ask() -> None:
     models = {"one": Sums(), "two": Sums()}
-    with serve_protocols(models, lambda found: [MlflowService(found)]) as server:
+    with serve_models(models) as server:
         status, answer = ask(server, {"instances": [[1, 2, 3]]})
     assert (status, answer["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
     assert "/v1/models/NAME:predict" in answer["message"]
@@ -219,7 +217,7 @@ def test_without_a_default_model_the_error_says_where_to_ask() -> None:
 
 def test_a_model_that_fails_is_told_without_its_traceback() -> None:
     model = Sums()
-    with serve_protocols({"sums": model}, lambda found: [MlflowService(found)]) as server:
+    with serve_models({"sums": model}) as server:
         model.error = RuntimeError("a secret")
         status, answer = ask(server, {"instances": [[1, 2, 3]]})
     assert (status, answer["error_code"]) == (500, "INTERNAL_ERROR")

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serve.server.v1 import V1Service
-from tests.support.protocols import Classifier, Columns, serve_protocols
-from tests.support.server import Client, LiveServer, Sums, get, post
+from tests.support.server import Client, LiveServer, Sums, get, post, serve_models
+from tests.support.small_models import Classifier, Columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +20,7 @@ ROW = {"name": "a", "note": None, "count": 1, "size": 0.5, "known": True}
 @pytest.fixture(scope="module")
 def server() -> Iterator[LiveServer]:
     models = {"sums": Sums(), "sides": Classifier(), "columns": Columns()}
-    with serve_protocols(models, lambda repository: [V1Service(repository)]) as running:
+    with serve_models(models) as running:
         yield running
 
 
@@ -158,7 +157,7 @@ def test_models_are_listed_with_their_state(server: LiveServer) -> None:
 
 
 def test_a_model_that_was_unloaded_says_so_and_comes_back() -> None:
-    with serve_protocols({"sums": Sums()}, lambda found: [V1Service(found)]) as server:
+    with serve_models({"sums": Sums()}) as server:
         finished: list[BaseException | None] = []
         server.call(lambda: server.repository.unload("sums", finished.append))
         server.until(lambda: bool(finished))
@@ -173,7 +172,7 @@ def test_a_model_that_was_unloaded_says_so_and_comes_back() -> None:
 
 def test_a_model_that_fails_is_told_without_its_traceback() -> None:
     model = Sums()
-    with serve_protocols({"sums": model}, lambda found: [V1Service(found)]) as server:
+    with serve_models({"sums": model}) as server:
         model.error = RuntimeError("a secret")
         for path in ("/v1/models/sums:predict", "/v1/models/sums:predict?x=1"):
             status, answer = ask(server, path, {"instances": [[1, 2, 3]]})

@@ -1,23 +1,14 @@
-"""A live server of some models with the protocols that a test names."""
+"""Small models of several kinds, whose answers everyone can compute."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scoring.schema import ModelSchema, TensorSpec
-from serve.server.app import App, Before, Service
-from serve.server.jobs import Jobs
-from serve.server.models.repository import Repository
-from serve.server.models.served import ServedModel
-from serve.server.settings import ServerSettings
-from tests.support.server import LiveServer, Models, served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from scoring.runtimes.base import Arrays
 
 
@@ -62,31 +53,3 @@ class Columns:
     def predict(self, inputs: Arrays) -> dict[str, Any]:
         rows = zip(*(inputs[spec.name][:, 0] for spec in self.schema.inputs), strict=True)
         return {"seen": np.array(["|".join(map(str, row)) for row in rows], dtype=object)}
-
-
-def serve_protocols(
-    models: Mapping[str, Any],
-    services: Callable[[Repository], list[Service]],
-    *,
-    inline: bool = True,
-    **given: Any,
-) -> LiveServer:
-    """A server of predictors by name, with some protocols."""
-
-    def make(jobs: Jobs, settings: ServerSettings, loop: asyncio.AbstractEventLoop) -> App:
-        soon, post = loop.call_soon, loop.call_soon_threadsafe
-
-        def opener(name: str) -> Callable[[], list[ServedModel]]:
-            return lambda: [served(models[name], jobs, settings, soon, name=name, inline=inline)]
-
-        source = Models(**{name: opener(name) for name in models})
-        repository = Repository(source, post)
-        for name in models:
-            repository.put(name, source.open(name, {}))
-        app = App(jobs, settings, Before())
-        app.add(*services(repository))
-        app.repository = repository
-        repository.watch(app.refresh)
-        return app
-
-    return LiveServer(make, **{"inline_ms": 1e6, **given})
