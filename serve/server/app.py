@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scoring.errors import FieldpostError
     from serve.server.access.guard import Gate
     from serve.server.access.principal import Principal
+    from serve.server.asyncjobs.gate import AsyncJobsGate
     from serve.server.exchange import Exchange
     from serve.server.hub import Fast
     from serve.server.jobs import Jobs
@@ -91,9 +92,11 @@ class App:
         telemetry: Counts and logs what is answered; None: nobody does.
         ready: Whether `/health/ready` says so.
         repository: The models, where the server has any.
+        later: Takes the requests that are to be answered later; None: all are answered now.
     """
 
     repository: Repository | None = None
+    later: AsyncJobsGate | None = None
 
     def __init__(
         self,
@@ -196,18 +199,32 @@ class App:
             exchange.fail(failure)
 
     def _route(self, exchange: Exchange) -> None:
+        handler = self._find(exchange)
+        if self.later is not None and self.later.wants(exchange):
+            self.later.handle_post(exchange)
+        else:
+            handler(exchange)
+
+    def dispatch(self, exchange: Exchange) -> None:
+        """Answers an exchange by its route, without what stands before that.
+
+        Raises:
+            FieldpostError: As the route has it.
+        """
+        self._find(exchange)(exchange)
+
+    def _find(self, exchange: Exchange) -> Handler:
         handlers = self._routes.get(exchange.path)
         exchange.route = exchange.path if handlers is not None else ""
         if handlers is None:
-            self._handler(exchange.path)(exchange)
-            return
+            return self._handler(exchange.path)
         method = "GET" if exchange.method == "HEAD" else exchange.method
         handler = handlers.get(method)
         if handler is None:
             raise MethodNotAllowedError(
                 f"{exchange.path} does not take {exchange.method}.", allow=tuple(handlers)
             )
-        handler(exchange)
+        return handler
 
     def _handler(self, path: str) -> Handler:
         for prefix, handler in self._prefixes.items():

@@ -73,3 +73,15 @@ class HttpVersionError(HttpError):
     """A version of HTTP other than 1.0 and 1.1."""
 
     code = "http_version"
+
+
+class JobStateError(HttpError):
+    """A job has no result yet or never will, or is over and cannot be cancelled."""
+
+    code = "job_state"
+
+
+class JobExpiredError(HttpError):
+    """A job is over for longer than jobs are kept."""
+
+    code = "job_expired"

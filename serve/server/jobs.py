@@ -139,10 +139,10 @@ class Jobs:
             self.post(self._finish, job, outcome)
             del job, outcome  # the next one may be long in coming
 
-    def start_threads(self, count: int) -> None:
+    def start_threads(self, count: int, name: str = "model") -> None:
         """Starts workers; daemons, so that a model that hangs cannot keep the process."""
         for number in range(count):
-            thread = threading.Thread(target=self.work, name=f"model-{number}", daemon=True)
+            thread = threading.Thread(target=self.work, name=f"{name}-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -152,6 +152,11 @@ class Jobs:
             self._tasks.stop()
         for _ in self._threads or (None,):
             self._queue.put(None)
+
+    def join(self, timeout_s: float) -> None:
+        """Waits, after `stop`, until the threads have done what is queued."""
+        for thread in self._threads:
+            thread.join(timeout_s)
 
     def post(self, call: Callable[..., object], *arguments: object) -> None:
         """Runs something on the event loop's thread; nothing happens once that loop is closed."""

@@ -67,6 +67,8 @@ STATUS: dict[type[e.FieldpostError], int] = {
     h.HeadersTooLargeError: 431,
     h.TransferCodingError: 501,
     h.HttpVersionError: 505,
+    h.JobStateError: 409,
+    h.JobExpiredError: 410,
 }
 """Every class of the tree stands here itself (a test holds that), so none is mapped by accident."""
 
