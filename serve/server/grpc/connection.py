@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from serve.server.grpc import frames as f
 from serve.server.grpc.heads import Heads
+from serve.server.grpc.leaving import RESET_COST, Leaving
 from serve.server.grpc.rest import RestStream
 from serve.server.grpc.rpc import RpcStream
 from serve.server.grpc.service import service_of
-from serve.server.grpc.windows import PURSE, Sending
 from serve.server.telemetry.accesslog import quoted
 
 if TYPE_CHECKING:
@@ -31,18 +31,13 @@ CONNECTION_WINDOW = 16 << 20
 FRAME_SIZE = 1 << 16
 _HALF_STREAM = STREAM_WINDOW // 2
 _HALF_CONNECTION = CONNECTION_WINDOW // 2
-_MOST_LEFT_BEHIND = 1024
 _MOST_BLOCK_PARTS = 32
-
-# What costs us work and brings none is paid from a purse, which requests and time fill again.
-_PURSE_PER_SECOND = 1_000
-_RESET_COST = 20
-_ANSWER_WORTH = 5
-_PING = b"fieldpst"
-_GRACE_S = 1.0
+_MOST_HELD = 4
+_OTHER_FLAGS = 0x2C
+"""Of HEADERS: padding, a priority, and the end of the head."""
 
 
-class GrpcConnection(Sending):
+class GrpcConnection(Leaving):
     """One client that speaks HTTP/2.
 
     Args:
@@ -51,7 +46,6 @@ class GrpcConnection(Sending):
         first: What has come of it so far: the preface, or its beginning, and what follows.
 
     Attributes:
-        deadline: In the clock's time: when `expire` is due. Each tick of the clock is.
         service: The methods.
         guard: Who may ask; None: everyone.
         most: Bytes of one message or body.
@@ -61,30 +55,32 @@ class GrpcConnection(Sending):
 
     def __init__(self, hub: Hub, transport: asyncio.Transport, first: bytes) -> None:
         super().__init__(hub, transport)
-        self.deadline = -inf
         self.service = service_of(hub)
         self.guard = hub.guard
         self.most = hub.settings.max_body_bytes
         self.address = _address(transport)
         self.client = quoted(self.address.encode())
-        self._limits = hub.settings
-        self._streams: dict[int, Stream] = {}
-        self._left_behind: dict[int, None] = {}
-        self._heads = Heads(self._limits.max_header_bytes)
+        self._heads = Heads(self._limits.max_header_bytes, self._limits.max_headers)
         self._pending: list[bytes] = []
         self._pending_size, self._needed = 0, len(f.PREFACE)
+        self._greeted = False
+        # The only frame that may come now; None for any.
         self._expected: int | None = f.SETTINGS
-        self._greeted = self._eof = False
         # A header block whose end has not come: its stream, flags and parts.
         self._block_of, self._block_flags = 0, 0
         self._block: list[bytes] = []
-        self._last = 0
         self._credit = 0
-        self._leaving = False
-        self._final: int | None = None
-        self._born = self._heard = self._ticked = hub.clock.now
-        self._asked = inf
-        self._waiting_since = self._announced = inf
+        self._others = {
+            f.DATA: self._on_padded_data,
+            f.HEADERS: self._on_headers,
+            f.PRIORITY: self._on_priority,
+            f.RST_STREAM: self._on_reset,
+            f.SETTINGS: self._on_settings,
+            f.PUSH_PROMISE: self._on_push,
+            f.PING: self._on_ping,
+            f.WINDOW_UPDATE: self._on_window_update,
+            f.CONTINUATION: self._on_continuation,
+        }
         transport.set_protocol(self)
         admitted = hub.admit(self)  # type: ignore[arg-type]
         self.send(self._greeting())
@@ -125,18 +121,13 @@ class GrpcConnection(Sending):
         for stream in tuple(self._streams.values()):
             if not stream.ended:
                 self._drop(stream)
-        self._close_if_done()
         return bool(self._streams)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Ends; nothing that is only for this client goes on."""
         self._closing = True
         self._out.clear()
-        self._blocked.clear()
-        streams, self._streams = self._streams, {}
-        for stream in streams.values():
-            stream.queue.clear()
-            stream.lost()
+        self._lose_streams()
         self.hub.leave(self)  # type: ignore[arg-type]
 
     # Bytes to frames
@@ -153,32 +144,20 @@ class GrpcConnection(Sending):
         self._pending_size = 0
         begin, end = (0, len(data)) if self._greeted else self._greet(data)
         self._needed = f.HEAD_SIZE
-        while end - begin >= f.HEAD_SIZE:
+        while end - begin >= f.HEAD_SIZE and not self._closing:
             high, low, kind, flags, stream_id = f.unpack_head(data, begin)
             size = high << 8 | low
-            body = begin + f.HEAD_SIZE
             if size > FRAME_SIZE:
                 raise f.ConnectionFault(f.FRAME_SIZE_ERROR, "a frame is too large")
-            if body + size > end:
+            after = begin + f.HEAD_SIZE + size
+            if after > end:
                 self._needed = f.HEAD_SIZE + size
                 break
-            after = body + size
             try:
-                if self._expected is not None and kind != self._expected:
-                    raise f.ConnectionFault(f.PROTOCOL_ERROR, "another frame is expected here")
-                if kind == f.DATA and not flags & f.PADDED:
-                    self._on_data(stream_id & f.LARGEST_STREAM, data[body:after], size, flags)
-                elif kind == f.HEADERS and flags & 0x2C == f.END_HEADERS:
-                    self._on_block(stream_id & f.LARGEST_STREAM, data[body:after], flags)
-                elif kind <= f.CONTINUATION:
-                    self._on_other(f.parse(data[begin:after]), kind, flags)
-                else:
-                    self._pay(1)
+                self._on_frame(kind, flags, stream_id & f.LARGEST_STREAM, data, begin, after)
             except f.StreamFault as fault:
                 self._break(fault)
             begin = after
-            if self._closing:
-                return
         if begin < end:
             self._pending = [data[begin:]]
             self._pending_size = end - begin
@@ -195,6 +174,24 @@ class GrpcConnection(Sending):
             return 0, 0
         self._greeted = True
         return size, len(data)
+
+    def _on_frame(
+        self, kind: int, flags: int, stream_id: int, data: bytes, begin: int, after: int
+    ) -> None:
+        """One whole frame: the bytes of `data` from `begin` to before `after`."""
+        if self._expected is not None and kind != self._expected:
+            raise f.ConnectionFault(f.PROTOCOL_ERROR, "another frame is expected here")
+        if kind == f.DATA and not flags & f.PADDED:
+            body = begin + f.HEAD_SIZE
+            self._on_data(stream_id, data[body:after], after - body, flags)
+        elif kind == f.HEADERS and flags & _OTHER_FLAGS == f.END_HEADERS:
+            self._on_block(stream_id, data[begin + f.HEAD_SIZE : after], flags)
+        else:
+            other = self._others.get(kind)
+            if other is None:  # GOAWAY, which changes nothing, or a type that is not known
+                self._pay(1)
+            else:
+                other(f.parse(data[begin:after]), flags)
 
     # Frames of requests
 
@@ -217,16 +214,20 @@ class GrpcConnection(Sending):
             stream.ended = True
         elif not data:
             self._pay(1)
-        elif stream.credit >= _HALF_STREAM and stream.is_hungry():
-            self.give_credit(stream)
         stream.since = self._heard
         stream.receive(data)
+        if stream.credit >= _HALF_STREAM:
+            self.give_credit(stream)
 
     def give_credit(self, stream: Stream) -> None:
-        """Lets the client send more on a stream."""
-        if stream.credit and not stream.ended:
-            self.send(f.window_update(stream.id, stream.credit))
-            stream.credit = 0
+        """Lets the client send more on a stream, if there is room for it."""
+        if stream.credit < _HALF_STREAM or stream.ended or not stream.is_hungry():
+            return
+        if sum(other.held() for other in self._streams.values()) > _MOST_HELD * self.most:
+            self._pay(RESET_COST)
+            raise f.StreamFault(stream.id, f.ENHANCE_YOUR_CALM)
+        self.send(f.window_update(stream.id, stream.credit))
+        stream.credit = 0
 
     def _check_length(self, stream: Stream) -> None:
         if stream.head.length not in {-1, stream.received}:
@@ -257,7 +258,6 @@ class GrpcConnection(Sending):
             self._remember(stream_id)  # the client knows that it is not answered
             return
         if len(self._streams) >= MAX_STREAMS:
-            self._pay(_RESET_COST)
             raise f.StreamFault(stream_id, f.REFUSED_STREAM)
         kind: type[RpcStream | RestStream] = RpcStream if head.is_grpc else RestStream
         stream = kind(self, stream_id, head, self._first_window)
@@ -286,29 +286,16 @@ class GrpcConnection(Sending):
 
     # The other frames
 
-    def _on_other(self, frame: Any, kind: int, flags: int) -> None:
-        stream_id = frame.stream_id
-        if kind == f.DATA:
-            self._on_data(stream_id, frame.data, frame.flow_controlled_length, flags)
-        elif kind == f.HEADERS:
-            self._on_headers(frame, flags)
-        elif kind == f.CONTINUATION:
-            self._on_continuation(frame, flags)
-        elif kind == f.SETTINGS:
-            self._on_settings(frame)
-        elif kind == f.WINDOW_UPDATE:
-            self._on_window_update(stream_id, frame.window_increment)
-        elif kind == f.PING:
-            self._on_ping(frame)
-        elif kind == f.RST_STREAM:
-            self._on_reset(stream_id)
-        elif kind == f.PUSH_PROMISE:
-            raise f.ConnectionFault(f.PROTOCOL_ERROR, "clients push nothing")
-        elif kind == f.PRIORITY:
-            self._pay(1)
-            if frame.depends_on == stream_id:
-                raise f.StreamFault(stream_id, f.PROTOCOL_ERROR)
-        # GOAWAY: the client opens no more streams; it closes the connection when it is done.
+    def _on_padded_data(self, frame: Any, flags: int) -> None:
+        self._on_data(frame.stream_id, frame.data, frame.flow_controlled_length, flags)
+
+    def _on_priority(self, frame: Any, _flags: int) -> None:
+        self._pay(1)
+        if frame.depends_on == frame.stream_id:
+            raise f.StreamFault(frame.stream_id, f.PROTOCOL_ERROR)
+
+    def _on_push(self, _frame: Any, _flags: int) -> None:
+        raise f.ConnectionFault(f.PROTOCOL_ERROR, "clients push nothing")
 
     def _on_headers(self, frame: Any, flags: int) -> None:
         """A head with padding or a priority, or the beginning of a long one."""
@@ -320,7 +307,7 @@ class GrpcConnection(Sending):
         self._expected = f.CONTINUATION
         self._block_of, self._block_flags = frame.stream_id, flags
         self._block = [bytes(frame.data)]
-        self._waiting_since = self.hub.clock.now
+        self._awaiting = self.hub.clock.now
 
     def _on_continuation(self, frame: Any, flags: int) -> None:
         if self._expected != f.CONTINUATION or frame.stream_id != self._block_of:
@@ -332,195 +319,46 @@ class GrpcConnection(Sending):
         ):
             raise f.ConnectionFault(f.ENHANCE_YOUR_CALM, "the head of a request is too long")
         if flags & f.END_HEADERS:
-            self._expected, self._waiting_since = None, inf
+            self._expected, self._awaiting = None, inf
             block, self._block = b"".join(self._block), []
             self._on_block(self._block_of, block, self._block_flags)
 
-    def _on_settings(self, frame: Any) -> None:
+    def _on_settings(self, frame: Any, flags: int) -> None:
         self._pay(1)
         if self._expected is not None:
-            if "ACK" in frame.flags:
+            if flags & f.ACK:
                 raise f.ConnectionFault(f.PROTOCOL_ERROR, "settings have to come first")
-            self._expected = None
-        if "ACK" not in frame.flags:
+            self._expected, self._awaiting = None, inf
+        if not flags & f.ACK:
             self._set_peer(frame.settings, self._streams)
             self.send(f.frame(f.SETTINGS, f.ACK, 0))
 
-    def _on_window_update(self, stream_id: int, increment: int) -> None:
-        if stream_id == 0:
-            self._open_window(None, increment)
-            return
+    def _on_window_update(self, frame: Any, _flags: int) -> None:
+        self._pay(1)
+        stream_id, increment = frame.stream_id, frame.window_increment
         stream = self._streams.get(stream_id)
-        if stream is not None:
+        if stream_id == 0 or stream is not None:
             self._open_window(stream, increment)
         elif stream_id > self._last:
             raise f.ConnectionFault(f.PROTOCOL_ERROR, "a window of a stream that was not opened")
+
+    def _on_ping(self, frame: Any, flags: int) -> None:
         self._pay(1)
-
-    def _on_ping(self, frame: Any) -> None:
-        if "ACK" not in frame.flags:
-            self._pay(1)
+        if flags & f.ACK:
+            self._heard_back(frame.opaque_data)
+        else:
             self.send(f.frame(f.PING, f.ACK, 0, frame.opaque_data))
-        elif self._leaving and self._final is None and frame.opaque_data == _PING:
-            self._leave()
 
-    def _on_reset(self, stream_id: int) -> None:
+    def _on_reset(self, frame: Any, _flags: int) -> None:
         """The client takes back a request: what has not begun is not computed."""
-        if stream_id == 0 or stream_id > self._last:
+        stream_id = frame.stream_id
+        if stream_id > self._last:
             raise f.ConnectionFault(f.PROTOCOL_ERROR, "a reset of a stream that was not opened")
-        self._pay(_RESET_COST)
+        self._pay(RESET_COST)
         self._left_behind.pop(stream_id, None)
         stream = self._streams.get(stream_id)
         if stream is not None:
             self._drop(stream)
-
-    def _pay(self, price: int) -> None:
-        """Takes from the purse of one who makes us work for nothing."""
-        self._purse -= price
-        if self._purse < 0:
-            raise f.ConnectionFault(f.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
-
-    # The ends of streams
-
-    def forget(self, stream: Stream) -> None:
-        """Nothing more is known of a stream."""
-        self._streams.pop(stream.id, None)
-        self._purse = min(PURSE, self._purse + _ANSWER_WORTH)
-        if not self._streams and (self._final is not None or self._eof):
-            self._close_if_done()
-
-    def leave_behind(self, stream: Stream) -> None:
-        """The answer came before the request was whole: the rest of it is not wanted."""
-        self.send(f.reset(stream.id, f.NO_ERROR))
-        self._remember(stream.id)
-        self.forget(stream)
-
-    def _remember(self, stream_id: int) -> None:
-        self._left_behind[stream_id] = None
-        if len(self._left_behind) > _MOST_LEFT_BEHIND:
-            del self._left_behind[next(iter(self._left_behind))]
-
-    def _drop(self, stream: Stream) -> None:
-        """Ends a stream that nobody waits for."""
-        self._drop_queue(stream)
-        stream.lost()
-        self.forget(stream)
-
-    def abort_stream(self, stream: Stream, code: int) -> None:
-        """Ends a stream whose answer cannot be given as it should be."""
-        self._drop_queue(stream)
-        self.send(f.reset(stream.id, code))
-        if not stream.ended:
-            self._remember(stream.id)
-        self.forget(stream)
-
-    def _break(self, fault: f.StreamFault) -> None:
-        """Tells the client what is wrong with one stream; the others go on."""
-        self._pay(_RESET_COST)
-        self.send(f.reset(fault.stream_id, fault.code))
-        self._remember(fault.stream_id)
-        stream = self._streams.get(fault.stream_id)
-        if stream is not None:
-            self._drop(stream)
-
-    # The end of it all
-
-    def abort(self) -> None:
-        """Ends the connection at once, whatever is going on."""
-        self._transport.abort()
-
-    def end_if_idle(self) -> None:
-        """The grace of a drain is over: streams that would never end do so, and idle clients go."""
-        self._announce()
-        for stream in tuple(self._streams.values()):
-            stream.wind_down()
-        if self._final is None:
-            self._leave()
-
-    def expire(self) -> None:
-        """Looks after what is overdue; called at every tick of the clock."""
-        if self._closing:
-            self._transport.abort()
-            return
-        now = self.hub.clock.now
-        self._purse = min(PURSE, self._purse + int((now - self._ticked) * _PURSE_PER_SECOND) + 1)
-        self._ticked = now
-        if self.hub.draining:
-            self._announce()
-        for stream in tuple(self._streams.values()):
-            self._look_after(stream, now)
-        if self._is_late(now):
-            self._end(f.NO_ERROR, "nothing came in time")
-        elif not self._streams and self._is_idle(now):
-            self._announce()
-        elif self._streams and now - self._heard > self._limits.keep_alive_timeout_s:
-            self._ask(now)
-
-    def _look_after(self, stream: Stream, now: float) -> None:
-        stream.tick()
-        if stream.queue:
-            if now - stream.since > self._limits.write_timeout_s:
-                stream.lost()
-                self.abort_stream(stream, f.CANCEL)
-        elif not stream.ended and now - stream.since > self._limits.body_timeout_s:
-            stream.overdue()
-
-    def _is_late(self, now: float) -> bool:
-        """Whether the client owes the begin of the connection, the rest of a head, or an end."""
-        patience_s = self._limits.header_timeout_s
-        if self._leaving and not self._streams:
-            return now - self._announced > _GRACE_S
-        begun = self._born if self._expected == f.SETTINGS else self._waiting_since
-        return not self._leaving and now - begun > patience_s
-
-    def _is_idle(self, now: float) -> bool:
-        return now - self._heard > self._limits.keep_alive_timeout_s
-
-    def _ask(self, now: float) -> None:
-        """Asks a silent client that waits for something whether it is still there."""
-        if self._asked < self._heard or self._asked == inf:
-            self._asked = now
-            self.send(f.frame(f.PING, 0, 0, _PING))
-        elif now - self._asked > self._limits.write_timeout_s:
-            self._transport.abort()
-
-    def _announce(self) -> None:
-        """The first step of leaving: no new requests, please; those on their way are answered."""
-        if not self._leaving:
-            self._leaving = True
-            self._announced = self.hub.clock.now
-            self.send(f.go_away(f.LARGEST_STREAM, f.NO_ERROR, "the server ends this connection"))
-            self.send(f.frame(f.PING, 0, 0, _PING))
-
-    def _leave(self) -> None:
-        """The second step: the client has heard of the first."""
-        self._final = self._last
-        self.send(f.go_away(self._final, f.NO_ERROR))
-        self._close_if_done()
-
-    def _close_if_done(self) -> None:
-        if not self._streams and not self._closing:
-            self._close()
-
-    def _end(self, code: int, reason: str) -> None:
-        """Ends the connection with a reason."""
-        if self._closing:
-            return
-        if code != f.NO_ERROR:
-            logger.debug("An HTTP/2 connection ends with %d: %s", code, reason)
-        self.send(f.go_away(self._last if self._final is None else self._final, code, reason))
-        streams, self._streams = self._streams, {}
-        for stream in streams.values():
-            stream.queue.clear()
-            stream.lost()
-        self._blocked.clear()
-        self._close()
-
-    def _close(self) -> None:
-        self._closing = True
-        self.flush()
-        self.deadline = self.hub.clock.now + self._limits.write_timeout_s
-        self._transport.close()
 
 
 def _address(transport: asyncio.Transport) -> str:

@@ -1,4 +1,4 @@
-"""The messages of the `.proto` files as serialized descriptors. Made by make_messages.py."""
+"""The `.proto` files beside this one, serialized. Made by make_messages.py."""
 
 # fmt: off
 FILES = {

@@ -1,7 +1,7 @@
 """Infer messages to arrays and back, by what is made once for a model.
 
 Tensors of numbers in shapes that were seen before, which is what a client sends all the time, are
-read and written by plans. Every other one takes the way that REST takes, with its checks and errors.
+read and written by plans. Others take the way that REST takes, with its checks and errors.
 """
 
 from __future__ import annotations

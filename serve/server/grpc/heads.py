@@ -38,6 +38,7 @@ _GRPC = b"application/grpc"
 _GRPC_NEXT = (b"", b"+", b";")
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])\Z")
 _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_COMPRESSIONS = frozenset({"gzip", "deflate"})
 _DIGITS = re.compile(rb"[0-9]{1,18}\Z")
 
 
@@ -59,13 +60,14 @@ class Head:
         length: Of the body, where the client says it; else -1.
         timeout_s: Of `grpc-timeout`; None for none.
         encoding: Of compressed gRPC messages.
-        accepts: Encodings that the client takes for gRPC messages.
+        answers_in: How messages of the answer may be compressed: as the request's, where the client
+            takes that; empty for not at all.
         credential: What the guard wants to see.
     """
 
     __slots__ = (
-        "accepts", "authority", "credential", "encoding", "fields", "is_grpc", "length", "method",
-        "path", "timeout_s",
+        "answers_in", "authority", "credential", "encoding", "fields", "is_grpc", "length",
+        "method", "path", "timeout_s",
     )  # fmt: skip
 
     def __init__(self, fields: Iterable[Field]) -> None:
@@ -84,7 +86,8 @@ class Head:
         self.timeout_s = self._timeout() if self.is_grpc else None
         self.encoding = self.field(b"grpc-encoding").decode("latin-1") or "identity"
         accepted = self.field(b"grpc-accept-encoding").decode("latin-1").split(",")
-        self.accepts = frozenset(name.strip() for name in accepted)
+        takes = self.encoding in {name.strip() for name in accepted}
+        self.answers_in = self.encoding if takes and self.encoding in _COMPRESSIONS else ""
         key = self.field(b"x-api-key")
         self.credential = self.field(b"authorization") or (b"key " + key if key else b"")
 
@@ -125,6 +128,11 @@ def _split(fields: Iterable[Field]) -> tuple[dict[bytes, bytes], list[Field]]:
     return pseudo, others
 
 
+def is_field(name: bytes, value: bytes) -> bool:
+    """Whether HTTP allows such a field in an answer."""
+    return bool(_NAME.match(name)) and not _BAD_VALUE.search(value)
+
+
 def _check_field(name: bytes, value: bytes) -> None:
     if not _NAME.match(name) or name in _FORBIDDEN or (name == b"te" and value != b"trailers"):
         raise ValueError("a field that HTTP/2 does not allow")
@@ -135,9 +143,11 @@ class Heads:
 
     Args:
         max_bytes: Of one list of fields, uncompressed, each counted with 32 bytes more.
+        max_fields: Of one list.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, max_fields: int) -> None:
+        self._max_fields = max_fields
         self._decoder = Decoder(max_header_list_size=max_bytes)
         self._table = self._decoder.header_table
         self._kept: dict[bytes, Head] = {}
@@ -169,6 +179,8 @@ class Heads:
         fields, changed = self._decode(block)
         if changed or len(self._kept) >= _KEPT_BLOCKS:
             self._kept.clear()
+        if len(fields) > self._max_fields:
+            raise StreamFault(stream_id, ENHANCE_YOUR_CALM)
         try:
             head = Head(fields)
         except ValueError:

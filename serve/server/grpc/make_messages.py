@@ -16,7 +16,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _FILES = ("health.proto", "inference.proto", "reflection.proto")
-_HEADER = '''"""The messages of the `.proto` files as serialized descriptors. Made by make_messages.py."""
+_HEADER = '''"""The `.proto` files beside this one, serialized. Made by make_messages.py."""
 
 # fmt: off
 FILES = {

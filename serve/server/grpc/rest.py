@@ -5,17 +5,20 @@ Browsers and curl choose HTTP/2 where TLS offers it, and gRPC needs it offered.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, cast
 
 from serve.server.checks import too_large
-from serve.server.errors import RequestTimeoutError
+from serve.server.errors import RequestTimeoutError, TargetTooLongError
 from serve.server.exchange import Exchange
 from serve.server.grpc import frames as f
-from serve.server.grpc.heads import encode
+from serve.server.grpc.heads import encode, is_field
 from serve.server.grpc.streams import Stream
 from serve.server.status import error_response
 from serve.server.streaming import Stream as BodyStream
 from serve.server.wire import NO_BODY, SERVER
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,15 +30,18 @@ if TYPE_CHECKING:
     from serve.server.hub import Hub
     from serve.server.protocol import Connection
 
-_HOP_BY_HOP = frozenset(
-    {"connection", "transfer-encoding", "keep-alive", "upgrade", "date", "server"}
+_OURS = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"),
+        *("content-length", "date", "server"),
+    }
 )
 
 
 class RestStream(Stream):
     """One exchange. It stands where an exchange knows its connection."""
 
-    __slots__ = ("_body", "_exchange", "_gone", "_paused", "_source", "hub")
+    __slots__ = ("_body", "_exchange", "_gone", "_paused", "_source", "_status", "_written", "hub")
 
     def __init__(self, connection: GrpcConnection, stream_id: int, head: Head, window: int) -> None:
         super().__init__(connection, stream_id, head, window)
@@ -44,12 +50,17 @@ class RestStream(Stream):
         self._exchange: Exchange | None = None
         self._source: BodyStream | None = None
         self._gone = self._paused = False
+        # Of a streamed answer: its status, and how much of it there was.
+        self._status = self._written = 0
 
     # What the connection brings
 
     def begin(self) -> None:
-        """Refuses a body that says that it is too long."""
-        if self.head.length > self.connection.most:
+        """Refuses a target that is too long, and a body that says so."""
+        longest = self.hub.settings.max_target_bytes
+        if len(self.head.path) > longest:
+            self._refuse(TargetTooLongError(f"The request target is over {longest} bytes."))
+        elif self.head.length > self.connection.most:
             self._refuse(too_large(self.connection.most))
 
     def receive(self, data: bytes) -> None:
@@ -73,14 +84,19 @@ class RestStream(Stream):
         if self._exchange is not None:
             self._exchange.abandon()
 
-    def overdue(self) -> None:
-        """The body does not come."""
-        self._refuse(
-            RequestTimeoutError(
-                "The body of the request did not arrive in time.",
-                hint="Send the request again, without a pause in it.",
+    def held(self) -> int:
+        """Bytes of the body so far."""
+        return 0 if self.ended else self.received
+
+    def wait(self, oldest: float) -> None:
+        """The body has to come within its time in all."""
+        if self.opened < oldest:
+            self._refuse(
+                RequestTimeoutError(
+                    "The body of the request did not arrive in time.",
+                    hint="Send the request again, without a pause in it.",
+                )
             )
-        )
 
     def drained(self) -> None:
         """The client has taken what there was: the next part of a streamed answer, please."""
@@ -103,6 +119,7 @@ class RestStream(Stream):
             body,
             keep_alive=True,
             credential=head.credential,
+            address=self.connection.address,
         )
         self.hub.handle(self._exchange)
 
@@ -115,14 +132,28 @@ class RestStream(Stream):
             body = response.body if wanted else b""
             block = self._head_block(response, len(response.body))
             self.connection.answer(self, block, body, b"")
+            self._tell(response.status, len(response.body))
         else:
             self._begin_stream(response, wanted=wanted)
 
+    def _tell(self, status: int, size: int) -> None:
+        """Counts and logs an answer."""
+        telemetry, exchange = self.hub.telemetry, self._exchange
+        if telemetry is None or exchange is None:
+            return
+        channel = exchange.channel or telemetry.channel("http", route=exchange.route)
+        details = exchange.details(self.connection.client) if telemetry.details else None
+        channel.answered(status, exchange.begun, len(exchange.body), size, details)
+        if exchange.error:
+            channel.failed(exchange.error)
+
     def _begin_stream(self, response: Response, *, wanted: bool) -> None:
+        self._status = response.status
         self.connection.start(self, self._head_block(response, None))
         if not wanted:
             self.hub.discard(response)
             self.connection.finish(self)
+            self._tell(response.status, 0)
             return
         self._source = BodyStream(
             cast("Iterator[bytes]", response.body),
@@ -138,6 +169,7 @@ class RestStream(Stream):
             self._source.pull()
 
     def _write(self, data: bytes) -> None:
+        self._written += len(data)
         self.connection.push(self, data)
         if self.queue and self._source is not None:
             self._paused = True
@@ -147,6 +179,7 @@ class RestStream(Stream):
         self._source = None
         if self._gone:
             return
+        self._tell(self._status, self._written)
         if complete:
             self.connection.finish(self)
         else:
@@ -167,9 +200,13 @@ class RestStream(Stream):
             (b"date", self.hub.clock.date),
         ]
         for name, value in response.headers:
-            lower = name.lower()
-            if lower not in _HOP_BY_HOP and lower != "content-length":
-                fields.append((lower.encode("latin-1"), value.strip().encode("latin-1")))
+            field = (name.lower().encode("latin-1"), value.strip().encode("latin-1"))
+            if name.lower() in _OURS:
+                continue
+            if is_field(*field):
+                fields.append(field)
+            else:
+                logger.warning("Dropped a response header that HTTP does not allow: %r", name)
         if length is not None and response.status not in NO_BODY:
             fields.append((b"content-length", b"%d" % length))
         return encode(fields)

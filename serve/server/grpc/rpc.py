@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections import deque
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -15,7 +15,7 @@ from serve.server import content
 from serve.server.errors import BadRequestError, RequestTimeoutError, RouteNotFoundError
 from serve.server.grpc import status
 from serve.server.grpc.heads import encode
-from serve.server.grpc.reading import Message, MessageReader, framed
+from serve.server.grpc.reading import HEAD, Message, MessageReader, framed
 from serve.server.grpc.streams import Stream
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ logger = logging.getLogger(__name__)
 _ENCODINGS = frozenset({"identity", "gzip", "deflate"})
 _ACCEPTED = ((b"grpc-accept-encoding", b"identity,deflate,gzip"),)
 _WORTH_COMPRESSING = 1024
-_INLINE_BYTES = 16 * 1024
-_MESSAGE_HEAD = 5
+_INLINE_BYTES = 4096
 _HEADS = {
     name: encode(
         [
@@ -103,8 +102,8 @@ class RpcStream(Stream):
     """
 
     __slots__ = (
-        "_compressed", "_held", "_inbox", "_messages", "_method", "_reader", "_session", "_started",
-        "answered", "begun", "channel", "deadline", "job", "size_in", "size_out",
+        "_held", "_message", "_method", "_reader", "_session", "_started", "answered", "begun",
+        "channel", "deadline", "job", "size_in", "size_out",
     )  # fmt: skip
 
     def __init__(self, connection: GrpcConnection, stream_id: int, head: Head, window: int) -> None:
@@ -118,10 +117,10 @@ class RpcStream(Stream):
         self._method: Method | None = None
         self._session: Session | None = None
         self._reader: MessageReader | None = None
-        self._inbox: deque[Message] = deque()
-        self._messages = 0
+        # Of a call with one: it waits for the end of the request.
+        self._message: Message | None = None
         # Something has to be known first: who asks, or what a compressed message says.
-        self._held = self._started = self._compressed = False
+        self._held = self._started = False
 
     # What the connection brings
 
@@ -143,30 +142,30 @@ class RpcStream(Stream):
 
     def receive(self, data: bytes) -> None:
         """A part of the messages."""
-        size = len(data) - _MESSAGE_HEAD
+        size = len(data) - HEAD
         if (
             self.ended
             and self._reader is None
             and not self._held
             and size >= 0
             and not data[0]
-            and int.from_bytes(data[1:_MESSAGE_HEAD], "big") == size
+            and int.from_bytes(data[1:HEAD], "big") == size
             and size <= self.connection.most
             and self._session is None
         ):
             if not self.answered:
-                self._deliver(data[_MESSAGE_HEAD:])
+                self._deliver(data[HEAD:])
         elif not self.answered:
             self._read(data)
 
     def is_hungry(self) -> bool:
         """Whether more may come now: a client may not send faster than it is answered."""
-        return self._session is None or not (self._inbox or self._session.is_full())
+        return self._session is None or not self._session.is_full()
 
     def lost(self) -> None:
         """The client has taken the call back, or gone: what has not begun is not computed."""
         self.answered = True
-        self._inbox.clear()
+        self._reader = None
         job, self.job = self.job, None
         session, self._session = self._session, None
         if job is not None:
@@ -176,9 +175,14 @@ class RpcStream(Stream):
         if job is not None or session is not None:
             self._count(status.CANCELLED)
 
-    def overdue(self) -> None:
-        """The rest of a message does not come; streams between messages may be silent."""
-        if self._session is None or (self._reader is not None and self._reader.held):
+    def held(self) -> int:
+        """Bytes of messages that are not taken up, or not whole."""
+        return self._reader.held if self._reader is not None else 0
+
+    def wait(self, oldest: float) -> None:
+        """A message has to come within its time in all; between messages a stream may be silent."""
+        since = self.opened if self._session is None else self.since
+        if since < oldest and (self._session is None or self.held()):
             self.fail(
                 RequestTimeoutError(
                     "The message did not arrive in time.",
@@ -239,89 +243,71 @@ class RpcStream(Stream):
     # Messages
 
     def _read(self, data: bytes) -> None:
+        """Bytes that are not one whole message, or have to wait."""
         if self._reader is None:
             self._reader = MessageReader(self.connection.most)
-        try:
-            found = self._reader.feed(data) if data else []
-        except FieldpostError as error:
-            self.fail(error)
-            return
-        self._messages += len(found)
-        self._inbox += found
+        self._reader.feed(data)
         self._advance()
-
-    def _advance(self) -> None:
-        """Takes up messages that are whole, one after the other."""
-        if self._method is None or self._held:
-            return
-        if self._session is None:
-            self._advance_single()
-            return
-        while self._inbox and not self._held and not self._session.is_full():
-            self._take()
-            if self.answered:
-                return
-        if self._inbox or self._held:
-            return
-        if not self.ended:
-            self.connection.give_credit(self)
-        elif self._reader is not None and self._reader.held:
-            self.fail(_cut_off())
-        else:
-            self._session.ended()
 
     def resume(self) -> None:
         """The session has room again."""
         if not self.answered:
             self._advance()
+            self.connection.give_credit(self)
 
-    def _advance_single(self) -> None:
-        if self._messages > 1 or (self.ended and not self._messages):
-            cut = self._reader is not None and self._reader.held and not self._messages
-            self.fail(_cut_off() if cut else _not_one(self._messages))
-        elif self.ended and self._inbox:
-            if self._reader is not None and self._reader.held:
-                self.fail(_not_one(2))
-            else:
-                self._take()
-
-    def _take(self) -> None:
-        compressed, data = self._inbox.popleft()
-        if not compressed:
-            self._deliver(data)
-        elif self.head.encoding == "identity":
-            self.fail(
-                BadRequestError(
-                    "A message is compressed, and the request has no grpc-encoding.",
-                    hint="Send grpc-encoding with gzip or deflate.",
-                )
-            )
-        else:
-            self._inflate(data)
-
-    def _inflate(self, data: bytes) -> None:
-        """Decompresses a message, on a thread where that may take long."""
-        self._compressed = True
-        encoding, most = self.head.encoding, self.connection.most
-        if len(data) <= _INLINE_BYTES:
-            try:
-                plain = content.decode(data, encoding, min(most, _INLINE_BYTES * 64))
-            except FieldpostError as error:
-                if most <= _INLINE_BYTES * 64 or not isinstance(error, _too_large):
-                    self.fail(error)
-                    return
-            else:
-                self._deliver(plain)
-                return
-        self._held = True
+    def _advance(self) -> None:
+        """Takes up messages that are whole, one after the other."""
+        if self._held or self._reader is None:
+            return
         try:
-            self.job = self.connection.hub.jobs.submit(
-                lambda: content.decode(data, encoding, most), self._inflated
-            )
+            if self._session is None:
+                self._advance_single(self._reader)
+            else:
+                self._advance_session(self._reader, self._session)
         except FieldpostError as error:
             self.fail(error)
 
+    def _advance_single(self, reader: MessageReader) -> None:
+        """The only message, once it is known that it is the only one."""
+        if self._message is None:
+            self._message = reader.take()
+        if self._message is not None and reader.held:
+            raise _not_one("more than one")
+        if self.ended:
+            if self._message is None:
+                raise _cut_off() if reader.held else _not_one("none")
+            self._take(*self._message)
+
+    def _advance_session(self, reader: MessageReader, session: Session) -> None:
+        while not self._held and not session.is_full():
+            message = reader.take()
+            if message is None:
+                break
+            self._take(*message)
+            if self.answered:
+                return
+        if self.ended and not self._held and not session.is_full():
+            if reader.held:
+                raise _cut_off()
+            session.ended()
+
+    def _take(self, compressed: bool, data: bytes) -> None:
+        if not compressed:
+            self._deliver(data)
+        elif self.head.encoding == "identity":
+            raise BadRequestError(
+                "A message is compressed, and the request has no grpc-encoding.",
+                hint="Send grpc-encoding with gzip or deflate.",
+            )
+        elif len(data) <= _INLINE_BYTES:
+            self._deliver(content.decode(data, self.head.encoding, self.connection.most))
+        else:
+            decode = partial(content.decode, data, self.head.encoding, self.connection.most)
+            self.job = self.connection.hub.jobs.submit(decode, self._inflated)
+            self._held = True
+
     def _inflated(self, data: bytes | None, error: BaseException | None) -> None:
+        """A message has been decompressed on a thread."""
         self.job = None
         if self.answered:
             return
@@ -331,7 +317,7 @@ class RpcStream(Stream):
             return
         self._deliver(data)
         if self._session is not None and not self.answered:
-            self._advance()
+            self.resume()
 
     def _deliver(self, data: bytes) -> None:
         """Hands a message to the method."""
@@ -350,15 +336,9 @@ class RpcStream(Stream):
 
     # What services say
 
-    @property
-    def encoding(self) -> str:
-        """How messages of the answer may be compressed: as the request's were; empty for not."""
-        encoding = self.head.encoding
-        return encoding if self._compressed and encoding in self.head.accepts else ""
-
     def frame(self, data: bytes) -> bytes:
-        """A message as it is sent."""
-        encoding = self.encoding
+        """A message as it is sent; may be called on any thread."""
+        encoding = self.head.answers_in
         if not encoding or len(data) < _WORTH_COMPRESSING:
             return framed(data)
         packer = zlib.compressobj(1, wbits=31 if encoding == "gzip" else 15)
@@ -369,8 +349,8 @@ class RpcStream(Stream):
         if not self.answered:
             self.answered = True
             self.job = None
-            self.size_out = len(message) - _MESSAGE_HEAD
-            self.connection.answer(self, _HEADS[self.encoding], message, status.DONE)
+            self.size_out = len(message) - HEAD
+            self.connection.answer(self, _HEADS[self.head.answers_in], message, status.DONE)
             self._count(status.OK)
 
     def send(self, message: bytes) -> None:
@@ -378,8 +358,8 @@ class RpcStream(Stream):
         if not self.answered:
             if not self._started:
                 self._started = True
-                self.connection.start(self, _HEADS[self.encoding])
-            self.size_out += len(message) - _MESSAGE_HEAD
+                self.connection.start(self, _HEADS[self.head.answers_in])
+            self.size_out += len(message) - HEAD
             self.connection.push(self, message)
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -409,7 +389,7 @@ class RpcStream(Stream):
         job, self.job = self.job, None
         session, self._session = self._session, None
         self.answered = True
-        self._inbox.clear()
+        self._reader = None
         if job is not None:
             job.cancel()
         if session is not None:
@@ -445,13 +425,9 @@ class RpcStream(Stream):
             self.connection.service.count(self, self.channel, code, error)
 
 
-_too_large = content.PayloadTooLargeError
-
-
-def _not_one(count: int) -> FieldpostError:
+def _not_one(count: str) -> FieldpostError:
     return RouteNotFoundError(
-        f"The method takes one message; {'none' if not count else 'more than one'} came.",
-        hint="Call it as a unary method.",
+        f"The method takes one message; {count} came.", hint="Call it as a unary method."
     )
 
 

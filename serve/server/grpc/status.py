@@ -70,7 +70,7 @@ CODES: dict[type[e.FieldpostError], int] = {
 }
 """Every class of the tree stands here itself (a test holds that), so none is mapped by accident."""
 
-_MOST_BYTES = 4096
+_MOST_BYTES = 2048
 _ESCAPED = re.compile(rb"[^\x20-\x24\x26-\x7e]")
 _HEAD = [(b":status", b"200"), (b"content-type", b"application/grpc")]
 
@@ -81,7 +81,7 @@ DONE = encode([(b"grpc-status", b"0")])
 
 
 def code_of(error: BaseException) -> int:
-    """gRPC's code of an error; a class that plugins add has its nearest ancestor's."""
+    """The code of an error; a class that plugins add has its nearest ancestor's."""
     return next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), INTERNAL)
 
 
@@ -116,5 +116,7 @@ def _told(error: BaseException) -> list[tuple[bytes, bytes]]:
 
 def quoted(text: str) -> bytes:
     """Percent-encoded, as gRPC has its messages; what is very long is cut."""
-    data = text.encode("utf-8", "replace")[:_MOST_BYTES]
+    data = text.encode("utf-8", "replace")
+    if len(data) > _MOST_BYTES:
+        data = data[:_MOST_BYTES].decode("utf-8", "ignore").encode() + b" ..."
     return _ESCAPED.sub(lambda match: b"%%%02X" % match[0][0], data)

@@ -1,4 +1,4 @@
-"""What gRPC and plain requests over HTTP/2 have in common: who may ask, and what waits to go out."""
+"""What gRPC calls and plain requests over HTTP/2 have in common."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ class Stream:
         closing: The answer is whole, though some of it may wait.
         queue: What waits to be sent: frames (bytes) and data (memoryviews).
         since: In the clock's time: when something was last sent or received.
+        opened: In the clock's time: when the head came.
         principal: Who asks; None until that is known.
     """
 
     __slots__ = (
-        "closing", "connection", "credit", "ended", "head", "id", "principal", "queue", "received",
-        "since", "window",
+        "closing", "connection", "credit", "ended", "head", "id", "opened", "principal", "queue",
+        "received", "since", "window",
     )  # fmt: skip
 
     def __init__(self, connection: GrpcConnection, stream_id: int, head: Head, window: int) -> None:
@@ -41,7 +42,7 @@ class Stream:
         self.credit = self.received = 0
         self.ended = self.closing = False
         self.queue: deque[bytes | memoryview] = deque()
-        self.since = connection.hub.clock.now
+        self.since = self.opened = connection.hub.clock.now
         self.principal: Principal | None = None
 
     def begin(self) -> None:
@@ -56,12 +57,16 @@ class Stream:
         """Whether more data of a body that is not whole is welcome now."""
         return True
 
+    def held(self) -> int:
+        """Bytes of the request that are kept until it is whole."""
+        raise NotImplementedError
+
     def lost(self) -> None:
         """The client does not want the answer any more, or has gone."""
         raise NotImplementedError
 
-    def overdue(self) -> None:
-        """The client has sent nothing for as long as it may."""
+    def wait(self, oldest: float) -> None:
+        """The request is not whole yet: it ends if it was awaited since before `oldest`."""
         raise NotImplementedError
 
     def wind_down(self) -> None:

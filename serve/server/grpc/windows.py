@@ -40,7 +40,7 @@ class Sending(asyncio.Protocol):
         self.blocked_since = inf
         self._transport = transport
         self._soon = asyncio.get_running_loop().call_soon
-        self._out: list[bytes] = []
+        self._out: list[bytes | memoryview] = []
         self._flushing = False
         self._reading = self._writable = True
         self._closing = False
@@ -52,7 +52,7 @@ class Sending(asyncio.Protocol):
 
     # Frames to the transport
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Writes in this turn of the loop, together with all that comes until then."""
         self._out.append(data)
         if not self._flushing:
@@ -65,7 +65,7 @@ class Sending(asyncio.Protocol):
         if self._out:
             out, self._out = self._out, []
             if not self._transport.is_closing():
-                self._transport.write(b"".join(out) if len(out) > 1 else out[0])
+                self._transport.write(b"".join(out))
 
     def pause_writing(self) -> None:
         """The client takes nothing: no more answers for now, and no more reading."""
@@ -135,12 +135,6 @@ class Sending(asyncio.Protocol):
             self._enqueue(stream, self._headers(stream, trailers, f.END_STREAM))
         else:
             self._enqueue(stream, f.frame(f.DATA, f.END_STREAM, stream.id))
-
-    def refuse(self, stream: Stream, code: int) -> None:
-        """Ends a stream without an answer."""
-        stream.queue.clear()
-        self.send(f.reset(stream.id, code))
-        self.forget(stream)
 
     def ended(self, stream: Stream) -> None:
         """The answer is out."""
@@ -225,10 +219,10 @@ class Sending(asyncio.Protocol):
         self.send(head)
         if size == len(item):
             stream.queue.popleft()
-            self.send(bytes(item))
+            self.send(item)
         else:
             stream.queue[0] = item[size:]
-            self.send(bytes(item[:size]))
+            self.send(item[:size])
 
     def _drop_queue(self, stream: Stream) -> None:
         """What waits for a stream that has ended goes nowhere."""
