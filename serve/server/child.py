@@ -6,20 +6,23 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from scoring.errors import DeploymentFailedError, FieldpostError
+from serve.server.spawning import Pipes, spawn
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import subprocess
+    from collections.abc import Sequence
+
+    from serve.server.spawning import Place, WorkerSpec
 
 LogSink = Callable[[str, str], None]
 """Takes the worker's name (`w0`) and one line without its end."""
@@ -32,21 +35,6 @@ _TAIL_LINES = 40
 _STATUS_BYTES = 1 << 20
 _CHUNK_BYTES = 65_536
 _OUTPUT_GRACE_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSpec:
-    """How a worker is started.
-
-    Attributes:
-        command: The command line; its first element is the interpreter.
-        env: The whole environment, without the variables of the contract.
-        cwd: The folder it starts in.
-    """
-
-    command: Sequence[str]
-    env: Mapping[str, str] = field(repr=False)
-    cwd: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,61 +71,56 @@ class WorkerDiedError(Exception):
         self.failure = failure
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptors:
-    """What every worker of a pool inherits.
-
-    Attributes:
-        listener: The listening socket, owned by the supervisor.
-        lifeline: The read end of a pipe that ends with the supervisor.
-        gate: The read end of a pipe that ends when the workers may accept connections.
-    """
-
-    listener: int
-    lifeline: int
-    gate: int
-
-
 class Worker:
     """A running worker process. Create it with `Worker.start`, inside a running event loop."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: LogSink) -> None:
+    def __init__(
+        self, name: str, process: subprocess.Popen[bytes], orders: int, log: LogSink
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.name = name
         self.pid = process.pid
         self.started_at = time.monotonic()
+        self.ready_at = float("inf")
         self.report: dict[str, Any] = {}
         self.ended: asyncio.Future[int] = loop.create_future()
         self._process = process
+        self._orders: int | None = orders
         self._log = log
+        self._leaving = False
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._status: asyncio.Task[bytes]
         self._output: asyncio.Task[None]
         threading.Thread(target=self._reap, args=(loop,), daemon=True).start()
 
     @classmethod
-    def start(cls, name: str, spec: WorkerSpec, fds: Descriptors, log: LogSink) -> Worker:
+    def start(cls, spec: WorkerSpec, place: Place, log: LogSink) -> Worker:
         """Starts the process in a session of its own, so that no terminal's signal reaches it.
 
         Raises:
             WorkerDiedError: The interpreter cannot be started.
         """
-        status_read, status_write = os.pipe()
-        output_read, output_write = os.pipe()
+        pipes = Pipes()
         try:
-            process = _spawn(spec, fds, status_write, output_write)
+            process = spawn(spec, place, pipes)
         except OSError as error:
-            os.close(status_read)
-            os.close(output_read)
+            pipes.close_ours()
             message = f"{spec.command[0]} cannot be started: {error.strerror}."
             raise WorkerDiedError(Failure(message)) from error
         finally:
-            os.close(status_write)
-            os.close(output_write)
-        worker = cls(name, process, log)
-        worker._status = asyncio.ensure_future(_read_line(status_read))
-        worker._output = asyncio.ensure_future(worker._capture(output_read))
+            pipes.close_theirs()
+        worker = cls(place.name, process, pipes.orders, log)
+        worker._status = asyncio.ensure_future(_read_line(pipes.status))
+        worker._output = asyncio.ensure_future(worker._capture(pipes.output))
         return worker
+
+    def cover(self, descriptors: Sequence[int]) -> None:
+        """Lets the worker accept from these of its spares, and from no others."""
+        if self._orders is None:
+            return
+        line = ",".join(map(str, descriptors)) + "\n"
+        with contextlib.suppress(OSError):  # it has gone, or hangs: then others cover for it
+            os.write(self._orders, line.encode())
 
     async def ready(self, timeout_s: float) -> None:
         """Waits until the worker says that it is ready.
@@ -155,6 +138,7 @@ class Worker:
         told = self._status.done() and not self._status.cancelled()
         failure = self._judge(self._status.result() if told else b"")
         if failure is None:
+            self.ready_at = time.monotonic()
             return
         await self._end_after_failure()
         raise WorkerDiedError(await self._with_exit(failure))
@@ -165,7 +149,9 @@ class Worker:
 
     async def stop(self, patience_s: float) -> None:
         """Lets the worker drain (SIGTERM), and kills it and its children after the limit."""
-        self._signal(signal.SIGTERM)
+        if not self._leaving:  # a second signal would cut the drain off
+            self._leaving = True
+            self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(patience_s):
                 await asyncio.shield(self.ended)
@@ -226,6 +212,9 @@ class Worker:
 
     async def _finish(self) -> None:
         """Reads what is left of the output, without waiting for children that keep it open."""
+        if self._orders is not None:
+            os.close(self._orders)
+            self._orders = None
         self._status.cancel()
         await asyncio.wait([self._status])
         await asyncio.wait([self._output], timeout=_OUTPUT_GRACE_S)
@@ -291,27 +280,6 @@ def _error_class(code: str) -> type[FieldpostError]:
             return kind
         pending.extend(kind.__subclasses__())
     return DeploymentFailedError
-
-
-def _spawn(
-    spec: WorkerSpec, fds: Descriptors, status_write: int, output_write: int
-) -> subprocess.Popen[bytes]:
-    contract = {
-        "FIELDPOST_LISTEN_FD": fds.listener,
-        "FIELDPOST_STATUS_FD": status_write,
-        "FIELDPOST_LIFELINE_FD": fds.lifeline,
-        "FIELDPOST_GATE_FD": fds.gate,
-    }
-    return subprocess.Popen(  # noqa: S603 - the command is ours, never a shell's
-        list(spec.command),
-        stdin=subprocess.DEVNULL,
-        stdout=output_write,
-        stderr=output_write,
-        env={**spec.env, **{name: str(number) for name, number in contract.items()}},
-        cwd=spec.cwd,
-        pass_fds=tuple(contract.values()),
-        start_new_session=True,
-    )
 
 
 async def _pipe_reader(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from serve.server.cores import take_share
 from serve.server.settings import ServerSettings, from_environment
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 OnReady = Callable[[str], None]
 OnLeave = Callable[[], None]
+
+_LEAVE_S = 5.0  # beyond the drain, until a pool kills a worker that has not gone
 
 
 def settings(**flags: str | float | None) -> ServerSettings:
@@ -52,6 +55,7 @@ def run(
     """
     if settings.workers > 1:
         return _run_pool(root, settings, on_ready)
+    take_share(pin=False)
     from serve.server.process import ServerProcess  # noqa: PLC0415 - a pool needs none of it here
 
     process = ServerProcess(root, settings, on_ready=on_ready, on_leave=on_leave)
@@ -64,7 +68,8 @@ def run(
 
 
 def _run_pool(root: Path, settings: ServerSettings, on_ready: OnReady) -> int:
-    from serve.server.pool import serve_pool  # noqa: PLC0415 - one worker needs no pool
+    from serve.server.restarts import Limits  # noqa: PLC0415 - one worker needs no pool
+    from serve.server.running import serve_pool  # noqa: PLC0415
 
     def ready(host: str, port: int) -> None:
         on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
@@ -76,6 +81,10 @@ def _run_pool(root: Path, settings: ServerSettings, on_ready: OnReady) -> int:
         port=settings.port,
         workers=settings.workers,
         log=_show,
+        limits=Limits(
+            drain_timeout_s=settings.drain_timeout_s + _LEAVE_S,
+            worker_max_mib=settings.worker_max_mib,
+        ),
         on_ready=ready,
     )
 

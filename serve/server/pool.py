@@ -1,7 +1,7 @@
-"""A pool of workers behind one listening socket: started, watched, restarted, drained.
+"""A pool of workers on one address: started, watched, restarted, replaced, drained.
 
-The supervisor owns the listening socket and every worker inherits it, so that connections wait in
-one queue that no worker takes along when it goes (see docs/adr/0030). The pool knows no registry:
+The supervisor owns the listening sockets and every worker inherits them: what waits in their queues
+is there for whoever comes after a worker that goes (see docs/adr/0043). The pool knows no registry:
 `fieldpost serve --workers N` and the local target use it alike.
 """
 
@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from scoring.errors import TargetError
-from serve.server.child import Descriptors, Failure, LogSink, WorkerSpec
+from serve.server.child import Failure, LogSink
+from serve.server.listeners import Listeners, cover
+from serve.server.replacing import MemoryWatch
 from serve.server.restarts import Limits
 from serve.server.slots import Slot, Surroundings, WorkerInfo
+from serve.server.spawning import Place, WorkerSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable
+
+    from serve.server.child import Worker
 
 State = Literal["starting", "running", "degraded", "failed", "draining", "stopped"]
-
-BACKLOG = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class WorkerPool:
 
     Args:
         spec: How a worker is started.
-        listener: A bound and listening socket, which stays the caller's.
+        listeners: Where they answer; the sockets stay the caller's.
         log: Takes each line of the workers' output, and the pool's own (as `pool`).
         workers: How many.
         limits: Timeouts and restarts.
@@ -61,7 +60,7 @@ class WorkerPool:
     def __init__(
         self,
         spec: WorkerSpec,
-        listener: socket.socket,
+        listeners: Listeners,
         *,
         log: LogSink,
         workers: int = 1,
@@ -70,21 +69,25 @@ class WorkerPool:
     ) -> None:
         self._limits = limits or Limits()
         self._changed = on_change
-        self._pipes = _Pipes(listener.fileno())
+        self._listeners = listeners
+        self._pipes = _Pipes()
         self._closing = asyncio.Event()
         self._settled = asyncio.Event()
         self._last_failure: Failure | None = None
+        self._accepting = False
+        self._covered: dict[int, tuple[Worker, tuple[int, ...]]] = {}
         around = Surroundings(
             spec=spec,
-            descriptors=self._pipes.descriptors,
             limits=self._limits,
             log=log,
             closing=self._closing,
             on_change=self._on_change,
             on_death=self._on_death,
         )
-        self._slots = [Slot(f"w{number}", around) for number in range(workers)]
+        self._slots = [Slot(place, around) for place in self._places(workers)]
+        self._log = log
         self._tasks: list[asyncio.Task[None]] = []
+        self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Starts all workers and waits until every one is ready; none accepts connections yet.
@@ -109,7 +112,13 @@ class WorkerPool:
 
     def accept(self) -> None:
         """Lets the workers, and those that replace them, accept connections from now on."""
+        self._accepting = True
+        self._listeners.listen()
         self._pipes.open_gate()
+        self._cover()
+        if self._limits.worker_max_mib:
+            watch = MemoryWatch(self._slots, self._limits, self._log)
+            self._watch = asyncio.create_task(watch.run())
 
     async def drain(self) -> None:
         """Lets every worker answer what it has begun and go; kills them after the limit."""
@@ -127,6 +136,39 @@ class WorkerPool:
             sum(slot.restarts for slot in self._slots),
             self._last_failure,
         )
+
+    def pids(self) -> list[int]:
+        """Of all processes, those that come or leave beside the present ones included."""
+        return [worker.pid for slot in self._slots for worker in slot.processes]
+
+    def _places(self, workers: int) -> list[Place]:
+        shares = [
+            tuple(each.fileno() for each in share) for share in self._listeners.shares(workers)
+        ]
+        every = {fd for own in shares for fd in own}
+        return [
+            Place(
+                slot=number,
+                count=workers,
+                listeners=own,
+                spares=tuple(sorted(every.difference(own))),
+                lifeline=self._pipes.lifeline,
+                gate=self._pipes.gate,
+            )
+            for number, own in enumerate(shares)
+        ]
+
+    def _cover(self) -> None:
+        """Lets the workers that are there take the connections of those that are not."""
+        if not self._accepting or self._closing.is_set():
+            return
+        own = {slot.place.slot: slot.place.listeners for slot in self._slots}
+        present = {slot.place.slot: slot.worker for slot in self._slots if slot.answers}
+        for number, spares in cover(own, set(present)).items():
+            worker = present[number]
+            if worker is not None and self._covered.get(number, (worker, ())) != (worker, spares):
+                worker.cover(spares)
+                self._covered[number] = worker, spares
 
     def _state(self) -> State:
         states = {slot.state for slot in self._slots}
@@ -146,6 +188,7 @@ class WorkerPool:
     def _on_change(self) -> None:
         if self._hopeless() or all(slot.state == "ready" for slot in self._slots):
             self._settled.set()
+        self._cover()
         self._changed()
 
     def _on_death(self, failure: Failure) -> None:
@@ -154,7 +197,10 @@ class WorkerPool:
     async def _end(self, patience_s: float) -> None:
         self._closing.set()
         self._changed()
-        workers = [slot.worker for slot in self._slots if slot.worker is not None]
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+        workers = [worker for slot in self._slots for worker in slot.processes]
         leave = (w.stop(patience_s) if patience_s > 0 else w.kill() for w in workers)
         await asyncio.gather(*leave)
         await asyncio.gather(*self._tasks)
@@ -164,16 +210,17 @@ class WorkerPool:
 class _Pipes:
     """The descriptors that all workers of a pool inherit, and the ends that the pool holds."""
 
-    def __init__(self, listener: int) -> None:
-        lifeline_read, lifeline = os.pipe()
-        gate_read, self._gate = os.pipe()
-        self.descriptors = Descriptors(listener, lifeline_read, gate_read)
-        self._open = {lifeline_read, lifeline, gate_read, self._gate}
+    def __init__(self) -> None:
+        self.lifeline, lifeline = os.pipe()
+        self.gate, self._gate = os.pipe()
+        self._open = {self.lifeline, lifeline, self.gate, self._gate}
 
     def open_gate(self) -> None:
+        """Lets the workers accept; those that come later find it open."""
         self._close(self._gate)
 
     def close(self) -> None:
+        """Closes all of them."""
         for descriptor in tuple(self._open):
             self._close(descriptor)
 
@@ -181,148 +228,3 @@ class _Pipes:
         if descriptor in self._open:
             self._open.remove(descriptor)
             os.close(descriptor)
-
-
-def open_listener(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
-
-    Raises:
-        TargetError: The host does not resolve, or the port is taken or not allowed.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise TargetError(f"The host {host!r} cannot be listened on: {error.strerror}.") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        reason = getattr(error, "strerror", None) or str(error)
-        raise TargetError(
-            f"Port {port} on {host} cannot be opened: {reason}.",
-            hint="End the process that listens there, or choose another port.",
-        ) from error
-    return listener
-
-
-async def run_pool(
-    spec: WorkerSpec,
-    listener: socket.socket,
-    *,
-    log: LogSink,
-    workers: int = 1,
-    limits: Limits | None = None,
-    on_ready: Callable[[], None] = lambda: None,
-) -> None:
-    """Serves with a pool until SIGINT or SIGTERM, then drains; a second signal ends it at once.
-
-    Raises:
-        FieldpostError: The workers cannot load, or died too often.
-    """
-    loop = asyncio.get_running_loop()
-    stop, hurry, changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _Escalation(stop, hurry))
-    pool = WorkerPool(
-        spec, listener, log=log, workers=workers, limits=limits, on_change=changed.set
-    )
-    try:
-        if not await _first(pool.start(), stop.wait()):
-            return
-        pool.accept()
-        on_ready()
-        await _first(_until_failed(pool, changed), stop.wait())
-        await _first(pool.drain(), hurry.wait())
-    finally:
-        await pool.kill()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-
-def serve_pool(
-    command: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    host: str,
-    port: int,
-    workers: int,
-    log: LogSink,
-    cwd: Path | None = None,
-    limits: Limits | None = None,
-    on_ready: Callable[[str, int], None] = lambda _host, _port: None,
-) -> int:
-    """Serves in the foreground until a signal, for `fieldpost serve --workers N`.
-
-    Args:
-        command: The worker's command line, such as `[python, "-m", "serve.server.worker", ROOT]`.
-        env: The worker's whole environment.
-        host: To listen on.
-        port: 0 for a free one.
-        workers: How many processes.
-        log: Takes the name of a worker (or `pool`) and a line of its output.
-        cwd: Where the workers start.
-        limits: Timeouts and restarts.
-        on_ready: Called once with host and port when all workers answer.
-
-    Returns:
-        0 after a signal.
-
-    Raises:
-        TargetError: The port cannot be opened.
-        FieldpostError: The workers cannot load, or died too often.
-    """
-    spec = WorkerSpec(tuple(command), env, cwd)
-    with open_listener(host, port) as listener:
-        bound = listener.getsockname()[1]
-        asyncio.run(
-            run_pool(
-                spec,
-                listener,
-                log=log,
-                workers=workers,
-                limits=limits,
-                on_ready=lambda: on_ready(host, bound),
-            )
-        )
-    return 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Escalation:
-    """A signal handler: the first call asks to stop, the second to hurry."""
-
-    stop: asyncio.Event
-    hurry: asyncio.Event
-
-    def __call__(self) -> None:
-        (self.hurry if self.stop.is_set() else self.stop).set()
-
-
-async def _until_failed(pool: WorkerPool, changed: asyncio.Event) -> None:
-    while True:
-        info = pool.info()
-        if info.state == "failed" and info.last_failure is not None:
-            raise info.last_failure.to_error()
-        changed.clear()
-        await changed.wait()
-
-
-async def _first(wanted: Coroutine[Any, Any, object], signal_: Coroutine[Any, Any, object]) -> bool:
-    """Runs two coroutines until one ends, cancels the other; whether the first one ended."""
-    tasks = [asyncio.ensure_future(wanted), asyncio.ensure_future(signal_)]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0].done():
-            tasks[0].result()
-            return True
-        return False
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)

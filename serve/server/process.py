@@ -17,16 +17,20 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from scoring import bundle as bundles
 from scoring.errors import UsageError
-from serve.server.app import App
+from serve.server.accepting import Acceptor, close_all, inherited
+from serve.server.app import App, Before
 from serve.server.assembly import before, model_app
+from serve.server.asyncjobs.gate import AsyncJobsGate
 from serve.server.hub import Hub
 from serve.server.jobs import Jobs
+from serve.server.models.folder import MANIFEST
 from serve.server.protocol import Connection
 from serve.server.settings import Contract, ServerSettings
 
@@ -74,13 +78,14 @@ class ServerProcess:
         self._contract = contract or Contract()
         self._on_ready = on_ready
         self._on_leave = on_leave
-        self._listener = _open(settings, self._contract)
+        self._listeners, self._spares = _open(settings, self._contract)
         self._loop = uvloop.new_event_loop()
         self._jobs = Jobs(self._loop.call_soon_threadsafe, settings.max_pending)
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
         self._script = False
         self._app: App
+        self._later: AsyncJobsGate
         self._failure: BaseException | None = None
         # A script that computes on past the limit of the drain keeps the main thread.
         self._leave = threading.Timer(_LEAVE_S, _leave, [self._on_leave])
@@ -89,27 +94,28 @@ class ServerProcess:
     @property
     def url(self) -> str:
         """Where it answers."""
-        name = self._listener.getsockname()
+        name = self._listeners[0].getsockname()
         if not isinstance(name, tuple):
             return f"unix:{name}"
         host = f"[{name[0]}]" if ":" in name[0] else name[0]
         return f"http://{host}:{name[1]}"
 
-    def load(self) -> Bundle:
-        """Loads the model or the script.
+    def load(self) -> None:
+        """Loads the models or the script.
 
         Raises:
             ScoringError: It does not load; the error says why.
         """
-        bundle = bundles.read(self._root)
-        if bundle.runtime == "script":
+        several = (self._root / MANIFEST).is_file()
+        bundle = None if several else bundles.read(self._root)
+        if bundle is not None and bundle.runtime == "script":
             self._app = self._load_script(bundle)
         else:
             self._app = self._load_models()
+        self._later = self._open_jobs(bundle.name if bundle is not None else "models")
         # What is loaded stays: the collector need not look at it for every request.
         gc.collect()
         gc.freeze()
-        return bundle
 
     def _load_script(self, bundle: Bundle) -> App:
         from scoring.azureml.entry import EntryScript  # noqa: PLC0415 - only for scripts
@@ -127,7 +133,7 @@ class ServerProcess:
         app = App(
             self._jobs,
             self._settings,
-            before(self._settings, self._loop.call_soon_threadsafe),
+            self._before(),
             fallback=service.fallback,
             bodies_as_sent=service.bodies_as_sent,
         )
@@ -135,13 +141,24 @@ class ServerProcess:
         return app
 
     def _load_models(self) -> App:
-        from serve.server.models.source import RootSource  # noqa: PLC0415
+        from serve.server.models.source import source_of  # noqa: PLC0415
 
-        source = RootSource(self._root, self._jobs, self._settings, self._loop.call_soon)
-        passes = before(self._settings, self._loop.call_soon_threadsafe)
-        app = model_app(source, self._jobs, self._settings, passes)
+        source = source_of(self._root, self._jobs, self._settings, self._loop.call_soon)
+        post = self._loop.call_soon_threadsafe
+        app = model_app(source, self._jobs, self._settings, self._before(), post)
         self._jobs.start_threads(self._settings.threads)
         return app
+
+    def _open_jobs(self, name: str) -> AsyncJobsGate:
+        post, dispatch = self._loop.call_soon_threadsafe, self._app.dispatch
+        gate = AsyncJobsGate(self._settings, name, self._jobs, post, dispatch)
+        self._app.later = gate
+        self._app.add(gate)
+        return gate
+
+    def _before(self) -> Before:
+        post = self._loop.call_soon_threadsafe
+        return before(self._settings, post, self._contract.worker_slot)
 
     def run(self) -> int:
         """Answers until a signal or the end of the lifeline, drains, and returns 0."""
@@ -165,7 +182,7 @@ class ServerProcess:
 
     def close(self) -> None:
         """Gives the socket back, where `load` failed."""
-        self._listener.close()
+        close_all([*self._listeners, *self._spares.values()])
         self._loop.close()
 
     def _run_on_main_thread(self) -> None:
@@ -206,22 +223,36 @@ class ServerProcess:
         hub = Hub(self._settings, app, self._jobs)
         hub.start(self._loop)
         self._watch(self._contract.lifeline_fd, self.stop)
+        acceptor = Acceptor(partial(self._accept, hub), self._listeners, self._spares)
         url = self.url
         try:
             if await self._pass_gate(url):
-                server = await self._loop.create_server(
-                    lambda: Connection(hub), sock=self._listener, backlog=self._settings.backlog
-                )
+                await acceptor.open()
+                if self._contract.cover_fd is not None:
+                    acceptor.follow(self._contract.cover_fd)
                 if self._contract.gate_fd is None:
                     self._on_ready(url)
+                self._later.start()
                 await self._stopping.wait()
+                begun = self._loop.time()
                 app.ready = False
-                server.close()
+                acceptor.close()
+                jobs_ended = asyncio.ensure_future(self._later.finish())
                 await self._drain(hub)
+                left_s = self._settings.drain_timeout_s - (self._loop.time() - begun)
+                await _within(max(left_s, 0), _first(jobs_ended, self._hurrying.wait()))
         finally:
-            self._listener.close()
+            self._later.close()
+            acceptor.close()
+            close_all(self._listeners)
             hub.stop()
             await asyncio.sleep(0)
+
+    async def _accept(self, hub: Hub, listener: socket.socket) -> asyncio.Server:
+        server: asyncio.Server = await self._loop.create_server(
+            lambda: Connection(hub), sock=listener, backlog=self._settings.backlog
+        )
+        return server
 
     async def _pass_gate(self, url: str) -> bool:
         """Waits until the worker may accept; False: it is to go before that."""
@@ -282,15 +313,19 @@ async def _within(seconds: float, wait: object) -> bool:
     return True
 
 
-def _open(settings: ServerSettings, contract: Contract) -> socket.socket:
-    """The supervisor's listening socket, or one that is bound, and listens later.
+def _open(
+    settings: ServerSettings, contract: Contract
+) -> tuple[list[socket.socket], dict[int, socket.socket]]:
+    """The supervisor's listening sockets (own and spare), or one that is bound, and listens later.
 
     Until the model is loaded, a probe is refused and not kept waiting.
     """
-    if contract.listen_fd is not None:
-        os.set_inheritable(contract.listen_fd, False)  # a script's children must not keep it open
-        return socket.socket(fileno=contract.listen_fd)
-    host, port = settings.host, settings.port
+    if contract.listen_fd:
+        return inherited(contract)
+    return [_bind(settings.host, settings.port)], {}
+
+
+def _bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

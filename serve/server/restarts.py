@@ -30,6 +30,11 @@ class Limits:
         longest_wait_s: Where the doubling ends.
         jitter_s: At most this much is added to each wait, by chance.
         failed_pause_s: Between the attempts to bring back a worker that was given up.
+        worker_max_mib: Memory beyond which a worker is replaced; 0 for no limit.
+        memory_look_s: Between two looks at the memory of the workers.
+        replace_pause_s: The youngest that a worker is replaced for its memory; doubles each time
+            that its successor is over the limit sooner.
+        longest_replace_pause_s: Where that doubling ends.
     """
 
     ready_timeout_s: float = 60.0
@@ -42,6 +47,10 @@ class Limits:
     longest_wait_s: float = 10.0
     jitter_s: float = 0.1
     failed_pause_s: float = 60.0
+    worker_max_mib: int = 0
+    memory_look_s: float = 3.0
+    replace_pause_s: float = 10.0
+    longest_replace_pause_s: float = 3600.0
 
     def wait(self) -> wait_base:
         """The wait before each restart: exponential, with jitter."""

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from serve.server.child import Descriptors, Failure, LogSink, Worker, WorkerDiedError, WorkerSpec
+from serve.server.child import Failure, LogSink, Worker, WorkerDiedError
 from serve.server.restarts import DeathWindow, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from serve.server.spawning import Place, WorkerSpec
 
 SlotState = Literal["starting", "ready", "waiting", "failed", "stopped"]
 
@@ -46,7 +48,6 @@ class Surroundings:
 
     Attributes:
         spec: How a worker is started.
-        descriptors: What it inherits.
         limits: Timeouts and restarts.
         log: Takes the output, and the pool's own lines (as `pool`).
         closing: Set when no worker may be started any more.
@@ -55,7 +56,6 @@ class Surroundings:
     """
 
     spec: WorkerSpec
-    descriptors: Descriptors
     limits: Limits
     log: LogSink
     closing: asyncio.Event
@@ -67,14 +67,18 @@ class Slot:
     """One place in a pool.
 
     Attributes:
+        place: What its workers are given.
         worker: The present process; None between two of them.
+        beside: Processes that are to take its place, or that leave it.
         hopeless: Why there is no point in waiting for the first worker to become ready.
     """
 
-    def __init__(self, name: str, around: Surroundings) -> None:
-        self.name = name
+    def __init__(self, place: Place, around: Surroundings) -> None:
+        self.place = place
+        self.name = place.name
         self.state: SlotState = "starting"
         self.worker: Worker | None = None
+        self.beside: set[Worker] = set()
         self.hopeless: Failure | None = None
         self._around = around
         self._deaths = DeathWindow(around.limits)
@@ -86,6 +90,16 @@ class Slot:
     def restarts(self) -> int:
         """How often a worker was started again here."""
         return max(self._starts - 1, 0)
+
+    @property
+    def answers(self) -> bool:
+        """Whether a worker is ready here, even one of a slot that still counts as failed."""
+        return self._answers
+
+    @property
+    def processes(self) -> list[Worker]:
+        """All workers of this place, those beside the present one included."""
+        return [*([self.worker] if self.worker else []), *self.beside]
 
     def info(self) -> WorkerInfo:
         """The slot as it is now."""
@@ -110,6 +124,42 @@ class Slot:
             except WorkerDiedError as error:
                 await self._give_up(error.failure)
         self._set("stopped")
+
+    async def replace(self, patience_s: float) -> Worker | None:
+        """Puts a new worker in the place of the present one, which leaves when that is ready.
+
+        Args:
+            patience_s: For the requests that the one that leaves has begun.
+
+        Returns:
+            The new worker; None where the present one ended meanwhile: the slot replaces it.
+
+        Raises:
+            WorkerDiedError: The new one never became ready; the present one stays.
+        """
+        present = self.worker
+        if present is None or not self._answers:
+            return None
+        around = self._around
+        successor = Worker.start(around.spec, self.place, around.log)
+        self.beside.add(successor)
+        try:
+            await successor.ready(around.limits.ready_timeout_s)
+            if self.worker is not present or not self._answers:
+                return None
+            self.worker = successor
+            self._starts += 1
+            self.beside.add(present)
+            self.beside.discard(successor)
+            around.on_change()
+            await present.stop(patience_s)
+            self.beside.discard(present)
+        finally:
+            if successor in self.beside:
+                await successor.kill()
+                self.beside.discard(successor)
+            around.on_change()
+        return successor
 
     def _closing(self) -> bool:
         return self._around.closing.is_set()
@@ -136,14 +186,14 @@ class Slot:
         """Why the worker ended, and whether it had served long enough to count as healthy."""
         around = self._around
         self._starts += 1
-        worker = Worker.start(self.name, around.spec, around.descriptors, around.log)
+        worker = Worker.start(around.spec, self.place, around.log)
         self.worker = worker
         self._set("starting")
         try:
             await worker.ready(around.limits.ready_timeout_s)
             self._answers = True
             self._set("ready")
-            stable = await self._watch(worker)
+            worker, stable = await self._watch(worker)
             return await worker.death(), stable
         except asyncio.CancelledError:
             await worker.kill()
@@ -151,8 +201,22 @@ class Slot:
         finally:
             self.worker, self._answers = None, False
 
-    async def _watch(self, worker: Worker) -> bool:
-        """Waits for the worker's end; whether it came after the time that makes it healthy."""
+    async def _watch(self, worker: Worker) -> tuple[Worker, bool]:
+        """Waits for the end of the worker, or of the one that has replaced it by then.
+
+        Returns:
+            The one that ended, and whether that came after the time that makes it healthy.
+        """
+        stable = await self._outlive(worker)
+        while self.worker is not None and self.worker is not worker:
+            worker = self.worker
+            stable = await self._outlive(worker)
+        # Whatever is left to do for the dead, others take its connections from now on.
+        self._answers = False
+        self._around.on_change()
+        return worker, stable
+
+    async def _outlive(self, worker: Worker) -> bool:
         await asyncio.wait([worker.ended], timeout=self._around.limits.stable_s)
         if worker.ended.done():
             return False

@@ -1,4 +1,7 @@
-"""`python -m serve.server.worker ROOT`: one worker under a supervisor (docs/architecture.md)."""
+"""`python -m serve.server.worker ROOT`: one worker under a supervisor.
+
+docs/explanation/architecture.md has the contract between the two.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from scoring.errors import FieldpostError
+from serve.server.cores import take_share
 from serve.server.settings import Contract, from_environment
 
 if TYPE_CHECKING:
@@ -49,11 +53,11 @@ def main(arguments: Sequence[str]) -> int:
 def _serve(root: Path, contract: Contract) -> int:
     _enter_code(root)
     try:
+        settings = from_environment()
+        take_share(contract.worker_slot, contract.worker_count, pin=settings.pin == "auto")
         from serve.server.process import ServerProcess  # noqa: PLC0415 - may lack a package
 
-        process = ServerProcess(
-            root, from_environment(), contract, lambda url: _report_ready(contract, url)
-        )
+        process = ServerProcess(root, settings, contract, lambda url: _report_ready(contract, url))
         process.load()
     except BaseException as error:  # noqa: BLE001 - a script may raise anything; all is reported
         _report_failure(contract, error)

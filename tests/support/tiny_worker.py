@@ -12,7 +12,10 @@
     child       start a child that holds all descriptors open and sleeps
     noise       lines to print at start
 
-A request for `/sleep/S` takes S seconds; `/kill` kills the worker; `/print/TEXT` prints.
+    hold        MiB of memory to hold from the start
+
+A request for `/sleep/S` takes S seconds; `/kill` kills the worker; `/print/TEXT` prints; `/leak/M`
+holds M MiB more.
 """
 
 import asyncio
@@ -40,11 +43,20 @@ def fail(message: str) -> None:
     sys.exit(3)
 
 
+def sockets(variable: str) -> dict[int, socket.socket]:
+    numbers = [int(text) for text in os.environ[variable].split(",") if text]
+    found = {number: socket.socket(fileno=number) for number in numbers}
+    for each in found.values():
+        each.setblocking(False)
+    return found
+
+
 class Server:
     def __init__(self, behaviour: dict[str, Any]) -> None:
         self.behaviour = behaviour
         self.leaving = asyncio.Event()
         self.connections: set[asyncio.Task[None]] = set()
+        self.held = [bytearray(b"x" * (behaviour.get("hold", 0) << 20))]
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -55,19 +67,34 @@ class Server:
         await self.gate()
         if "crash_after" in self.behaviour:
             loop.call_later(self.behaviour["crash_after"], os.kill, os.getpid(), signal.SIGKILL)
-        listener = socket.socket(fileno=int(os.environ["FIELDPOST_LISTEN_FD"]))
-        listener.setblocking(False)
-        # No task: one that is cancelled in `sock_accept` may lose the connection it has just got.
-        loop.add_reader(listener, self.accept, listener)
+        listeners = sockets("FIELDPOST_LISTEN_FD")
+        spares = sockets("FIELDPOST_SPARE_FD")
+        for listener in listeners.values():
+            # No task: one that is cancelled in `sock_accept` may lose the connection it has got.
+            loop.add_reader(listener, self.accept, listener)
+        orders = int(os.environ["FIELDPOST_COVER_FD"])
+        loop.add_reader(orders, self.cover, orders, spares)
         await self.leaving.wait()
-        loop.remove_reader(lifeline)
-        loop.remove_reader(listener)
+        for each in (lifeline, orders, *listeners.values(), *spares.values()):
+            loop.remove_reader(each)
         if self.connections:
             await asyncio.wait(self.connections, timeout=20)
 
     def on_term(self) -> None:
         if not self.behaviour.get("stubborn"):
             self.leaving.set()
+
+    def cover(self, orders: int, spares: dict[int, socket.socket]) -> None:
+        loop = asyncio.get_running_loop()
+        lines = os.read(orders, 65_536).decode().split("\n")
+        if len(lines) < 2:
+            loop.remove_reader(orders)
+            return
+        wanted = {int(number) for number in lines[-2].split(",") if number}
+        for number, spare in spares.items():
+            loop.remove_reader(spare)
+            if number in wanted:
+                loop.add_reader(spare, self.accept, spare)
 
     async def gate(self) -> None:
         opened = asyncio.Event()
@@ -126,6 +153,9 @@ class Server:
             await asyncio.sleep(float(value))
         elif verb == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif verb == "leak":
+            self.held.append(bytearray(int(value) << 20))
+            self.held[-1][::4096] = b"x" * len(self.held[-1][::4096])
         elif verb == "print":
             print(value, flush=True)
 

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from scoring.errors import FieldpostError
-from serve.server.child import WorkerSpec
 from serve.server.restarts import Limits
+from serve.server.spawning import METRICS_VARIABLE, WorkerSpec
 
 EXIT_LOCKED = 75
 """Another supervisor has the deployment (EX_TEMPFAIL: try to reach that one)."""
@@ -50,6 +50,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         ready_timeout_s: Until a worker has loaded its model.
         drain_timeout_s: For requests that a leaving worker has begun.
         max_restarts: Deaths of one worker within a minute that are answered by a restart.
+        worker_max_mib: Memory beyond which a worker is replaced; 0 for no limit.
         activate: The revision is pending; False where the registry has it active already.
     """
 
@@ -63,11 +64,17 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     ready_timeout_s: float = 60.0
     drain_timeout_s: float = 30.0
     max_restarts: int = 5
+    worker_max_mib: int = 0
     activate: bool = True
 
-    def spec(self) -> WorkerSpec:
-        """How a worker is started."""
-        return WorkerSpec(self.command, self.env, Path(self.cwd))
+    def spec(self, metrics: str) -> WorkerSpec:
+        """How a worker is started.
+
+        Args:
+            metrics: The folder in which workers share their counters, unless the user names one.
+        """
+        env = {METRICS_VARIABLE: metrics, **self.env}
+        return WorkerSpec(self.command, env, Path(self.cwd))
 
     def limits(self) -> Limits:
         """The limits of the pool."""
@@ -75,6 +82,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
             ready_timeout_s=self.ready_timeout_s,
             drain_timeout_s=self.drain_timeout_s,
             max_restarts=self.max_restarts,
+            worker_max_mib=self.worker_max_mib,
         )
 
     def __repr__(self) -> str:

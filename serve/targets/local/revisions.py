@@ -9,13 +9,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from scoring.errors import TargetError
-from serve.server.pool import WorkerPool, open_listener
+from serve.server.listeners import Listeners
+from serve.server.pool import WorkerPool
 from serve.targets.base import WorkerStatus
 from serve.targets.local import processes
 from serve.targets.local.launch import url_of
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from serve.server.pool import PoolInfo
@@ -27,8 +27,8 @@ _FIRST_PORT, _LAST_PORT = 20_000, 29_999
 _ATTEMPTS = 50
 
 
-def open_lasting(host: str, seed: str) -> socket.socket:
-    """A listening socket on a free port that has a good chance to be free again later.
+def open_lasting(host: str, seed: str) -> Listeners:
+    """Listens on a free port that has a good chance to be free again later.
 
     The kernel's own choice would be one that it also gives to outgoing connections, so that a
     stopped deployment could lose its port to any of them. These are below that range, and the
@@ -40,23 +40,26 @@ def open_lasting(host: str, seed: str) -> socket.socket:
     order = random.Random(seed)  # noqa: S311 - a choice of port is no secret
     for _ in range(_ATTEMPTS):
         with contextlib.suppress(TargetError):
-            return open_listener(host, order.randint(_FIRST_PORT, _LAST_PORT))
-    return open_listener(host, 0)
+            return Listeners(host, order.randint(_FIRST_PORT, _LAST_PORT))
+    return Listeners(host, 0)
 
 
 class Listener:
-    """A listening socket, kept for as long as a revision uses it.
+    """An address, kept for as long as a revision uses it.
 
     Args:
         host: To listen on.
         port: 0 for a free one.
         seed: Of the choice, for port 0.
+
+    Attributes:
+        listeners: Its sockets.
     """
 
     def __init__(self, host: str, port: int, seed: str = "") -> None:
-        self.socket: socket.socket = open_listener(host, port) if port else open_lasting(host, seed)
+        self.listeners = Listeners(host, port) if port else open_lasting(host, seed)
         self.host = host
-        self.port: int = self.socket.getsockname()[1]
+        self.port = self.listeners.port
         self.users = 0
 
     @property
@@ -72,11 +75,18 @@ class Listener:
         """One user less; the last one closes it."""
         self.users -= 1
         if self.users <= 0:
-            self.socket.close()
+            self.listeners.close()
 
 
 class RunningRevision:
     """One revision with its workers.
+
+    Args:
+        launch: What runs.
+        listener: See below.
+        metrics: The folder in which the workers share their counters.
+        log: Takes their output.
+        on_change: Called after each change of a worker's state.
 
     Attributes:
         number: Of the revision.
@@ -85,15 +95,20 @@ class RunningRevision:
     """
 
     def __init__(
-        self, launch: Launch, listener: Listener, log: LogWriter, on_change: Callable[[], None]
+        self,
+        launch: Launch,
+        listener: Listener,
+        metrics: str,
+        log: LogWriter,
+        on_change: Callable[[], None],
     ) -> None:
         self.number = launch.revision
         self.listener = listener
         self.since = 0.0
         source = f"r{launch.revision}"
         self._pool = WorkerPool(
-            launch.spec(),
-            listener.socket,
+            launch.spec(metrics),
+            listener.listeners,
             log=lambda name, text: log.write(f"{source}/{name}", text),
             workers=launch.workers,
             limits=launch.limits(),
@@ -131,7 +146,7 @@ class RunningRevision:
 
     def pids(self) -> list[int]:
         """Of all its processes."""
-        return [worker.pid for worker in self.info().workers if worker.pid is not None]
+        return self._pool.pids()
 
     def workers(self) -> list[WorkerStatus]:
         """Its workers as the status shows them."""
@@ -153,19 +168,28 @@ class RunningRevision:
 class Revisions:
     """Moves traffic from one revision to the next.
 
+    Args:
+        log: Takes the workers' output.
+        on_change: Called after each change of a worker's state.
+        seed: Of the choice of a port.
+        metrics: The folder in which all workers share their counters.
+
     Attributes:
         current: The one that answers; None before the first.
         coming: The one that is to become ready.
         leaving: Those that drain.
     """
 
-    def __init__(self, log: LogWriter, on_change: Callable[[], None], seed: str) -> None:
+    def __init__(
+        self, log: LogWriter, on_change: Callable[[], None], seed: str, metrics: str
+    ) -> None:
         self.current: RunningRevision | None = None
         self.coming: RunningRevision | None = None
         self.leaving: list[RunningRevision] = []
         self._log = log
         self._on_change = on_change
         self._seed = seed
+        self._metrics = metrics
 
     def all(self) -> list[RunningRevision]:
         """All that have processes: the one that answers first."""
@@ -180,7 +204,7 @@ class Revisions:
             FieldpostError: It never became ready; nothing of it is left.
         """
         self.coming = coming = RunningRevision(
-            launch, self._listener(launch), self._log, self._on_change
+            launch, self._listener(launch), self._metrics, self._log, self._on_change
         )
         try:
             await coming.start()

@@ -23,7 +23,10 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
         ready_timeout_s: Until a worker has loaded its model.
         drain_timeout_s: For requests that a leaving worker has begun.
         max_restarts: Deaths of one worker within a minute that are answered by a restart.
+        worker_max_mib: Memory of one worker (and its children) beyond which it is replaced while
+            it answers. Default: no limit.
         scoring_timeout_ms: For one answer. This and what follows is the server's own by default.
+        pin: `off` leaves the choice of the workers' cores to the kernel.
         azureml_compat: `strict` also answers errors as Azure ML does.
         log_level: Of the worker.
         threads: That run a model which may run on several at once.
@@ -38,13 +41,23 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
     ready_timeout_s: Seconds = 60.0
     drain_timeout_s: Seconds = 30.0
     max_restarts: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 5
+    worker_max_mib: Positive | None = None
     scoring_timeout_ms: Positive | None = None
+    pin: Literal["auto", "off"] | None = None
     azureml_compat: Literal["corrected", "strict"] | None = None
     log_level: Literal["debug", "info", "warning", "error"] | None = None
     threads: Positive | None = None
     max_body_bytes: Positive | None = None
     max_pending: Positive | None = None
     env: dict[str, str] = {}
+
+
+def memory_limit(settings: LocalSettings) -> int:
+    """The MiB beyond which a worker is replaced, also where the server's own variable says it."""
+    given = settings.env.get("FIELDPOST_SERVER_WORKER_MAX_MIB", "")
+    if settings.worker_max_mib is None and given.isascii() and given.isdigit():
+        return int(given)  # any other text the worker itself refuses
+    return settings.worker_max_mib or 0
 
 
 def worker_environment(settings: LocalSettings, base: Mapping[str, str]) -> dict[str, str]:
@@ -56,6 +69,7 @@ def worker_environment(settings: LocalSettings, base: Mapping[str, str]) -> dict
     passed = {
         "FIELDPOST_SERVER_DRAIN_TIMEOUT_S": settings.drain_timeout_s,
         "FIELDPOST_SERVER_AZUREML_COMPAT": settings.azureml_compat,
+        "FIELDPOST_SERVER_PIN": settings.pin,
         "FIELDPOST_SERVER_THREADS": settings.threads,
         "FIELDPOST_SERVER_MAX_BODY_BYTES": settings.max_body_bytes,
         "FIELDPOST_SERVER_MAX_PENDING": settings.max_pending,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from serve.targets.local.logs import LogWriter
     from serve.targets.local.records import Records
 
+METRICS_FOLDER = "metrics"
+"""In the run folder: the counters of all workers, for as long as the deployment runs."""
+
 IDLE_S = 15.0
 """How long a supervisor without a revision waits for a request."""
 
@@ -48,14 +52,17 @@ class Supervisor:
         self._folder = folder
         self._records = records
         self._log = log
-        self._revisions = Revisions(log, self._on_change, seed=str(folder))
+        self._metrics = folder / METRICS_FOLDER
+        self._revisions = Revisions(
+            log, self._on_change, seed=str(folder), metrics=str(self._metrics)
+        )
         self._turn = asyncio.Lock()
         self._stopping = False
         self._launching: asyncio.Task[Any] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._last_error: dict[str, Any] = {}
         self._last_detail = ""
-        self._unavailable: Unavailable | None = None
+        self._unavailable: list[Unavailable] = []
         self._me = processes.identify(os.getpid())
         self._boot = processes.boot_id()
 
@@ -65,10 +72,12 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
         loop.call_later(IDLE_S, self._end_if_idle)
         self._save()
+        self._forget_metrics()  # those of a supervisor that was killed
         try:
             await self.ended.wait()
         finally:
             await self._revisions.abort_all()
+            self._forget_metrics()
 
     async def launch(self, launch: Launch, progress: Callable[[str], None]) -> DeployResult:
         """Makes a revision answer in place of the present one; one such request at a time.
@@ -208,21 +217,25 @@ class Supervisor:
         if current is None or info is None:
             return
         hopeless = info.state == "failed" and not any(worker.answers for worker in info.workers)
-        if hopeless and self._unavailable is None:
+        if hopeless and not self._unavailable:
             reason = info.last_failure.message if info.last_failure else ""
-            self._unavailable = Unavailable(current.listener.socket, reason)
-        elif not hopeless and self._unavailable is not None:
+            sockets = current.listener.listeners.sockets
+            self._unavailable = [Unavailable(each, reason) for each in sockets]
+        elif not hopeless:
             self._close_unavailable()
 
     def _close_unavailable(self) -> None:
-        if self._unavailable is not None:
-            self._unavailable.end()
-        self._unavailable = None
+        for each in self._unavailable:
+            each.end()
+        self._unavailable = []
 
     def _end_if_idle(self) -> None:
         if self._revisions.current is None and not self._turn.locked() and not self._stopping:
             self._save(ended=str(self._last_error.get("message", "")) or "nothing was deployed")
             self.ended.set()
+
+    def _forget_metrics(self) -> None:
+        shutil.rmtree(self._metrics, ignore_errors=True)
 
     def _save(self, ended: str = "") -> None:
         """Leaves a trace for the next supervisor. A full disk must not stop scoring."""

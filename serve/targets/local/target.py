@@ -36,7 +36,7 @@ from serve.targets.local.launch import (
 )
 from serve.targets.local.logs import read_log
 from serve.targets.local.records import RegistryRecords
-from serve.targets.local.settings import LocalSettings, worker_environment
+from serve.targets.local.settings import LocalSettings, memory_limit, worker_environment
 from serve.targets.local.state import SavedState, read_state
 from serve.targets.settings import parse_settings
 
@@ -187,6 +187,7 @@ class LocalTarget:
             ready_timeout_s=settings.ready_timeout_s,
             drain_timeout_s=settings.drain_timeout_s,
             max_restarts=settings.max_restarts,
+            worker_max_mib=memory_limit(settings),
             activate=activate,
         )
         return self._ask_supervisor(request.name, launch, progress)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -16,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scoring.errors import DeploymentFailedError, EntryScriptError, TargetError
-from serve.server.child import WorkerSpec
-from serve.server.pool import WorkerPool, open_listener, serve_pool
+from scoring.errors import DeploymentFailedError, EntryScriptError
+from serve.server.listeners import Listeners
+from serve.server.pool import WorkerPool
 from serve.server.restarts import Limits
+from serve.server.running import serve_pool
+from serve.server.spawning import WorkerSpec
 from tests.support import local
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
-        self.listener = open_listener("127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.listeners = Listeners("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self.listeners.port}"
         self.log: list[tuple[str, str]] = []
 
     def behave(self, **behaviour: Any) -> None:
@@ -56,7 +57,7 @@ class Bench:
     def pool(self, workers: int = 1, limits: Limits = QUICK) -> WorkerPool:
         return WorkerPool(
             self.spec(),
-            self.listener,
+            self.listeners,
             log=lambda name, text: self.log.append((name, text)),
             workers=workers,
             limits=limits,
@@ -81,7 +82,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     made.behave(answer="hello")
     yield made
-    made.listener.close()
+    made.listeners.close()
 
 
 async def until(condition: Any) -> None:
@@ -216,7 +217,7 @@ def test_a_worker_that_never_becomes_ready_is_killed(bench: Bench) -> None:
 def test_an_interpreter_that_does_not_exist_is_named(bench: Bench) -> None:
     async def work() -> None:
         spec = WorkerSpec(("/nowhere/python", "x"), {})
-        pool = WorkerPool(spec, bench.listener, log=lambda *_: None, limits=QUICK)
+        pool = WorkerPool(spec, bench.listeners, log=lambda *_: None, limits=QUICK)
         with pytest.raises(DeploymentFailedError, match="/nowhere/python cannot be started"):
             await pool.start()
 
@@ -312,11 +313,12 @@ def test_workers_go_when_their_supervisor_is_killed(bench: Bench) -> None:
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[4])!r})
-from serve.server.child import WorkerSpec
-from serve.server.pool import WorkerPool, open_listener
+from serve.server.listeners import Listeners
+from serve.server.pool import WorkerPool
+from serve.server.spawning import WorkerSpec
 async def main():
     spec = WorkerSpec({bench.spec().command!r}, {dict(bench.spec().env)!r})
-    pool = WorkerPool(spec, open_listener("127.0.0.1", 0), log=lambda *_: None)
+    pool = WorkerPool(spec, Listeners("127.0.0.1", 0), log=lambda *_: None)
     await pool.start()
     print(*[worker.pid for worker in pool.info().workers], flush=True)
     await asyncio.sleep(60)
@@ -369,29 +371,6 @@ def test_a_kill_during_a_start_leaves_nothing(bench: Bench) -> None:
             await asyncio.wait([starting])
 
     run(work())
-
-
-def test_a_taken_port_is_an_error_that_says_so() -> None:
-    with open_listener("127.0.0.1", 0) as first:
-        port = first.getsockname()[1]
-        with pytest.raises(TargetError, match=f"Port {port} on 127.0.0.1 cannot be opened"):
-            open_listener("127.0.0.1", port)
-
-
-def test_a_host_that_is_none_is_an_error() -> None:
-    with pytest.raises(TargetError, match="host 'no such host'"):
-        open_listener("no such host", 0)
-
-
-def test_ipv6_is_listened_on() -> None:
-    if not socket.has_ipv6:
-        pytest.skip("no IPv6 here")
-    try:
-        listener = open_listener("::1", 0)
-    except TargetError:
-        pytest.skip("no IPv6 loopback here")
-    with listener:
-        assert listener.family == socket.AF_INET6
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

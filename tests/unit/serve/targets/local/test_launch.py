@@ -35,7 +35,7 @@ def test_no_port_is_zero(url: str) -> None:
 def test_secrets_are_in_no_text() -> None:
     launch = Launch(revision=1, command=("x",), env={"TOKEN": "s3cret"}, cwd="/", host="h", port=0)
     config = SupervisorConfig("iris", "/run", "postgresql://u:s3cret@h/d")
-    assert "s3cret" not in f"{launch!r} {launch} {config!r} {config} {launch.spec()!r}"
+    assert "s3cret" not in f"{launch!r} {launch} {config!r} {config} {launch.spec("metrics")!r}"
 
 
 def test_errors_become_documents() -> None:
