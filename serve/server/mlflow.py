@@ -20,7 +20,7 @@ from scoring.payload.codec import dumps
 from scoring.payload.document import Document, parse
 from scoring.payload.places import listed
 from serve.server.checks import JSON_TYPES
-from serve.server.modelcalls import ExchangeJsonCall, FastJsonCall, teller
+from serve.server.modelcalls import ExchangeJsonCall, FastJsonCall, refuse, teller
 from serve.server.status import JSON
 
 if TYPE_CHECKING:
@@ -58,6 +58,18 @@ def error_code(status: int) -> str:
     return _CODES.get(status, "BAD_REQUEST" if status < _SERVER_ERRORS else "INTERNAL_ERROR")
 
 
+class _FastCall(FastJsonCall):
+    __slots__ = ()
+    protocol = "mlflow"
+    route = "/invocations"
+
+
+class _ExchangeCall(ExchangeJsonCall):
+    __slots__ = ()
+    protocol = _FastCall.protocol
+    route = _FastCall.route
+
+
 class MlflowService:
     """Answers for the default model of a repository.
 
@@ -92,7 +104,7 @@ class MlflowService:
         model = self._repository.default
         if model is None:
             return None
-        call = FastJsonCall(connection, model, body, decode, encode, failure)
+        call = _FastCall(connection, model, body, decode, encode, failure)
         model.submit(call)
         return call
 
@@ -100,11 +112,11 @@ class MlflowService:
         try:
             decoder = decoder_for(exchange.header(b"content-type"))
             model = self._model()
-            call = ExchangeJsonCall(exchange, model, decoder, encode, failure)
+            call = _ExchangeCall(exchange, model, decoder, encode, failure)
             model.submit(call)
             exchange.job = call
         except FieldpostError as error:
-            exchange.respond(failure(error, ""))
+            refuse(exchange, error, failure)
 
     def _ping(self, exchange: Exchange) -> None:
         exchange.respond(Response(200 if self._ready() else 503, b"\n", [JSON]))

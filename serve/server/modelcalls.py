@@ -52,6 +52,12 @@ def teller(form: Callable[[int, str], dict[str, str]]) -> Tell:
     return tell
 
 
+def refuse(exchange: Exchange, error: BaseException, tell: Tell) -> None:
+    """Answers an exchange with an error in a protocol's form."""
+    exchange.error = getattr(error, "code", "internal")
+    exchange.respond(tell(error, f"{exchange.method} {exchange.path}"))
+
+
 class JsonCall(Call):
     """One request whose body and answer the protocol's own functions take apart and write.
 
@@ -136,8 +142,7 @@ class ExchangeJsonCall(JsonCall):
 
     def settle(self, result: Any, error: BaseException | None) -> None:
         """See `Call`."""
-        exchange = self._exchange
         if error is None:
-            exchange.respond(Response(200, result, [JSON]))
+            self._exchange.respond(Response(200, result, [JSON]))
         else:
-            exchange.respond(self._tell(error, f"{exchange.method} {exchange.path}"))
+            refuse(self._exchange, error, self._tell)

@@ -21,7 +21,7 @@ from scoring.payload.codec import dumps
 from scoring.payload.document import Document, parse
 from serve.server.checks import require_json
 from serve.server.errors import MethodNotAllowedError, RouteNotFoundError
-from serve.server.modelcalls import ExchangeJsonCall, FastJsonCall, sentence, teller
+from serve.server.modelcalls import ExchangeJsonCall, FastJsonCall, refuse, sentence, teller
 from serve.server.status import JSON, status_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,18 @@ PREFIX = "/v1/models/"
 _PREDICT = "predict"
 _FORMS = 'Send {"instances": [one value for each row]} or {"inputs": {name: [column]}}.'
 _KEYS = ("instances", "inputs")
+
+
+class _FastCall(FastJsonCall):
+    __slots__ = ()
+    protocol = "v1"
+    route = f"{PREFIX}{{model}}:{_PREDICT}"
+
+
+class _ExchangeCall(ExchangeJsonCall):
+    __slots__ = ()
+    protocol = _FastCall.protocol
+    route = _FastCall.route
 
 
 class V1Service:
@@ -65,7 +77,7 @@ class V1Service:
         self, name: str, connection: Connection, body: bytes | bytearray
     ) -> Call | None:
         model = self._repository.get(name)
-        call = FastJsonCall(connection, model, body, decode, encode, failure)
+        call = _FastCall(connection, model, body, decode, encode, failure)
         model.submit(call)
         return call
 
@@ -74,12 +86,12 @@ class V1Service:
             name, version, verb = _split(exchange.path)
             _handler(self, verb, exchange)(exchange, name, version)
         except FieldpostError as error:
-            exchange.respond(failure(error, ""))
+            refuse(exchange, error, failure)
 
     def _predict(self, exchange: Exchange, name: str, version: str) -> None:
         require_json(exchange.header(b"content-type"))
         model = self._repository.get(name, version)
-        call = ExchangeJsonCall(exchange, model, decode, encode, failure)
+        call = _ExchangeCall(exchange, model, decode, encode, failure)
         model.submit(call)
         exchange.job = call
 
