@@ -185,26 +185,31 @@ class UncountedChannel(Channel):
 
 
 class ModelMeter:
-    """What is counted of one version of a model, whoever asks it. Made by `Telemetry.model`.
+    """What is counted of one loaded model, whoever asks it. Made by `Telemetry.model`.
+
+    Two may count for the same model while one takes the other's place.
 
     Attributes:
         depth: Says how many requests wait for it; set by its owner, asked twice a second.
+        depth_cell: Where the sum of these is kept.
+        gone: The model is not there any more.
     """
 
     __slots__ = (
-        "_cells", "_depth_cell", "_load_s", "_loaded", "_requests", "_rows", "_runs", "_store",
-        "_who", "depth",
+        "_cells", "_is_loaded", "_load_s", "_loaded", "_requests", "_rows", "_runs", "_store",
+        "_who", "depth", "depth_cell", "gone",
     )  # fmt: skip
 
     def __init__(self, cells: Cells, name: str, version: str, runtime: str, form: str) -> None:
         self.depth: Callable[[], int] | None = None
+        self.gone = self._is_loaded = False
         self._store = cells
         self._cells = cells.values
         self._who = name, version
         self._rows = cell(cells, f.BATCH_ROWS, name, version)
         self._runs = cell(cells, f.RUN_SECONDS, name, version)
         self._requests = cell(cells, f.BATCH_REQUESTS, name, version)
-        self._depth_cell = cell(cells, f.QUEUE, name, version)
+        self.depth_cell = cell(cells, f.QUEUE, name, version)
         self._load_s = cell(cells, f.LOAD_SECONDS, name, version)
         self._loaded = cell(cells, f.LOADED, name, version, runtime, form)
 
@@ -227,24 +232,23 @@ class ModelMeter:
 
     def loaded(self, seconds: float) -> None:
         """The model is there now; it took that long."""
-        self._cells[self._loaded] = 1.0
+        if not self._is_loaded:
+            self._is_loaded = True
+            self._cells[self._loaded] += 1.0
         self._cells[self._load_s] = seconds
         self._cells[cell(self._store, f.LOADS, *self._who, "ok")] += 1.0
 
     def load_failed(self) -> None:
         """It could not be loaded."""
+        self.gone = True
         self._cells[cell(self._store, f.LOADS, *self._who, "failed")] += 1.0
 
     def unloaded(self) -> None:
-        """The model has gone."""
-        self.depth = None
-        for gauge in (self._loaded, self._load_s, self._depth_cell):
-            self._cells[gauge] = 0.0
-
-    def sample(self) -> None:
-        """Takes the depth of the queue down."""
-        if self.depth is not None:
-            self._cells[self._depth_cell] = self.depth()
+        """The model takes no more requests, and is not asked for its depth once it is empty."""
+        self.gone = True
+        if self._is_loaded:
+            self._is_loaded = False
+            self._cells[self._loaded] -= 1.0
 
 
 def cell(cells: Cells, family: f.Family, *labels: str) -> int:

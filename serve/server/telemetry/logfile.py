@@ -84,7 +84,8 @@ class LogFile:
             os.close(self._descriptor)
 
     def _write(self, lines: list[bytes]) -> None:
-        data = b"\n" * self._cut + b"".join(lines)
+        begin = int(self._cut)
+        data = b"\n" * begin + b"".join(lines)
         done = 0
         try:
             self._follow()
@@ -94,7 +95,7 @@ class LogFile:
             self._complain(error)
         # What was cut off in the middle is lost; the next batch begins on a line of its own.
         self._cut = data[done - 1 : done] != b"\n" if done else self._cut
-        left = data.count(b"\n", done)
+        left = data.count(b"\n", max(done, begin))
         self.written += len(lines) - left
         self._lost += left
 
@@ -102,7 +103,7 @@ class LogFile:
         piece = memoryview(data)[done:]
         if self._path is None and len(piece) > _PIPE_BYTES:
             end = data.rfind(b"\n", done, done + _PIPE_BYTES) + 1
-            piece = piece[: (end - done) or _PIPE_BYTES]
+            piece = piece[: end - done if end else _PIPE_BYTES]
         try:
             return os.write(self._descriptor, piece)
         except BlockingIOError:

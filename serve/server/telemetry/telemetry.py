@@ -90,7 +90,7 @@ class Telemetry:
         self._tellers: tuple[Teller, ...] = tuple(t for t in (log, tracer) if t is not None)
         self._make = Channel if counts else UncountedChannel
         self._channels: dict[tuple[str, str, str, str], Channel] = {}
-        self._meters: dict[tuple[str, str, str, str], ModelMeter] = {}
+        self._meters: list[ModelMeter] = []
         self._gauges: list[tuple[int, Callable[[], int]]] = []
         self._copied: list[_Copied] = list(self._copies())
         self._waiting: list[tuple[Exchange, str]] = []
@@ -158,7 +158,7 @@ class Telemetry:
         return known
 
     def model(self, name: str, version: str, *, runtime: str = "", form: str = "") -> ModelMeter:
-        """What counts the runs and loads of one version of a model.
+        """What counts the runs and loads of one version of a model; a new one for each load.
 
         Args:
             name: Of the model.
@@ -166,10 +166,8 @@ class Telemetry:
             runtime: What runs it.
             form: The format of its file.
         """
-        key = name, version, runtime, form
-        meter = self._meters.get(key)
-        if meter is None:
-            meter = self._meters[key] = ModelMeter(self._cells, name, version, runtime, form)
+        meter = ModelMeter(self._cells, name, version, runtime, form)
+        self._meters.append(meter)
         return meter
 
     def watch(self, *, in_flight: Callable[[], int], connections: Callable[[], int]) -> None:
@@ -200,12 +198,22 @@ class Telemetry:
         values = self._cells.values
         for gauge, ask in self._gauges:
             values[gauge] = ask()
-        for meter in self._meters.values():
-            meter.sample()
+        self._sample_queues(values)
         for copied in self._copied:
             copied.take(values)
         if self._log is not None:
             self._log.flush()
+
+    def _sample_queues(self, values: memoryview[float]) -> None:
+        depths: dict[int, int] = {}
+        for meter in self._meters:
+            waiting = meter.depth() if meter.depth is not None else 0
+            depths[meter.depth_cell] = depths.get(meter.depth_cell, 0) + waiting
+            if meter.gone and not waiting:
+                meter.depth = None  # the model can be freed
+        for place, depth in depths.items():
+            values[place] = depth
+        self._meters = [m for m in self._meters if not m.gone or m.depth is not None]
 
     def close(self) -> None:
         """Writes and sends what is left, within some seconds. The last call."""
@@ -321,7 +329,8 @@ def _open_tracer(settings: ServerSettings) -> Tracer | None:
         return None
     from serve.server.telemetry.traces import Tracer  # noqa: PLC0415 - heavy
 
-    return Tracer.open(settings.traces, settings.trace_ratio, settings.server_name)
+    scheme = "https" if settings.tls_cert else "http"
+    return Tracer.open(settings.traces, settings.trace_ratio, settings.server_name, scheme)
 
 
 def _response(page: bytes, kind: str) -> Response:

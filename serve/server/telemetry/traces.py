@@ -57,9 +57,11 @@ class Tracer:
         outbox: Where spans go.
         ratio: The part of requests without a context that begin a trace.
         service: The name of the service, where `OTEL_SERVICE_NAME` does not say it.
+        scheme: Of the server's own URLs.
     """
 
-    def __init__(self, outbox: Outbox, ratio: float, service: str) -> None:
+    def __init__(self, outbox: Outbox, ratio: float, service: str, scheme: str = "http") -> None:
+        self._scheme = scheme
         self._outbox = outbox
         self._ratio = ratio
         self._random = random.Random(random.SystemRandom().getrandbits(64))  # noqa: S311 - samples
@@ -78,13 +80,14 @@ class Tracer:
         self.provider.add_span_processor(_ToOutbox(outbox))
 
     @classmethod
-    def open(cls, endpoint: str, ratio: float, service: str) -> Tracer:
+    def open(cls, endpoint: str, ratio: float, service: str, scheme: str) -> Tracer:
         """A tracer that sends to a collector, and is the one that a script's code finds.
 
         Args:
             endpoint: Of OTLP over HTTP; without a path, `/v1/traces` is added.
             ratio: See above.
             service: See above.
+            scheme: See above.
 
         Raises:
             UsageError: The endpoint is no URL.
@@ -93,7 +96,7 @@ class Tracer:
         # Without the password that it may hold.
         shown = urlsplit(url)._replace(netloc=urlsplit(url).netloc.rpartition("@")[2]).geturl()
         outbox = Outbox(OTLPSpanExporter(endpoint=url, timeout=_TIMEOUT_S), shown)
-        tracer = cls(outbox, ratio, service)
+        tracer = cls(outbox, ratio, service, scheme)
         api.set_tracer_provider(tracer.provider)
         return tracer
 
@@ -123,18 +126,24 @@ class Tracer:
         size_out: int,
         details: Details,
     ) -> None:
-        """Makes the spans of a request that has been answered, if it is traced."""
+        """Makes the spans of a request that has been answered, if it is traced.
+
+        One whose trace nobody has asked for yet goes on in its caller's, or may begin one.
+        """
         trace = details.trace
         if trace is None:
-            if not self._chosen():
+            if any(name == b"traceparent" for name, _ in details.headers):
+                trace = self.begin(details.headers)
+            elif self._chosen():
+                trace = Trace.begin(None, sampled=True)
+            else:
                 return
-            trace = Trace.begin(None, sampled=True)
         if not trace.sampled:
             return
-        clock = time.time() - perf_counter()
+        clock = time.time_ns() - _nanoseconds(perf_counter())
         own = _span_context(trace)
         attributes = {
-            **_attributes(channel, status, details),
+            **_attributes(channel, status, details, self._scheme),
             **_sizes(channel, size_in, size_out),
         }
         self._put(
@@ -144,11 +153,12 @@ class Tracer:
             kind=SpanKind.SERVER,
             attributes=attributes,
             status=Status(StatusCode.ERROR) if is_failure(channel.protocol, status) else Status(),
-            times=(clock + begun, clock + ended),
+            times=(clock + _nanoseconds(begun), clock + _nanoseconds(ended)),
         )
         for name, begin, end in details.phases() if details.phases else ():
             child = Trace.begin(Parent(trace.trace_id, trace.span_id, sampled=True), sampled=True)
-            self._put(name, _span_context(child), parent=own, times=(clock + begin, clock + end))
+            times = clock + _nanoseconds(begin), clock + _nanoseconds(end)
+            self._put(name, _span_context(child), parent=own, times=times)
 
     def close(self) -> None:
         """Sends what is left."""
@@ -160,12 +170,11 @@ class Tracer:
         own: SpanContext,
         *,
         parent: SpanContext | None,
-        times: tuple[float, float],
+        times: tuple[int, int],
         kind: SpanKind = SpanKind.INTERNAL,
         attributes: dict[str, Any] | None = None,
         status: Status | None = None,
     ) -> None:
-        begin, end = (int(seconds * 1e9) for seconds in times)
         self._outbox.put(
             ReadableSpan(
                 name,
@@ -175,8 +184,8 @@ class Tracer:
                 attributes=attributes or {},
                 kind=kind,
                 status=status or Status(),
-                start_time=begin,
-                end_time=end,
+                start_time=times[0],
+                end_time=times[1],
                 instrumentation_scope=_SCOPE,
             )
         )
@@ -215,6 +224,10 @@ def active(trace: Trace) -> Iterator[None]:
         yield
 
 
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1e9)
+
+
 def _span_context(trace: Trace) -> SpanContext:
     state = _state(trace.parent.state) if trace.parent else None
     flags = TraceFlags(TraceFlags.SAMPLED if trace.sampled else TraceFlags.DEFAULT)
@@ -240,7 +253,7 @@ def _name(channel: Channel, details: Details) -> str:
     return f"{method} {channel.route}" if channel.route else method
 
 
-def _attributes(channel: Channel, status: int, details: Details) -> dict[str, Any]:
+def _attributes(channel: Channel, status: int, details: Details, scheme: str) -> dict[str, Any]:
     target = blanked(details.target).decode("utf-8", "replace")
     path, _, query = target.partition("?")
     headers = dict(details.headers)
@@ -261,7 +274,7 @@ def _attributes(channel: Channel, status: int, details: Details) -> dict[str, An
         known["rpc.grpc.status_code"] = status
     else:
         known |= {"http.request.method": details.method.decode("latin-1"), "url.path": path}
-        known |= {"url.query": query, "url.scheme": "http", "http.route": channel.route}
+        known |= {"url.query": query, "url.scheme": scheme, "http.route": channel.route}
         known["http.response.status_code"] = status
     return {name: value for name, value in known.items() if value != ""}
 

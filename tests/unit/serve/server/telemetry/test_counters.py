@@ -32,9 +32,9 @@ def test_blocks_do_not_overlap() -> None:
 def test_a_reader_sees_what_the_writer_adds() -> None:
     memory = bytearray(SIZE)
     writer, reader = Cells(memoryview(memory)), Cells(memoryview(memory).toreadonly())
-    assert not reader.valid
+    before = reader.valid
     writer.begin(os.getpid(), 7)
-    assert reader.valid
+    assert (before, reader.valid) == (False, True)
     assert (reader.pid, reader.ticks) == (os.getpid(), 7)
     assert reader.born > 0
     for reason in ('a"b\n', "ü", "c"):
