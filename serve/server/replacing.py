@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from serve.server.child import LogSink, Worker, WorkerDiedError
-from serve.server.memory import MIB, Leash, held_bytes
+from serve.server.footprint import MIB, Leash, held_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
