@@ -89,10 +89,10 @@ def _has_index(columns: Sequence[str], schema: ModelSchema) -> bool:
 
 def _specs(columns: Sequence[str], schema: ModelSchema) -> list[TensorSpec]:
     """What each column takes; those of a matrix all take the same."""
+    # Unknown columns are named by the codec, or left out; until then their cells are text.
+    text = TensorSpec("", "string", (None, 1), missing=True)
     if schema.layout == "table":
         known: Mapping[str, TensorSpec] = {spec.name: spec for spec in schema.inputs}
-        # Unknown columns are named by the codec; until then their cells are text.
-        text = TensorSpec("", "string", (None, 1), missing=True)
         by_order = dict(zip(map(str, range(len(columns))), schema.inputs, strict=False))
         return [known.get(name, by_order.get(name, text)) for name in columns]
     spec = schema.inputs[0]
@@ -101,7 +101,8 @@ def _specs(columns: Sequence[str], schema: ModelSchema) -> list[TensorSpec]:
             "CSV has rows of columns, which this model's inputs are not.",
             hint='Send JSON: {"inputs": {name: […]}}.',
         )
-    return [spec] * len(columns)
+    named = set(schema.features) <= set(columns) if schema.features else False
+    return [text if named and name not in schema.features else spec for name in columns]
 
 
 def _row(line: list[str], number: int, columns: Sequence[str], cells: Sequence[Cell]) -> list[Any]:

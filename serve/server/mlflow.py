@@ -18,6 +18,7 @@ from scoring.payload import byrow, table
 from scoring.payload.arrays import kind_of
 from scoring.payload.codec import dumps
 from scoring.payload.document import Document, parse
+from scoring.payload.extra import without_extra
 from scoring.payload.places import listed
 from serve.server.checks import JSON_TYPES
 from serve.server.modelcalls import ExchangeJsonCall, FastJsonCall, refuse, teller
@@ -161,7 +162,8 @@ def decode(model: ServedModel, body: bytes | bytearray) -> tuple[Arrays, bool]:
     """
     document = parse(body)
     key = _payload_key(document.value)
-    payload = Document({key: document.value[key]}, document.plain)
+    value = without_extra(document.value[key], model.schema)
+    payload = Document({key: value}, document.plain)
     return model.codec.decode_document(payload).inputs, key == "inputs"
 
 
@@ -181,7 +183,9 @@ def _payload_key(value: Any) -> str:
 
 def decode_csv(model: ServedModel, body: bytes | bytearray) -> tuple[Arrays, bool]:
     """The inputs in a body of CSV; raises as `decode` does."""
-    return model.codec.decode_document(table.parse(body, model.schema)).inputs, False
+    document = table.parse(body, model.schema)
+    document.value = without_extra(document.value, model.schema)
+    return model.codec.decode_document(document).inputs, False
 
 
 def encode(model: ServedModel, outputs: Mapping[str, Any], by_column: bool) -> bytes:

@@ -108,12 +108,32 @@ def test_other_types_are_refused(server: LiveServer, kind: str) -> None:
         ({"dataframe_split": [[1, 2]]}, "dataframe_split"),
         ({"dataframe_split": {"columns": ["left"], "data": [[1]]}}, "missing: 'right'"),
         ({"dataframe_records": [{"left": 1, "wrong": 2}]}, "unknown: 'wrong'"),
+        (
+            {"dataframe_split": {"columns": ["left", "right", "x"], "data": [[1, 2]]}},
+            "unknown: 'x'",
+        ),
     ],
 )
 def test_bad_bodies_are_the_senders_fault(server: LiveServer, body: Any, said: str) -> None:
     status, answer = ask(server, body)
     assert (status, answer["error_code"]) == (400, "BAD_REQUEST")
     assert said in answer["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataframe_split": {"columns": ["label", "right", "left"], "data": [["?", 2, 1]]}},
+        {"dataframe_records": [{"left": 1, "right": 2, "label": "?"}, {"left": 1, "right": 2}]},
+        {"instances": [{"left": 1, "right": 2, "label": None}]},
+        {"inputs": {"left": [1], "right": [2], "label": ["?"]}},
+        {"inputs": {"x": [[1, 2]], "label": ["?"]}},
+    ],
+    ids=["split", "records", "instances", "columns", "tensor"],
+)
+def test_other_columns_of_a_frame_are_left_out(server: LiveServer, body: Any) -> None:
+    status, answer = ask(server, body)
+    assert (status, answer["predictions"][0]) == (200, "right")
 
 
 def test_several_outputs_are_records_or_columns() -> None:
@@ -134,13 +154,17 @@ def test_csv_is_read_by_the_schema(columns: LiveServer) -> None:
         200,
         {"predictions": ['007|a, "b"|3|nan|True', "zürich|None|-2|1000.0|False"]},
     )
+    assert csv(columns, "target," + HEADER + "?,a,b,1,2,true\n") == (
+        200,
+        {"predictions": ["a|b|1|2.0|True"]},
+    )
 
 
 @pytest.mark.parametrize(
     "text",
     ["left,right\n1,2\n", "right,left\r\n2,1\r\n", "left,right\n1,2", ",left,right\n0,1,2\n",
-     "left,right\n\n1,2\n\n", "0,1\n1,2\n"],
-    ids=["plain", "order", "no-last-end", "index", "empty-lines", "without-names"],
+     "left,right\n\n1,2\n\n", "0,1\n1,2\n", "left,label,right\n1,?,2\n"],
+    ids=["plain", "order", "no-last-end", "index", "empty-lines", "without-names", "label"],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["text/csv", "text/csv; charset=utf-8", "Text/CSV;charset=UTF-8"])
 def test_csv_of_a_matrix(server: LiveServer, text: str, kind: str) -> None:
