@@ -125,22 +125,25 @@ def _upwards(mount: Path, path: str) -> list[Path]:
 
 
 def _v2_limit(folder: Path) -> float | None:
-    lines = _lines(folder / "cpu.max")
-    budget, _, period = lines[0].partition(" ") if lines else ("max", "", "")
-    return int(budget) / int(period) if budget.isdigit() and period.isdigit() else None
+    budget, _, period = next(iter(_lines(folder / "cpu.max")), "").partition(" ")
+    return _ratio(_whole(budget), _whole(period))
 
 
 def _v1_limit(folder: Path) -> float | None:
-    budget, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+    return _ratio(_number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us"))
+
+
+def _ratio(budget: int, period: int) -> float | None:
     return budget / period if budget > 0 and period > 0 else None
 
 
 def _number(path: Path) -> int:
-    lines = _lines(path)
-    try:
-        return int(lines[0]) if lines else -1
-    except ValueError:
-        return -1
+    return _whole(next(iter(_lines(path)), ""))
+
+
+def _whole(text: str) -> int:
+    """The number that a text is; -1, as where there is no limit, for any other."""
+    return int(text) if text.isascii() and text.isdigit() else -1
 
 
 def _lines(path: Path) -> list[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -19,7 +21,7 @@ from scoring.errors import DeploymentFailedError, EntryScriptError
 from serve.server.listeners import Listeners
 from serve.server.pool import WorkerPool
 from serve.server.restarts import Limits
-from serve.server.running import serve_pool
+from serve.server.running import metrics_folder, serve_pool
 from serve.server.spawning import WorkerSpec
 from tests.support import local
 
@@ -422,6 +424,238 @@ def test_the_foreground_ends_when_workers_keep_dying(bench: Bench) -> None:
             log=lambda *_: None,
             limits=QUICK,
         )
+
+
+class Load:
+    """Clients that connect anew for each request, and keep what went wrong."""
+
+    def __init__(self, url: str, clients: int = 4) -> None:
+        self.url = url
+        self.errors: list[str] = []
+        self.answers: list[str] = []
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._done.is_set():
+            try:
+                self.answers.append(local.get(self.url))
+            except Exception as error:  # noqa: BLE001 - any error is what is looked for
+                self.errors.append(repr(error))
+
+
+async def answering_pids(bench: Bench, times: int = 40) -> set[int]:
+    return {int((await bench.get()).split()[1]) for _ in range(times)}
+
+
+def test_connections_are_spread_over_the_workers(bench: Bench) -> None:
+    async def work() -> None:
+        async with bench.running(workers=3) as pool:
+            assert await answering_pids(bench, 60) == pids(pool)
+
+    run(work())
+
+
+def test_no_connection_waits_for_a_worker_that_was_given_up(bench: Bench) -> None:
+    async def work() -> None:
+        limits = replace(QUICK, failed_pause_s=60)
+        async with bench.running(workers=2, limits=limits) as pool:
+            bench.behave(exit=9)
+            victim = min(pids(pool))
+            local.kill(victim)
+            await until(lambda: "failed" in {w.state for w in pool.info().workers})
+            (survivor,) = pids(pool)
+            assert await answering_pids(bench, 100) == {survivor}
+
+    run(work())
+
+
+def test_others_answer_while_a_worker_starts_again_and_then_give_its_share_back(
+    bench: Bench,
+) -> None:
+    async def work() -> None:
+        async with bench.running(workers=2) as pool:
+            bench.behave(answer="hello", slow_start=1.0)
+            victim, survivor = sorted(pids(pool))
+            local.kill(victim)
+            await until(lambda: pool.info().state != "running" and victim not in pids(pool))
+            began = time.monotonic()
+            assert await answering_pids(bench, 40) == {survivor}
+            assert time.monotonic() - began < 1
+            await until(lambda: pool.info().state == "running")
+            await until(lambda: len(pids(pool)) == 2)
+            both = set[int]()
+            while both != pids(pool):
+                both |= await answering_pids(bench, 10)
+
+    run(work())
+
+
+def test_nothing_is_lost_from_four_workers_to_two_to_three(bench: Bench) -> None:
+    async def work() -> None:
+        bench.behave(answer="n4")
+        present = bench.pool(4)
+        await present.start()
+        present.accept()
+        with Load(bench.url) as load:
+            for workers in (2, 3, 1, 4):
+                bench.behave(answer=f"n{workers}")
+                coming = bench.pool(workers)
+                await coming.start()
+                coming.accept()
+                await present.drain()
+                present = coming
+                found = {await bench.get() for _ in range(30)}
+                assert {text.split()[0] for text in found} == {f"n{workers}"}
+                assert len(found) == workers
+        await present.drain()
+        assert load.errors == []
+        assert len(load.answers) > 200
+
+    run(work())
+
+
+def test_nothing_but_its_own_requests_is_lost_with_a_killed_worker(bench: Bench) -> None:
+    async def work() -> None:
+        async with bench.running(workers=3, limits=replace(QUICK, max_restarts=100)) as pool:
+            with Load(bench.url) as load:
+                for number in range(6):
+                    before = pids(pool)
+                    local.kill(sorted(before)[number % 3])
+                    await until(lambda b=before: len(pids(pool)) == 3 and pids(pool) != b)
+                    await until(lambda: pool.info().state == "running")
+            # Each of the clients has at most one request in the hands of the killed worker.
+            assert len(load.errors) <= 6 * 4
+            assert len(load.answers) > 10 * len(load.errors)
+
+    run(work())
+
+
+LEAKY = replace(QUICK, worker_max_mib=150, memory_look_s=0.05, replace_pause_s=0.01, stable_s=0.1)
+
+
+def test_a_worker_that_leaks_is_replaced_and_no_request_is_lost(bench: Bench) -> None:
+    async def work() -> None:
+        async with bench.running(workers=2, limits=LEAKY) as pool:
+            before = pids(pool)
+            with Load(bench.url) as load:
+                await bench.get("/leak/200")
+                await until(lambda: len(pids(pool) - before) == 1 and len(pids(pool)) == 2)
+                await until(lambda: any("is in its place" in text for _, text in bench.log))
+            assert load.errors == []
+            assert pool.info().state == "running"
+            assert pool.info().restarts == 1
+            assert pool.info().last_failure is None
+            assert len(pids(pool) & before) == 1
+            assert (before - pids(pool)) == {pid for pid in before if is_gone(pid)}
+            (told,) = [text for _, text in bench.log if "worker_max_mib" in text]
+            assert re.match(r"w\d holds 2\d\d MiB, more than worker_max_mib = 150: a new one", told)
+
+    run(work())
+
+
+def test_a_worker_finishes_what_it_has_begun_before_its_replacement_is_alone(bench: Bench) -> None:
+    async def work() -> None:
+        async with bench.running(limits=LEAKY) as pool:
+            slow = asyncio.ensure_future(bench.get("/sleep/1"))
+            await bench.get("/leak/200")
+            await until(lambda: pool.info().restarts == 1)
+            assert (await slow).startswith("hello ")
+            await until(lambda: len(pool.pids()) == 1)
+
+    run(work())
+
+
+def test_a_model_that_needs_more_than_the_limit_is_not_replaced_for_ever(bench: Bench) -> None:
+    bench.behave(answer="big", hold=200)
+
+    async def work() -> None:
+        limits = replace(LEAKY, replace_pause_s=0.2)
+        async with bench.running(limits=limits) as pool:
+            await until(lambda: pool.info().restarts >= 2)
+            told = [text for _, text in bench.log if "so soon after its start" in text]
+            assert "Raise worker_max_mib" in told[0]
+            pauses = [re.search(r"when it is ([\d.]+) s old", text) for text in told]
+            ages = [float(found[1]) for found in pauses if found]
+            assert ages == sorted(set(ages)), "each successor has to serve for longer"
+            assert (await bench.get()).startswith("big ")
+
+    run(work())
+
+
+def test_a_replacement_that_fails_leaves_the_worker_where_it_is(bench: Bench) -> None:
+    async def work() -> None:
+        async with bench.running(limits=LEAKY) as pool:
+            before = pids(pool)
+            bench.behave(fail="the disk is gone")
+            await bench.get("/leak/200")
+            await until(lambda: any("goes on" in text for _, text in bench.log))
+            assert pids(pool) == before
+            assert (await bench.get()).startswith("hello ")
+            assert pool.info().state == "running"
+
+    run(work())
+
+
+def test_a_pool_that_ends_during_a_replacement_leaves_nothing(bench: Bench) -> None:
+    async def work() -> None:
+        async with bench.running(limits=LEAKY) as pool:
+            bench.behave(hang=True)
+            await bench.get("/leak/200")
+            await until(lambda: len(pool.pids()) == 2)
+            both = pool.pids()
+            await pool.drain()
+            assert all(is_gone(pid) for pid in both)
+            assert pool.pids() == []
+
+    run(work())
+
+
+def test_workers_know_their_place_and_share_a_folder_for_metrics(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    seen: list[dict[str, str]] = []
+
+    def on_ready(host: str, port: int) -> None:
+        def use() -> None:
+            while len({env["FIELDPOST_WORKER_SLOT"] for env in seen}) < 2:
+                seen.append(json.loads(local.get(f"http://{host}:{port}", "/env")))
+            seen[0]["there"] = str(Path(seen[0]["FIELDPOST_SERVER_METRICS_DIR"]).is_dir())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=use).start()
+
+    serve_pool(
+        bench.spec().command,
+        env=bench.spec().env,
+        host="127.0.0.1",
+        port=0,
+        workers=2,
+        log=lambda *_: None,
+        on_ready=on_ready,
+    )
+    assert {env["FIELDPOST_WORKER_SLOT"] for env in seen} == {"0", "1"}
+    assert {env["FIELDPOST_WORKER_COUNT"] for env in seen} == {"2"}
+    (folder,) = {env["FIELDPOST_SERVER_METRICS_DIR"] for env in seen}
+    assert seen[0]["there"] == "True"
+    assert not Path(folder).exists()
+
+
+def test_a_folder_for_metrics_that_the_user_names_stays(tmp_path: Path) -> None:
+    with metrics_folder({"FIELDPOST_SERVER_METRICS_DIR": str(tmp_path), "A": "b"}) as env:
+        assert env == {"FIELDPOST_SERVER_METRICS_DIR": str(tmp_path), "A": "b"}
+    assert tmp_path.is_dir()
 
 
 def _children(pid: int) -> list[int]:
