@@ -88,6 +88,7 @@ class Store:
             if record.key:
                 durable.write_bytes(self._key(record), record.id.encode(), mode=0o600)
             with durable.TemporaryFolder(self._folder) as folder:
+                folder.path.chmod(0o700)
                 write_pair(folder.path / "request", request, body)
                 write_record(folder.path, record)
                 folder.move(self._folder / record.id)
