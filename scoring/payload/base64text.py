@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from scoring.schema import ModelSchema
 
 _KEY = "b64"
+_DEEPEST = 64
 
 
 def takes_text(schema: ModelSchema) -> bool:
@@ -21,24 +22,29 @@ def takes_text(schema: ModelSchema) -> bool:
     return _KEY not in names and any(spec.dtype == "string" for spec in schema.inputs)
 
 
-def decoded(value: Any, path: str) -> Any:
+def decoded(value: Any, path: str, depth: int = 0) -> Any:
     """A payload with strings in the place of such objects.
 
     Args:
-        value: Lists and objects, no deeper nested than the parser allows.
+        value: Lists and objects; what is nested too deep for any model is left as it is.
         path: Where it stands.
+        depth: How deep.
 
     Raises:
         WrongTypeError: One does not hold base64 of UTF-8.
     """
+    if depth > _DEEPEST:
+        return value
     if isinstance(value, list):
         if not any(isinstance(inner, list | dict) for inner in value):
             return value
-        return [decoded(inner, f"{path}[{number}]") for number, inner in enumerate(value)]
+        return [
+            decoded(inner, f"{path}[{number}]", depth + 1) for number, inner in enumerate(value)
+        ]
     if isinstance(value, dict):
         if value.keys() == {_KEY}:
             return _text(value[_KEY], path)
-        return {name: decoded(inner, path + key(name)) for name, inner in value.items()}
+        return {name: decoded(inner, path + key(name), depth + 1) for name, inner in value.items()}
     return value
 
 
