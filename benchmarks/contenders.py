@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import sysconfig
 from collections.abc import Mapping
+from dataclasses import replace
 
 from benchmarks import payloads
 from benchmarks.contender import Contender
 from benchmarks.payloads import Ask
 from benchmarks.peer_files import TRITON as TRITON_HOME
-from benchmarks.peer_files import TRITON_SITE, copy_script, mlserver_files, triton_files
+from benchmarks.peer_files import (
+    TRITON_SITE,
+    copy_script,
+    mlserver_files,
+    mlserver_in_process_files,
+    triton_files,
+)
 from benchmarks.venvs import REPOSITORY
 
 _SCORE, _V2, _LARGE = payloads.score_ask(), payloads.v2_ask(), payloads.large_ask()
@@ -82,8 +89,9 @@ MLSERVER = Contender(
     # It has no other form of a row than the protocol's.
     {"score": _V2, "v2": _V2, "grpc": _GRPC},
     distributions=("mlserver", *_SHARED),
-    prepare=mlserver_files,
+    prepare=mlserver_in_process_files,
 )
+MLSERVER_AS_IT_COMES = replace(MLSERVER, name="MLServer as it comes", prepare=mlserver_files)
 TRITON = Contender(
     "Triton (Python backend)",
     "pytriton",

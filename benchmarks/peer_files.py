@@ -19,7 +19,7 @@ def copy_script(start: Start) -> None:
     shutil.copy(start.model, start.folder)
 
 
-def mlserver_files(start: Start) -> None:
+def mlserver_files(start: Start, **more: object) -> None:
     """One model, its ports, and no log of requests."""
     http, grpc, other = start.ports
     settings = {
@@ -28,8 +28,7 @@ def mlserver_files(start: Start) -> None:
         "grpc_port": grpc,
         "metrics_port": other,
         "debug": False,
-        # Inference in the server's process: on one core that is its fastest.
-        "parallel_workers": 0,
+        **more,
     }
     model = {
         "name": start.model.stem,
@@ -50,6 +49,11 @@ output [
 ]
 instance_group [ {{ count: 1 kind: KIND_CPU }} ]
 """
+
+
+def mlserver_in_process_files(start: Start) -> None:
+    """Inference in the server's own process: on one core that is its fastest."""
+    mlserver_files(start, parallel_workers=0)
 
 
 def triton_files(start: Start) -> None:

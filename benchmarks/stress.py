@@ -76,7 +76,7 @@ def growth(samples: Sequence[float], settle: int) -> tuple[float, float]:
 
 def mix_script(asks: Sequence[Ask], folder: Path) -> Path:
     """A script for wrk that sends several requests in turn."""
-    lines = ["local asks, turn = {}, 0", "function init(args)", "  wrk.init(args)"]
+    lines = ["local asks, turn = {}, 0", "function init(args)"]
     for number, ask in enumerate(asks, 1):
         body = folder / f"mix-{number}.body"
         body.write_bytes(ask.body)
