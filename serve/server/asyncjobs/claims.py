@@ -65,7 +65,6 @@ class Claim:
 
     def begin(self) -> None:
         """Notes that an attempt begins."""
-        durable.sweep(self._folder)  # what a killed worker has left of a result
         self._write(status="running", started=time.time(), attempts=self.record.attempts + 1)
 
     def requeue(self) -> None:

@@ -165,6 +165,7 @@ class Store:
         if claim is None:
             return None
         try:
+            durable.sweep(self._folder / job_id)  # what a killed worker has left
             if claim.adopt_result() or claim.record.is_finished or self._is_over(claim):
                 claim.release()
                 return None
@@ -199,6 +200,7 @@ class Store:
             return
         self._swept = now
         durable.sweep(self._folder)
+        durable.sweep(self._folder / _KEYS)
         for _ in self._unfinished():
             pass  # which reads what has been finished
         for record in tuple(self._finished.values()):
