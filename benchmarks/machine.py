@@ -122,14 +122,15 @@ class Process:
     def end(self) -> None:
         """Asks all of it to go, and insists."""
         mine = set(self.pids())
-        _signal(self.popen.pid, signal.SIGTERM)
+        for pid in mine:
+            _signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + _END_S
         while mine and time.monotonic() < deadline:
             self.popen.poll()
             time.sleep(_POLL_S)
-            mine &= {pid for pid, _ in _processes()}
+            mine &= living()
         for pid in mine:
-            _kill(pid)
+            _signal(pid, signal.SIGKILL)
         self.popen.wait()
 
 
@@ -146,18 +147,16 @@ def family(pid: int, known: Mapping[int, Sequence[str]]) -> list[int]:
     return sorted(found)
 
 
-def _signal(group: int, number: signal.Signals) -> None:
+def _signal(pid: int, number: signal.Signals) -> None:
     try:
-        os.killpg(group, number)
+        os.kill(pid, number)
     except ProcessLookupError:
         return
 
 
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+def living() -> set[int]:
+    """Every process of the machine that lives."""
+    return {pid for pid, _ in _processes()}
 
 
 def _processes() -> Iterator[tuple[int, list[str]]]:
