@@ -166,8 +166,11 @@ class AccessLog:
         rest = self._who.get(who)
         if rest is None:
             rest = self._new_who(*who)
-        if found is not None or details.trace is not None:
-            rest += _identities(found or {}, details.trace)
+        trace = details.trace
+        if found is not None or trace is not None:
+            # The id of a trace that nobody keeps leads nowhere.
+            kept = trace if trace is not None and (trace.sampled or trace.parent) else None
+            rest += _identities(found or {}, kept)
         if details.error:
             rest += b',"error":%b' % quoted(details.error.encode())
         if channel.protocol == GRPC:

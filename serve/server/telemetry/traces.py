@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from math import inf, log, log1p
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from scoring import __version__
@@ -40,7 +40,7 @@ except ImportError as failure:
     ) from failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from serve.server.telemetry.channel import Channel, Details
 
@@ -48,6 +48,8 @@ _SCOPE = InstrumentationScope("fieldpost", __version__)
 _SIGNAL_PATH = "/v1/traces"
 _TIMEOUT_S = 5.0
 _MOST_AGENT = 256
+
+T = TypeVar("T")
 
 
 class Tracer:
@@ -222,6 +224,18 @@ def active(trace: Trace) -> Iterator[None]:
     """Lets code see the context of a request, as its own spans' parent; on any thread or task."""
     with api.use_span(api.NonRecordingSpan(_span_context(trace)), end_on_exit=False):
         yield
+
+
+def within(trace: Trace, call: Callable[[], T]) -> T:
+    """Calls something that sees the context of a request."""
+    with active(trace):
+        return call()
+
+
+async def within_task(trace: Trace, start: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    """Awaits something that sees the context of a request."""
+    with active(trace):
+        return await start(*arguments)
 
 
 def _nanoseconds(seconds: float) -> int:

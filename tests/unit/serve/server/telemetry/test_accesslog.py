@@ -89,9 +89,14 @@ def test_an_error_has_its_code_and_grpc_the_name_of_its_status(tmp_path: Path) -
 
 
 def test_the_trace_is_the_one_that_was_begun(tmp_path: Path) -> None:
-    trace = Trace.begin(None, sampled=False)
-    (line,) = lines(tmp_path / "log", (channel(), 200, details(trace=trace)))
-    assert line["trace_id"] == f"{trace.trace_id:032x}"
+    trace, nobodys = Trace.begin(None, sampled=True), Trace.begin(None, sampled=False)
+    one, two = lines(
+        tmp_path / "log",
+        (channel(), 200, details(trace=trace)),
+        (channel(), 200, details(trace=nobodys)),
+    )
+    assert one["trace_id"] == f"{trace.trace_id:032x}"
+    assert "trace_id" not in two
 
 
 @pytest.mark.parametrize(
