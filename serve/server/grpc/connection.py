@@ -105,7 +105,7 @@ class GrpcConnection(Leaving):
         if self._closing:
             return
         self._flushing = True  # at the end, here
-        self._heard = self.hub.clock.now
+        self._heard, self._asked = self.hub.clock.now, inf
         try:
             self._read(data)
         except f.ConnectionFault as fault:
@@ -118,6 +118,8 @@ class GrpcConnection(Leaving):
     def eof_received(self) -> bool:
         """The client sends nothing more; what it has asked is still answered."""
         self._eof = True
+        if self._closing:
+            return False
         for stream in tuple(self._streams.values()):
             if not stream.ended:
                 self._drop(stream)
@@ -247,11 +249,11 @@ class GrpcConnection(Leaving):
 
     def _on_block(self, stream_id: int, block: bytes, flags: int) -> None:
         """A whole header block: a request, or trailers."""
+        if not stream_id & 1:
+            raise f.ConnectionFault(f.PROTOCOL_ERROR, "a stream of a client has an odd number")
         if stream_id <= self._last:
             self._on_trailers(stream_id, block, flags)
             return
-        if not stream_id & 1:
-            raise f.ConnectionFault(f.PROTOCOL_ERROR, "a stream of a client has an odd number")
         self._last = stream_id
         head = self._heads.read(block, stream_id)
         if self._final is not None:

@@ -23,6 +23,7 @@ _PURSE_PER_SECOND = 1_000
 _MOST_LEFT_BEHIND = 1024
 _PING = b"fieldpst"
 _GRACE_S = 1.0
+_LINGER_S = 2.0
 
 
 class Leaving(Sending):
@@ -141,7 +142,7 @@ class Leaving(Sending):
 
     def _ask(self, now: float) -> None:
         """Asks a silent client that waits for something whether it is still there."""
-        if self._asked == inf or self._asked < self._heard:
+        if self._asked == inf:
             self._asked = now
             self.send(f.frame(f.PING, 0, 0, _PING))
         elif now - self._asked > self._limits.write_timeout_s:
@@ -188,7 +189,7 @@ class Leaving(Sending):
             logger.debug("An HTTP/2 connection ends with %d: %s", code, reason)
         self.send(f.go_away(self._last if self._final is None else self._final, code, reason))
         self._lose_streams()
-        self._close()
+        self._close(linger=not self._eof)
 
     def _lose_streams(self) -> None:
         streams, self._streams = self._streams, {}
@@ -197,9 +198,22 @@ class Leaving(Sending):
             stream.queue.clear()
             stream.lost()
 
-    def _close(self) -> None:
-        if not self._closing:
-            self._closing = True
-            self.flush()
+    def _close(self, *, linger: bool = False) -> None:
+        """Sends what is written, then ends.
+
+        A client that is still sending would get a reset, and lose our last words with it. So with
+        `linger` only our half is closed at first, and what comes is dropped.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        self.flush()
+        if linger and self._transport.can_write_eof():
+            self.deadline = self.hub.clock.now + _LINGER_S
+            self._transport.write_eof()
+            if not self._reading:
+                self._reading = True
+                self._transport.resume_reading()
+        else:
             self.deadline = self.hub.clock.now + self._limits.write_timeout_s
             self._transport.close()
