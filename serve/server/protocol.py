@@ -142,7 +142,7 @@ class Connection(Answering):
         if self._closing:
             return False
         self._eof = True
-        if self._current is not None and self._stream is None and self._writable:
+        if self._current is not None and self._writable:
             self._transport.abort()
             return False
         if self._phase != IDLE:
