@@ -113,11 +113,12 @@ def server(folder: Path, secret: str) -> Iterator[LiveServer]:
 
 
 SEEDS = ["/v1/models/two:predict", "/v2/models/two/infer", "/v1/models/one:predict",
-         "/v2/models/two/versions/1/infer", "/score",
+         "/v2/models/two/versions/1/infer", "/score", "/v2//models/two/infer",
          "http://host/v1/models/two:predict"]  # fmt: skip
 PARTS = ["/", "//", "..", ".", "%2e", "%2E%2e", "%2f", "%5c", "%00", "?", "#", ":", "%3a", "%3A",
          "one", "two", "%74wo", "two/", "/one/../two", ";", "&", "v1", "v2", ":predict", "/infer",
          "%", "%zz", "http://a", "@", "models", " ", "%20", "\u00ad"]  # fmt: skip
+OPERATIONS = ["/v2/repository/models/one/unload", "/v2//repository/models/one/load/"]
 BODY = b'{"instances":[[1,2,3]]}'
 V2_BODY = b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
 
@@ -146,6 +147,19 @@ def test_no_path_leads_a_key_to_another_model(server: LiveServer, secret: str) -
         assert answer.status < 500, path
         reached += answer.status == 200
     assert reached > 10
+
+
+def test_no_path_leads_a_key_to_what_an_operator_may(server: LiveServer, secret: str) -> None:
+    random_ = random.Random(6)
+    for _ in range(ROUNDS // 3):
+        path = random_.choice(
+            ["/v2/repository/models/one/unload", "/v2//repository/models/one/load"]
+        )
+        at = random_.randint(0, len(path))
+        path = path[:at] + random_.choice(PARTS).strip() + path[at:]
+        with Client(server.port) as client:
+            client.send(post(b"{}", path, f"Authorization: Bearer {secret}", "Connection: close"))
+            assert client.read().status >= 400, path
 
 
 def test_basic_credentials_hide_nothing(guard: Guard, secret: str) -> None:

@@ -29,43 +29,41 @@ _DEFAULT_MODEL = Need(INFER, "")
 _ANY_MODEL = Need(INFER)
 
 _EXACT = {
-    **dict.fromkeys(("/", "/health", "/ping", "/v2/health/live", "/v2/health/ready"), OPEN),
+    **dict.fromkeys(("/", "/health", "/ping"), OPEN),
     **dict.fromkeys(("/health/live", "/health/ready", "/health/startup"), OPEN),
     **dict.fromkeys(("/score", "/invocations", "/swagger.json", "/openapi.json"), _DEFAULT_MODEL),
-    "/metrics": Need(METRICS),
 }
-_MODELS = ("/v2/models/", "/v1/models/")
-_REPOSITORY = "/v2/repository/models/"
 
-_GRPC = "/inference.GRPCInferenceService/"
 _GRPC_NEEDS = {
     "ServerLive": OPEN,
     "ServerReady": OPEN,
     "RepositoryModelLoad": Need(ADMIN),
     "RepositoryModelUnload": Need(ADMIN),
 }
-_GRPC_HEALTH = "/grpc.health.v1.Health/"
 
 
 def need_of(target: bytes) -> Need:
     """What a target asks for; paths that no route has ask for any model, and are answered 404."""
     path, _ = split_target(target)
     need = _EXACT.get(path)
-    if need is not None:
-        return need
-    for prefix in _MODELS:
-        if path.startswith(prefix):
-            return Need(INFER, _model(path, prefix))
-    if path.startswith(_REPOSITORY):
-        return Need(ADMIN, _model(path, _REPOSITORY))
-    if path.startswith("/metrics"):
-        return Need(METRICS)
-    if path.startswith(_GRPC):
-        return _GRPC_NEEDS.get(path.removeprefix(_GRPC), _ANY_MODEL)
-    return OPEN if path.startswith(_GRPC_HEALTH) else _ANY_MODEL
+    # Without empty segments: some routes pass over a slash too many.
+    return _need([part for part in path.split("/") if part]) if need is None else need
 
 
-def _model(path: str, prefix: str) -> str:
-    """The model in a path."""
-    name = path.removeprefix(prefix).partition("/")[0]
-    return name.partition(":")[0] if prefix == _MODELS[1] else name
+def _need(parts: list[str]) -> Need:
+    match parts:
+        case ["v2", "health", "live" | "ready"]:
+            return OPEN
+        case ["v2", "models", model, *_]:
+            return Need(INFER, model)
+        case ["v1", "models", model, *_]:
+            return Need(INFER, model.partition(":")[0])
+        case ["v2", "repository", "models", model, *_]:
+            return Need(ADMIN, model)
+        case ["metrics", *_]:
+            return Need(METRICS)
+        case ["inference.GRPCInferenceService", method]:
+            return _GRPC_NEEDS.get(method, _ANY_MODEL)
+        case ["grpc.health.v1.Health", *_]:
+            return OPEN
+    return _ANY_MODEL

@@ -53,7 +53,8 @@ def _load(cert: str, key: str, client_ca: str) -> ssl.SSLContext:
     if client_ca:
         _load_authorities(made, client_ca)
         made.verify_mode = ssl.CERT_REQUIRED
-        # A session that is resumed is not verified again, whoever was taken out meanwhile.
+        # A session that is resumed is not verified again, whoever was taken out meanwhile. (TLS 1.2
+        # has another kind, which cannot be turned off: it lasts two hours, or until a restart.)
         made.options |= ssl.OP_NO_TICKET
         made.num_tickets = 0
     return made
