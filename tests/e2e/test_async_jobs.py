@@ -394,3 +394,27 @@ def test_nothing_of_jobs_is_loaded_until_one_is_asked_for(tmp_path: Path) -> Non
         loaded = httpx.post(f"{worker.url}/score", content="x").json()
         assert loaded == ["serve.server.asyncjobs.gate"]
         assert not jobs.exists()
+
+
+def test_an_async_generator_can_be_a_job(tmp_path: Path) -> None:
+    code = """
+        import asyncio
+        def init(): pass
+        async def run(data):
+            for number in range(3):
+                await asyncio.sleep(0.01)
+                yield {"n": number}
+            if data == "wait":
+                await asyncio.sleep(30)
+    """
+    with serving(tmp_path, code, FIELDPOST_SERVER_JOBS_DIR=str(tmp_path / "jobs")) as worker:
+        place = accepted(worker, {})
+        assert wait(worker, place)["status"] == "succeeded"
+        result = httpx.get(f"{worker.url}{place}/result")
+        assert result.text == '{"n":0}\n{"n":1}\n{"n":2}\n'
+        endless = httpx.post(f"{worker.url}/score", content="wait", headers=ASYNC)
+        place = endless.headers["location"]
+        until(lambda: status(worker, place)["status"] == "running")
+        assert httpx.delete(worker.url + place).json()["status"] == "cancelled"
+        again = accepted(worker, {})
+        assert wait(worker, again)["status"] == "succeeded"
