@@ -148,10 +148,13 @@ class Guard:
                 return
             try:
                 principal = self.admit(credential, target)
-                if principal is None:
-                    raise _unauthorized("The bearer token is signed by a key that is not known.")
             except FieldpostError as refusal:
                 done(None, refusal)
+                return
+            if principal is None:
+                unknown = _unauthorized("The bearer token is signed by a key that is not known.")
+                unknown.challenges = _CHALLENGES_AFTER_REFUSAL
+                done(None, unknown)
             else:
                 done(principal, None)
 
@@ -178,7 +181,7 @@ class Guard:
         try:
             principal = self._verify(credential)
         except UnauthorizedError as error:
-            error.challenges = _CHALLENGES_AFTER_REFUSAL
+            error.challenges = _CHALLENGES_AFTER_REFUSAL if credential else _CHALLENGES
             raise
         if principal is not None:
             if len(self._known) >= _MOST_KNOWN:
@@ -200,13 +203,11 @@ class Guard:
 
 
 def _unauthorized(message: str) -> UnauthorizedError:
-    error = UnauthorizedError(
+    return UnauthorizedError(
         message or "The request does not say who asks.",
         hint="Send 'Authorization: Bearer KEY' (or a token of the issuer), or 'X-API-Key: KEY'.",
         where="authorization",
     )
-    error.challenges = _CHALLENGES
-    return error
 
 
 class AddressGuard:

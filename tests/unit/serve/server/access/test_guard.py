@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
@@ -92,11 +93,11 @@ def test_a_key_is_one_principal_however_it_is_sent(store: KeyStore) -> None:
 @pytest.mark.parametrize(
     ("credential", "challenge"),
     [
-        (b"", 'Bearer realm="fieldpost"'),
+        (b"", 'Bearer realm="fieldpost"$'),
         (b"Bearer fp_" + b"0" * 12 + b"_" + b"a" * 43, "invalid_token"),
         (b"Bearer a.b.c", "invalid_token"),
-        (b"Digest x", "Bearer"),
-        (b"\xff\xfe", "Bearer"),
+        (b"Digest x", "invalid_token"),
+        (b"\xff\xfe", "invalid_token"),
     ],
 )
 def test_who_is_not_known_is_told_how_to_ask(
@@ -105,7 +106,7 @@ def test_who_is_not_known_is_told_how_to_ask(
     guard = guarded(store)
     with pytest.raises(UnauthorizedError) as refused:
         guard.admit(credential, SCORE)
-    assert challenge in refused.value.challenges[0]
+    assert re.search(challenge, refused.value.challenges[0])
     assert refused.value.challenges[1].startswith("ApiKey")
 
 
