@@ -128,7 +128,8 @@ class Leaving(Sending):
     def _look_after(self, stream: Stream, now: float) -> None:
         stream.tick()
         if stream.queue:
-            if now - stream.since > self._limits.write_timeout_s:
+            # Who sends no more cannot open a window either.
+            if self._eof or now - stream.since > self._limits.write_timeout_s:
                 stream.lost()
                 self.abort_stream(stream, f.CANCEL)
         elif not stream.ended and not stream.closing:

@@ -27,7 +27,7 @@ def main() -> None:
     """Writes the module."""
     parts = [_HEADER]
     for name in _FILES:
-        lines = textwrap.wrap(_describe(name).hex(), 88)
+        lines = textwrap.wrap(describe(name).hex(), 88)
         parts.append(f'    "{name}": bytes.fromhex(\n')
         parts.extend(f'        "{line}"\n' for line in lines)
         parts.append("    ),\n")
@@ -35,7 +35,7 @@ def main() -> None:
     (_HERE / "descriptors.py").write_text("".join(parts), encoding="ascii")
 
 
-def _describe(name: str) -> bytes:
+def describe(name: str) -> bytes:
     """The serialized FileDescriptorProto of one file."""
     protoc = import_module("grpc_tools.protoc")
     descriptors = import_module("google.protobuf.descriptor_pb2")

@@ -67,6 +67,8 @@ CODES: dict[type[e.FieldpostError], int] = {
     h.HeadersTooLargeError: RESOURCE_EXHAUSTED,
     h.TransferCodingError: UNIMPLEMENTED,
     h.HttpVersionError: UNIMPLEMENTED,
+    h.JobStateError: FAILED_PRECONDITION,
+    h.JobExpiredError: NOT_FOUND,
 }
 """Every class of the tree stands here itself (a test holds that), so none is mapped by accident."""
 
