@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from serve.server.v2.answers import AnswerWriter
-from serve.server.v2.inputs import Inputs
+from serve.server.v2.inputs import Inputs, takes_any_float
 from serve.server.v2.quick import quick_reader
 from serve.server.v2.request import RequestReader
 
@@ -31,7 +31,7 @@ class Endpoint:
     def __init__(self, model: ServedModel, max_depth: int) -> None:
         schema = model.schema
         self.model = model
-        self.inputs = Inputs(schema)
+        self.inputs = Inputs(schema, finite=not takes_any_float(model.format))
         self.answers = AnswerWriter(schema, model.name, model.version)
         outputs = {name: port.in_json for name, port in self.answers.ports.items()}
         self.reader = RequestReader(self.inputs, outputs, max_depth)

@@ -34,6 +34,17 @@ _MAX_SIZE = 2**63
 _NUMBERS = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 """The numbers that JSON does not have, by the names that our own answers give them."""
 
+_NETWORKS = frozenset({"onnx", "torch-export", "torchscript", "keras"})
+"""Formats of models that compute with any float as IEEE 754 has it: NaN is no missing value."""
+
+
+def takes_any_float(model_format: str) -> bool:
+    """Whether bytes for a model of a format may hold NaN and infinities, whatever they do there.
+
+    Models that were fitted to tables would answer nonsense, and refuse them as in JSON.
+    """
+    return model_format in _NETWORKS
+
 
 class InputPort:
     """One input.
@@ -41,6 +52,7 @@ class InputPort:
     Args:
         spec: What the model takes.
         column: It is a column of a table: its tensor may come without the dimension of 1.
+        finite: Bytes with NaN and infinities are refused where the model takes no missing values.
 
     Attributes:
         spec: See above.
@@ -50,7 +62,7 @@ class InputPort:
         unused: The model drops it: whatever comes is passed over.
     """
 
-    def __init__(self, spec: TensorSpec, *, column: bool) -> None:
+    def __init__(self, spec: TensorSpec, *, column: bool, finite: bool) -> None:
         self.spec = spec
         self.name = spec.name
         self.datatype = BY_SCHEMA[spec.dtype]
@@ -62,7 +74,7 @@ class InputPort:
         self._flat = Converter(
             TensorSpec(spec.name, spec.dtype, (None,), spec.missing, spec.unused)
         )
-        self._finite = self.datatype.startswith("FP") and not spec.missing
+        self._finite = finite and self.datatype.startswith("FP") and not spec.missing
 
     def check_shape(self, shape: Any, where: str) -> list[int]:
         """The shape of the model's input that a tensor's shape stands for.
@@ -240,7 +252,7 @@ def refuse_json(datatype: Any, name: str, where: str) -> None:
     Raises:
         WrongTypeError: It is one of them.
     """
-    if datatype in BINARY_ONLY:
+    if isinstance(datatype, str) and datatype in BINARY_ONLY:
         raise WrongTypeError(
             f"{where}: sending {datatype} data via JSON is not supported. Please use the binary "
             f"data format for input '{name}'.",
@@ -253,14 +265,17 @@ class Inputs:
 
     Args:
         schema: The model's.
+        finite: See `InputPort`.
 
     Attributes:
         ports: By name, in the schema's order.
     """
 
-    def __init__(self, schema: ModelSchema) -> None:
+    def __init__(self, schema: ModelSchema, *, finite: bool = True) -> None:
         column = schema.layout == "table"
-        self.ports = {spec.name: InputPort(spec, column=column) for spec in schema.inputs}
+        self.ports = {
+            spec.name: InputPort(spec, column=column, finite=finite) for spec in schema.inputs
+        }
         self._specs = schema.inputs
         self._required = {spec.name for spec in schema.inputs if not spec.unused}
         self._batched = len(schema.inputs) > 1
