@@ -132,15 +132,8 @@ class Tracer:
 
         One whose trace nobody has asked for yet goes on in its caller's, or may begin one.
         """
-        trace = details.trace
-        if trace is None:
-            if any(name == b"traceparent" for name, _ in details.headers):
-                trace = self.begin(details.headers)
-            elif self._chosen():
-                trace = Trace.begin(None, sampled=True)
-            else:
-                return
-        if not trace.sampled:
+        trace = details.trace or self._late(details.headers)
+        if trace is None or not trace.sampled:
             return
         clock = time.time_ns() - _nanoseconds(perf_counter())
         own = _span_context(trace)
@@ -165,6 +158,13 @@ class Tracer:
     def close(self) -> None:
         """Sends what is left."""
         self._outbox.close()
+
+    def _late(self, headers: Headers) -> Trace | None:
+        """The place of a request for which nobody asked when it began; None if it is not traced."""
+        for name, _ in headers:
+            if name == b"traceparent":
+                return self.begin(headers)
+        return Trace.begin(None, sampled=True) if self._chosen() else None
 
     def _put(
         self,
