@@ -21,7 +21,7 @@ from scoring.payload.document import Document, parse
 from scoring.payload.extra import without_extra
 from scoring.payload.places import listed
 from serve.server.checks import JSON_TYPES
-from serve.server.modelcalls import ExchangeJsonCall, FastJsonCall, refuse, teller
+from serve.server.modelcalls import ExchangeJsonCall, FastJsonCall, quick, refuse, teller
 from serve.server.status import JSON
 
 if TYPE_CHECKING:
@@ -160,6 +160,9 @@ def decode(model: ServedModel, body: bytes | bytearray) -> tuple[Arrays, bool]:
     Raises:
         InputError: What the sender has to change, with its place.
     """
+    found = quick(model, body)
+    if found is not None:
+        return found
     document = parse(body)
     key = _payload_key(document.value)
     value = without_extra(document.value[key], model.schema)

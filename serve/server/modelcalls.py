@@ -29,6 +29,24 @@ Encode = Callable[["ServedModel", "Mapping[str, Any]", bool], bytes]
 _OURS = "The server failed on this request. The log of the server says why."
 
 
+_QUICK_KEYS = ((b'{"instances":', False), (b'{"inputs":', True))
+
+
+def quick(model: ServedModel, body: bytes | bytearray) -> tuple[Arrays, bool] | None:
+    """The inputs of the most frequent bodies, by the codec's shortest way; None for all others.
+
+    Args:
+        model: What is asked.
+        body: `{"instances": rows}` or `{"inputs": rows}`, which is answered by column.
+    """
+    for start, by_column in _QUICK_KEYS:
+        # Two quotation marks: there is no other key, and no text.
+        if body.startswith(start) and body.count(b'"') == 2:  # noqa: PLR2004
+            inputs = model.codec.quick(b'{"data":' + body[len(start) :])
+            return None if inputs is None else (inputs, by_column)
+    return None
+
+
 def sentence(error: FieldpostError) -> str:
     """An error as one text, for forms that have room for no more; half characters are replaced."""
     text = f"{error.message} {error.hint}" if error.hint else error.message

@@ -21,7 +21,7 @@ from scoring.payload.codec import dumps
 from scoring.payload.document import Document, parse
 from serve.server.checks import require_json
 from serve.server.errors import MethodNotAllowedError, RouteNotFoundError
-from serve.server.modelcalls import ExchangeJsonCall, FastJsonCall, refuse, sentence, teller
+from serve.server.modelcalls import ExchangeJsonCall, FastJsonCall, quick, refuse, sentence, teller
 from serve.server.status import JSON, status_of
 
 if TYPE_CHECKING:
@@ -151,6 +151,9 @@ def decode(model: ServedModel, body: bytes | bytearray) -> tuple[Arrays, bool]:
     Raises:
         InputError: What the sender has to change, with its place.
     """
+    found = quick(model, body)
+    if found is not None:
+        return found
     document = parse(body)
     key = _payload_key(document.value)
     value = document.value[key]

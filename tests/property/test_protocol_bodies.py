@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,11 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scoring.errors import InputError
 from scoring.payload import Codec, base64text, byrow, extra, table
 from scoring.schema import ModelSchema, TensorSpec
+from serve.server import mlflow, v1
+from tests.support.small_models import Classifier
 
 SCHEMA = ModelSchema(
     inputs=(
@@ -100,3 +105,33 @@ def test_answers_by_row_and_by_column_hold_the_same(count: int, width: int) -> N
     assert len(by_row) == count
     for name, array in byrow.by_column(outputs, schema).items():
         np.testing.assert_array_equal(np.stack([row[name] for row in by_row]), array)
+
+
+MATRIX = Classifier.schema
+MODEL: Any = SimpleNamespace(schema=MATRIX, codec=Codec(MATRIX), name="matrix")
+numbers = st.integers(-(10**40), 10**40) | st.floats() | st.none() | st.booleans() | st.just("1")
+matrices = st.lists(st.lists(numbers, max_size=3) | numbers, max_size=4)
+
+
+@given(
+    st.sampled_from([v1.decode, mlflow.decode]),
+    st.sampled_from(["instances", "inputs"]),
+    st.lists(st.lists(st.floats(-1e30, 1e30), min_size=2, max_size=2), max_size=4) | matrices,
+    st.booleans(),
+    st.sampled_from(["", ',"data":[[1,2]]', ',"params":{}', ',"inputs":[[1,2]]']),
+)
+def test_the_short_way_decodes_as_the_long_one(
+    decode: Any, key: str, rows: Any, compact: bool, more: str
+) -> None:
+    separators = (",", ":") if compact else (", ", ": ")
+    text = json.dumps({key: rows}, separators=separators)
+    body = f"{text[:-1]}{more}}}".encode()
+    results: list[Any] = []
+    for variant in (body, b" " + body):  # a space in front: the long way
+        try:
+            inputs, by_column = decode(MODEL, variant)
+        except InputError as error:
+            results.append((type(error), error.message))
+        else:
+            results.append((inputs["x"].tolist(), by_column))
+    assert repr(results[0]) == repr(results[1])
