@@ -74,6 +74,7 @@ def test_damaged_streams_harm_nobody(server: LiveServer, caplog: pytest.LogCaptu
     chance = random.Random(20261121)
     samples = seeds()
     with Http2Client(server.port) as other:
+        other.send(f.window_update(0, 1 << 30))
         for number in range(ROUNDS):
             with Http2Client(server.port, greet=False) as client:
                 client.send(mutate(chance.choice(samples), chance))
@@ -90,6 +91,7 @@ def test_damaged_messages_are_refused(server: LiveServer) -> None:
     """Bytes of a message that are wrong are the sender's fault, whatever they are."""
     chance = random.Random(7)
     with Http2Client(server.port) as client:
+        client.send(f.window_update(0, 1 << 30))
         for number in range(ROUNDS * 2):
             body = bytearray(BODY[5:])
             for _ in range(chance.randint(1, 3)):
