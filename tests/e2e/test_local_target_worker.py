@@ -110,8 +110,8 @@ def test_no_request_is_dropped_and_none_gets_anothers_answer(site: Site) -> None
     for scorer in scorers:
         scorer.start()
     try:
-        for number in (2, 3):
-            site.deploy("iris", script(f"v{number}"), {"workers": "2"})
+        for number, workers in ((2, "4"), (3, "1")):
+            site.deploy("iris", script(f"v{number}"), {"workers": workers})
             answer = httpx.post(f"{url}/score", json={}).json()["answer"]
             assert answer == f"v{number}"
         with pytest.raises(DeploymentFailedError):

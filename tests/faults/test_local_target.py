@@ -19,7 +19,9 @@ import pytest
 
 from scoring.errors import DeploymentFailedError, FieldpostError, InUseError, TargetError
 from serve.targets.local import control, processes
-from tests.support import local
+from serve.targets.local.launch import port_of
+from tests.support import load, local
+from tests.support.load import Load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +41,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def are_gone(saved: SavedState) -> bool:
     return not any(processes.is_alive(each) for each in (saved.supervisor, *saved.workers))
+
+
+def is_settled(site: Site) -> bool:
+    """Whether nothing comes or goes, and what answers is what the registry has."""
+    status = site.status("iris")
+    revisions = {worker.revision for worker in status.workers if worker.state == "ready"}
+    return len(status.workers) == 1 and revisions == {site.get("iris").active}
 
 
 def command(site: Site, name: str, behaviour: dict[str, object]) -> subprocess.Popen[bytes]:
@@ -165,7 +174,7 @@ def test_a_killed_command_leaves_the_old_revision_or_the_new(site: Site, after_s
             process.kill()
     assert local.get(url).split()[0] in {"old", "new"}
     # Whatever is under way comes to its end: then record and process say the same.
-    local.eventually(lambda: not [w for w in site.status("iris").workers if w.state != "ready"])
+    local.eventually(lambda: is_settled(site))
     answer = {1: "old", 2: "new"}[site.get("iris").active or 0]
     assert local.get(url).startswith(f"{answer} ")
     status = site.status("iris")
@@ -331,6 +340,67 @@ def test_a_registry_that_refuses_the_switch_leaves_the_old_one_answering(site: S
     assert local.get(url).startswith("old ")
     assert site.status("iris").revision == 1
     assert [worker.revision for worker in site.status("iris").workers] == [1]
+
+
+def test_a_deployment_of_which_all_workers_are_given_up_tells_everyone(site: Site) -> None:
+    settings = {"max_restarts": "0", "workers": "3"}
+    url = site.deploy("iris", {"crash_after": 0.05}, settings).url
+    local.eventually(lambda: site.status("iris").state == "failed")
+    local.eventually(lambda: local.exchange(url)[0] == 503)
+    codes = {local.exchange(url)[0] for _ in range(30)}
+    assert codes == {503}, "whichever socket a connection comes to"
+    assert site.deploy("iris", {"answer": "well"}, {"workers": "2"}).url == url
+    assert {local.get(url).split()[0] for _ in range(20)} == {"well"}
+
+
+def test_every_connection_is_answered_while_one_worker_is_given_up(site: Site) -> None:
+    url = site.deploy("iris", {"answer": "one"}, {"max_restarts": "0", "workers": "2"}).url
+    victim = site.status("iris").workers[0].pid
+    assert victim
+    local.kill(victim)
+    local.eventually(lambda: site.status("iris").workers[0].state == "failed")
+    assert site.status("iris").state == "degraded"
+    assert {local.get(url).split()[0] for _ in range(60)} == {"one"}
+
+
+def test_nothing_is_lost_while_the_number_of_workers_changes(site: Site) -> None:
+    url = site.deploy("iris", {"answer": "n4"}, {"workers": "4"}).url
+    with Load(port_of(url), load.get("/"), clients=24) as clients:
+        for workers in (2, 3, 1, 4):
+            local.eventually(clients.went_on())
+            with pytest.raises(DeploymentFailedError):
+                site.deploy("iris", {"fail": "boom"}, {"workers": "6"})
+            assert site.deploy("iris", {"answer": f"n{workers}"}, {"workers": str(workers)}).url
+            pids = {local.get(url) for _ in range(60)}
+            assert {text.split()[0] for text in pids} == {f"n{workers}"}
+            assert len(pids) == workers, "all of them are reached, and no other"
+        local.eventually(clients.went_on())
+    assert clients.failures == []
+    assert clients.answers > 1000
+
+
+def test_the_status_says_how_much_memory_each_worker_holds(site: Site) -> None:
+    url = site.deploy("iris", {"answer": "one"}, {"workers": "2", "worker_max_mib": "4000"}).url
+    local.get(url, "/leak/200")
+    held = [worker.rss_bytes or 0 for worker in site.status("iris").workers]
+    assert max(held) > 200 << 20 > 100 << 20 > min(held)
+
+
+def test_counters_are_shared_in_the_run_folder_until_the_deployment_stops(site: Site) -> None:
+    url = site.deploy("iris", {"answer": "one"}).url
+    folder = site.run_dir / "iris" / "metrics"
+    env = json.loads(local.get(url, "/env"))
+    assert env["FIELDPOST_SERVER_METRICS_DIR"] == str(folder)
+    assert (env["FIELDPOST_WORKER_SLOT"], env["FIELDPOST_WORKER_COUNT"]) == ("0", "1")
+    folder.mkdir()
+    (folder / "w0.cells").write_text("counted")
+    site.deploy("iris", {"answer": "two"})
+    assert (folder / "w0.cells").exists(), "a new revision counts on"
+    site.stop("iris")
+    assert not folder.exists()
+    named = {"env.FIELDPOST_SERVER_METRICS_DIR": "/elsewhere"}
+    url = site.deploy("iris", {"answer": "three"}, named).url
+    assert json.loads(local.get(url, "/env"))["FIELDPOST_SERVER_METRICS_DIR"] == "/elsewhere"
 
 
 NONSENSE = [

@@ -52,7 +52,7 @@ def test_a_model_that_needs_more_from_the_start_is_replaced_ever_more_rarely() -
     ages = []
     for _ in range(5):
         ready_at = clock.now
-        verdicts = []
+        verdicts: list[str] = []
         while not verdicts or verdicts[-1] != "replace":
             clock.now += 1
             verdicts.append(judge.judge(ready_at, 300 * MIB))

@@ -82,6 +82,31 @@ def test_other_descriptors_are_refused(text: str) -> None:
         Contract.from_environment({"FIELDPOST_LISTEN_FD": text})
 
 
+def test_the_contract_reads_several_descriptors_and_a_place() -> None:
+    given = {"LISTEN_FD": "0,1", "SPARE_FD": "2", "WORKER_SLOT": "3", "WORKER_COUNT": "4"}
+    contract = Contract.from_environment({f"FIELDPOST_{name}": given[name] for name in given})
+    assert contract == Contract((0, 1), (2,), worker_slot=3, worker_count=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("LISTEN_FD", "0,"),
+        ("LISTEN_FD", "0;1"),
+        ("SPARE_FD", "99999"),
+        ("COVER_FD", "0,1"),
+        ("WORKER_SLOT", "-1"),
+        ("WORKER_SLOT", "1"),
+        ("WORKER_COUNT", "many"),
+        ("WORKER_COUNT", "0"),
+        ("WORKER_COUNT", "99999999999"),
+    ],
+)
+def test_a_contract_that_makes_no_sense_is_refused(name: str, text: str) -> None:
+    with pytest.raises(UsageError):
+        Contract.from_environment({f"FIELDPOST_{name}": text})
+
+
 def test_every_descriptor_has_its_variable() -> None:
     assert len(Contract.variables()) == len(fields(Contract))
     assert "FIELDPOST_LIFELINE_FD" in Contract.variables()
