@@ -18,6 +18,9 @@ T = TypeVar("T")
 END = object()
 """The first value of a stream without any."""
 
+# Nearly every result is one of these, and asking an ABC costs a microsecond.
+_PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
+
 logger = logging.getLogger("azmlinfsrv")
 
 
@@ -38,6 +41,8 @@ class Started:
 
 def start(result: Any) -> Any:
     """What `run()` returned; of an iterator the first value is made, of an awaitable the result."""
+    if type(result) in _PLAIN:
+        return result
     result = coroutines.complete(result, None)
     if isinstance(result, AsyncIterator):
         result = coroutines.Iterated(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from math import inf
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,8 @@ class Runner:
         self.draining = False
         self._runs: dict[str, Run] = {}
         self._looking = False
-        self._last_begun = monotonic()
+        self._look_again = False
+        self._held_since = inf
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: dict[str, list[Callable[[], None]]] = {}
         self._ended = asyncio.Event()
@@ -92,14 +94,26 @@ class Runner:
     def look(self) -> None:
         """Takes up the next job, now if there is room and nobody live waits, else later."""
         self._schedule(POLL_S)
+        self._look_again = self._looking
         if self.draining or self._looking or len(self._runs) >= self._concurrency:
             return
-        overdue = monotonic() - self._last_begun > _LONGEST_WAIT_S
-        if self._jobs.pending > self._own_pending() and not overdue:
+        if self._gives_way():
             self._schedule(_BUSY_S)
             return
         self._looking = True
         self.io.submit(self._take, self._taken, unbounded=True)
+
+    def _gives_way(self) -> bool:
+        """Whether live requests wait, and have not kept jobs waiting for long."""
+        if self._jobs.pending <= self._own_pending():
+            self._held_since = inf
+            return False
+        now = monotonic()
+        self._held_since = min(self._held_since, now)
+        if now - self._held_since < _LONGEST_WAIT_S:
+            return True
+        self._held_since = now
+        return False
 
     def cancel(self, job_id: str) -> bool:
         """Cancels a job that runs here; the store is to be told. False: it does not."""
@@ -204,10 +218,11 @@ class Runner:
         if error is not None:
             logger.error("The jobs cannot be read: %s", error)
         if taken is None:
+            if self._look_again:  # a job may have come behind the look
+                self.look()
             return
         claim, request, body = taken
         run = self._runs[claim.record.id] = Run(claim)
-        self._last_begun = monotonic()
         if self.draining:
             self._put_back_later(run)
             return
