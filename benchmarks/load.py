@@ -21,6 +21,10 @@ class LoadError(Exception):
     """The load generator is not there, or saw errors."""
 
 
+class TooSlowError(LoadError):
+    """This time the rate that was wanted could not be kept: there is nothing to read from it."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """What one run of a load generator saw.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from dataclasses import asdict, dataclass, field
@@ -25,8 +26,8 @@ class Row:
         reached: Whether it does.
         peers: Name to figure, of the same run.
         ratio: Ours to the first peer's; None without a peer.
-        processor: Ours and the peers' figures per second of processor time, where rates are
-            measured: what the machine gave to others does not count in these.
+        processor: Ours and the peers' figures by the servers' own processor time instead of the
+            clock: what the machine gave to others does not count in these.
         missing: Name to the reason, of peers that could not be measured.
         notes: What has to be known to read the figures.
     """
@@ -52,11 +53,20 @@ def versions(*distributions: str) -> dict[str, str]:
 def write(name: str, rows: list[Row], known: dict[str, str]) -> None:
     """Writes `results/NAME.json`; rows of an earlier run that were not measured anew stay."""
     path = FOLDER / f"{name}.json"
-    new = {row.work: asdict(row) | {"versions": known} for row in rows}
+    new = {row.work: _document(row) | {"versions": known} for row in rows}
     old: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
     document = [new.pop(row["work"], row) for row in old] + list(new.values())
     FOLDER.mkdir(exist_ok=True)
     path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _document(row: Row) -> dict[str, Any]:
+    """The row as JSON knows it: a figure that there is not is null."""
+    document = asdict(row)
+    for name in ("ours", "ratio"):
+        if document[name] is not None and not math.isfinite(document[name]):
+            document[name] = None
+    return document
 
 
 def report(name: str, rows: list[Row], *distributions: str) -> None:
@@ -79,7 +89,7 @@ def print_row(row: Row) -> None:
     unit = f" ({row.unit})" if row.unit else ""
     print(f"\n{row.work}{unit}; target: {row.target}: {mark}")
     if row.processor:
-        print(f"  {'':<28} {'':>12}  {'ratio':>8}    per s of processor   ratio")
+        print(f"  {'':<28} {'':>12}  {'ratio':>8}    by processor time   ratio")
     for name, figure in {"ours": row.ours, **row.peers}.items():
         ratio = f"{row.ours / figure:8.3f}" if name != "ours" else ""
         print(f"  {name:<28} {figure:>12.5g}  {ratio:>8}{_processor(row, name)}".rstrip())

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import venvs
 from benchmarks.contender import Contender, Start
-from benchmarks.load import LoadError
+from benchmarks.load import LoadError, TooSlowError
 from benchmarks.machine import Process, StartError, free_ports
 from benchmarks.payloads import IRIS, Ask, pixels
 from benchmarks.venvs import REPOSITORY, InstallError
@@ -135,17 +135,22 @@ class Site:
         """Measures all in turn, several times, and takes each one's best.
 
         Others' work on the machine only ever takes away: the best is the closest to the truth.
+        One wrong answer, though, and there is no figure at all.
         """
         found: dict[str, float] = {}
+        slow: dict[str, str] = {}
         for _ in range(rounds):
             for server in servers:
                 try:
                     figure = measure(server)
+                except TooSlowError as error:
+                    slow[server.name] = str(error)
                 except LoadError as error:
                     self.missing[server.name] = str(error)
-                    continue
-                found[server.name] = better(figure, found.get(server.name, figure))
-        return found
+                else:
+                    found[server.name] = better(figure, found.get(server.name, figure))
+        self.missing |= {name: why for name, why in slow.items() if name not in found}
+        return {name: figure for name, figure in found.items() if name not in self.missing}
 
     def fresh(self) -> Site:
         """The same for another row, which has to find out by itself what is missing."""

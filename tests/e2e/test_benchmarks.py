@@ -10,8 +10,9 @@ import pytest
 from benchmarks import contenders, rate
 from benchmarks.contender import Contender
 from benchmarks.features import Features
+from benchmarks.load import LoadError, TooSlowError
 from benchmarks.models import make_iris, make_pixels
-from benchmarks.running import Site, http_labels
+from benchmarks.running import Running, Site, http_labels
 
 pytest.importorskip("skl2onnx")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -70,3 +71,21 @@ def test_a_server_that_cannot_start_is_named(site: Site) -> None:
     with site.running([broken, contenders.BARE_SCORE], "score") as servers:
         assert [server.name for server in servers] == [contenders.BARE_SCORE.name]
     assert "out of order" in site.missing["broken"]
+
+
+def test_one_error_leaves_no_figure(site: Site) -> None:
+    answers: list[float | Exception] = [3.0, LoadError("a 500"), 5.0]
+
+    def measure(_server: Running) -> float:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with site.running([contenders.BARE_SCORE], "score") as servers:
+        assert site.best(servers, 3, measure) == {}
+        assert site.missing == {contenders.BARE_SCORE.name: "a 500"}
+        site.fresh()
+        answers[:] = [3.0, TooSlowError("too slow"), 5.0]
+        assert site.best(servers, 3, measure) == {contenders.BARE_SCORE.name: 5.0}
+        assert not site.missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,10 @@ def test_a_row_is_shown_with_every_peer(capsys: pytest.CaptureFixture[str]) -> N
     assert "2.000" in text
     assert "3.000" in text
     assert "not measured: it is not there" in text
+
+
+def test_what_was_not_measured_is_null(folder: Path) -> None:
+    results.write("server", [row("tail", math.inf)], {})
+    text = (folder / "server.json").read_text()
+    assert json.loads(text)[0]["ours"] is None
+    assert "Infinity" not in text
