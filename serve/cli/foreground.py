@@ -36,7 +36,11 @@ class _TerminatedError(KeyboardInterrupt):
     "--port", default=5001, show_default=True, type=click.IntRange(0, 65535), help="0: a free one."
 )
 @click.option(
-    "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes."
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    help="Processes that share the port and the cores.",
 )
 @click.option("--model-dir", type=click.Path(path_type=Path), help="AZUREML_MODEL_DIR of a script.")
 @click.option("--source", type=click.Path(path_type=Path), help="The script's source folder.")

@@ -67,6 +67,11 @@ class Leash:
         self.pause_s = min(self.pause_s * 2, self._limits.longest_replace_pause_s)
 
 
+def is_known() -> bool:
+    """Whether this system tells how much memory processes hold."""
+    return (_PROC / "self" / "statm").exists()
+
+
 def held_bytes(leader: int) -> int:
     """The memory of a process and of all in its group: its children, unless they left it.
 
@@ -80,7 +85,7 @@ def held_bytes(leader: int) -> int:
 
 
 def _members(leader: int) -> list[int]:
-    pids = [int(entry.name) for entry in os.scandir(_PROC) if entry.name.isdigit()]
+    pids = [int(path.name) for path in _PROC.iterdir() if path.name.isdigit()]
     return [pid for pid in pids if _group(pid) == leader]
 
 

@@ -40,7 +40,8 @@ def run(
 
     Args:
         root: Of an unpacked package.
-        settings: With more than one worker, a pool of processes answers.
+        settings: With more than one worker, or a limit on a worker's memory, a pool of processes
+            answers, and this one watches them.
         on_ready: Called once with the URL.
         on_leave: Called where a script that computes on past the drain makes this function not
             return: the process ends right after it.
@@ -53,7 +54,7 @@ def run(
         ScoringError: The model or the script does not load.
         TargetError: The workers died too often.
     """
-    if settings.workers > 1:
+    if settings.workers > 1 or settings.worker_max_mib:
         return _run_pool(root, settings, on_ready)
     take_share(pin=False)
     from serve.server.process import ServerProcess  # noqa: PLC0415 - a pool needs none of it here

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from serve.server.child import LogSink, Worker, WorkerDiedError
-from serve.server.footprint import MIB, Leash, held_bytes
+from serve.server.footprint import MIB, Leash, held_bytes, is_known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,9 @@ class MemoryWatch:
 
     async def run(self) -> None:
         """Looks, and replaces, until it is cancelled."""
+        if not is_known():
+            self._log("pool", "worker_max_mib has no effect: this system does not tell the memory")
+            return
         while True:
             await asyncio.sleep(self._limits.memory_look_s)
             for slot, leash in self._leashes:
