@@ -75,11 +75,12 @@ class AsyncJobsGate:
 
     def wants(self, exchange: Exchange) -> bool:
         """Whether a request is one for `handle_post`: its sender prefers to be answered later."""
-        return (
-            exchange.method == "POST"
-            and "respond-async" in exchange.header(b"prefer").lower()
-            and _INFERENCE.fullmatch(exchange.path) is not None
-        )
+        header = exchange.header(b"prefer")
+        if not header or exchange.method != "POST" or not _INFERENCE.fullmatch(exchange.path):
+            return False
+        from serve.server.asyncjobs import prefer  # noqa: PLC0415 - few ask for it
+
+        return prefer.parse(header).respond_async
 
     def handle_post(self, exchange: Exchange) -> None:
         """Keeps a request for later, and answers 202.

@@ -8,6 +8,8 @@ from typing import NamedTuple
 _PREFERENCE = re.compile(
     r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*(\"(?:[^\"\\]|\\.)*\"|[^\s;,\"]*))?"
 )
+# A quote that is never closed ends with the header: looking for its end twice would take for ever.
+_PART = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*+"?)+')
 _LONGEST_WAIT_S = 60.0
 _DIGITS = 9
 
@@ -42,5 +44,4 @@ def parse(header: str) -> Preference:
 
 def _split(header: str) -> list[str]:
     """The preferences, without their parameters."""
-    quoted = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
-    return [part.group().partition(";")[0] for part in quoted.finditer(header)]
+    return [part.group().partition(";")[0] for part in _PART.finditer(header)]

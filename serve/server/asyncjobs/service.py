@@ -50,8 +50,7 @@ class AsyncJobs:
         concurrency: How many jobs run at once in this worker.
 
     Raises:
-        StorageFullError: The folder cannot be made: the disk is full.
-        WorkspaceError: The folder cannot be made or used.
+        WorkspaceError: The folder cannot be made.
     """
 
     def __init__(

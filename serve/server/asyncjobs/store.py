@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scoring import durable
-from scoring.errors import AlreadyExistsError, NotFoundError, OverloadedError
+from scoring.errors import AlreadyExistsError, NotFoundError, OverloadedError, WorkspaceError
 from serve.server.asyncjobs import records
 from serve.server.asyncjobs.claims import Claim, lock
 from serve.server.asyncjobs.files import read_record, write_pair, write_record
@@ -55,6 +55,9 @@ class Store:
     Args:
         folder: Made where it is missing, for its user alone.
         limits: How much it holds.
+
+    Raises:
+        WorkspaceError: The folder cannot be made.
     """
 
     def __init__(self, folder: Path, limits: Limits) -> None:
@@ -63,9 +66,15 @@ class Store:
         # What is finished does not change any more.
         self._finished: dict[str, Record] = {}
         self._swept = 0.0
-        with durable.storage_errors("the jobs"):
+        try:
             durable.make_folder(folder, mode=0o700)
             durable.make_folder(folder / _KEYS, mode=0o700)
+        except OSError as error:
+            raise WorkspaceError(
+                f"The folder of asynchronous jobs cannot be made: {error.strerror}.",
+                hint="Set FIELDPOST_SERVER_JOBS_DIR to a folder that the server may write.",
+                where=str(folder),
+            ) from error
 
     def submit(self, record: Record, request: Request, body: bytes | bytearray) -> Record:
         """Keeps a request; when this returns, it is on the disk.

@@ -156,7 +156,11 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path, caplog: pytest.LogCaptureF
     taken = tmp_path / "file"
     taken.write_bytes(b"")
     with serving(taken / "jobs") as live:
-        assert ask(live, post(BODY, "/score", PREFER)).status >= 500
+        answer = ask(live, post(BODY, "/score", PREFER))
+        assert answer.status == 500
+        assert "FIELDPOST_SERVER_JOBS_DIR" in json.loads(answer.body)["error"]["hint"]
+        other = post(BODY, "/score", 'Prefer: note="respond-async", respond-asynchronously')
+        assert ask(live, other).status == 200
         assert ask(live, post(BODY, "/score", "Content-Type: application/json")).status == 200
 
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import time
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serve.server.asyncjobs.prefer import parse
 
@@ -25,3 +29,17 @@ from serve.server.asyncjobs.prefer import parse
 )
 def test_preferences(header: str, expected: tuple[bool, float]) -> None:
     assert parse(header) == expected
+
+
+@given(st.text(max_size=60))
+def test_nothing_breaks_it(header: str) -> None:
+    preference = parse(header)
+    assert 0 <= preference.wait_s <= 60
+
+
+@pytest.mark.parametrize("unit", ['"', '"\\', "a", '"a,', " ", ",", ";", "=", '\\"'])
+def test_long_headers_take_no_time(unit: str) -> None:
+    begun = time.perf_counter()
+    for header in (unit * 20_000, f'a="{unit * 20_000}', f"respond-async,{unit * 20_000}"):
+        parse(header)
+    assert time.perf_counter() - begun < 2
