@@ -54,6 +54,12 @@ def _serve(root: Path, contract: Contract) -> int:
     _enter_code(root)
     try:
         settings = from_environment()
+        if settings.workers > 1 and not contract.listen_fd:
+            logger.warning(
+                "FIELDPOST_SERVER_WORKERS is %d, and nobody starts the others here: this is one "
+                "worker by itself. Run as many containers, or 'fieldpost serve --workers'",
+                settings.workers,
+            )
         take_share(contract.worker_slot, contract.worker_count, pin=settings.pin == "auto")
         from serve.server.process import ServerProcess  # noqa: PLC0415 - may lack a package
 

@@ -195,6 +195,13 @@ def test_a_wrong_setting_is_reported(iris_root: Path) -> None:
         assert worker.leave() == 3
 
 
+def test_a_lone_worker_says_that_it_is_alone(iris_root: Path) -> None:
+    with ready(iris_root, FIELDPOST_SERVER_WORKERS="4") as worker:
+        worker.process.terminate()
+        assert worker.process.stderr is not None
+        assert b"FIELDPOST_SERVER_WORKERS is 4" in worker.process.stderr.read()
+
+
 def test_a_taken_port_is_reported(iris_root: Path) -> None:
     with listening() as listener:
         port = str(listener.getsockname()[1])
