@@ -77,7 +77,8 @@ class FastCall(InferCall):
         if type(result) is bytes:
             self._connection.answer_hot(self, result)
         elif error is not None:
-            self._connection.answer_response(self, failure_response(error, _REQUEST))
+            response = failure_response(error, _REQUEST)
+            self._connection.answer_response(self, response, error)
         else:
             self._connection.answer_response(self, result)
 

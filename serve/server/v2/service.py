@@ -29,7 +29,7 @@ from serve.server.v2.endpoint import Endpoint
 from serve.server.v2.errors import failure_response, sentence
 
 if TYPE_CHECKING:
-    from serve.server.app import Handler
+    from serve.server.app import Handler, Shape
     from serve.server.exchange import Exchange
     from serve.server.hub import Fast
     from serve.server.jobs import Jobs
@@ -80,6 +80,7 @@ class V2Service:
         }
         # Errors of any path and method below have the protocol's own shape.
         self.prefixes: Mapping[str, Handler] = {"/v2": self._handle}
+        self.shapes: Mapping[str, Shape] = {"/v2": failure_response}
         repository.watch(self._endpoints.clear)
 
     @property
@@ -226,8 +227,7 @@ class V2Service:
     def _index(self, exchange: Exchange) -> None:
         document = _optional_object(exchange.body)
         ready = document.get("ready", False)
-        if not isinstance(ready, bool):
-            raise WrongTypeError(f"ready is {kind_of(ready)}, not a boolean.", where="ready")
+        _require_boolean(ready, "ready")
         _tell(exchange, metadata.index(self._repository.index(), ready=ready))
 
     def _control(self, name: str, control: str, exchange: Exchange) -> None:
@@ -279,8 +279,9 @@ def _check_control(parameters: Any, control: str) -> None:
         raise WrongTypeError(
             f"parameters is {kind_of(parameters)}, not an object.", where="parameters"
         )
-    for name in parameters:
+    for name, value in parameters.items():
         if control == "unload" and name == "unload_dependents":
+            _require_boolean(value, "parameters.unload_dependents")
             continue
         what = "files" if name.startswith("file:") else f"parameter {quoted(name)}"
         raise UnknownInputError(
@@ -288,6 +289,11 @@ def _check_control(parameters: Any, control: str) -> None:
             hint="Models are loaded as they were packaged; register and package another version.",
             where=f"parameters.{name}",
         )
+
+
+def _require_boolean(value: Any, where: str) -> None:
+    if not isinstance(value, bool):
+        raise WrongTypeError(f"{where} is {kind_of(value)}, not a boolean.", where=where)
 
 
 def _not_controlled(error: BaseException, name: str, control: str) -> BaseException:

@@ -271,6 +271,7 @@ def test_an_endpoint_does_not_outlive_its_model() -> None:
         ("load", {"parameters": []}, "parameters is a list"),
         ("load", [], "The body is a list"),
         ("unload", {"parameters": {"config": ""}}, "unload takes no parameter"),
+        ("unload", {"parameters": {"unload_dependents": None}}, "is null, not a boolean"),
     ],
 )
 def test_what_a_load_cannot_do_is_refused(
