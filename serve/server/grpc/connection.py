@@ -226,8 +226,9 @@ class GrpcConnection(Leaving):
         if stream.credit < _HALF_STREAM or stream.ended or not stream.is_hungry():
             return
         if sum(other.held() for other in self._streams.values()) > _MOST_HELD * self.most:
-            self._pay(RESET_COST)
-            raise f.StreamFault(stream.id, f.ENHANCE_YOUR_CALM)
+            stream.lost()
+            self.abort_stream(stream, f.ENHANCE_YOUR_CALM)
+            return
         self.send(f.window_update(stream.id, stream.credit))
         stream.credit = 0
 

@@ -16,7 +16,7 @@ from scoring.payload.places import listed, quoted
 from serve.server.grpc.messages import ModelInferResponse
 from serve.server.v2.datatypes import BY_NUMPY, BYTES, NUMPY
 from serve.server.v2.endpoint import Endpoint as V2Endpoint
-from serve.server.v2.inputs import refuse_json
+from serve.server.v2.inputs import refuse_json, takes_any_float
 from serve.server.v2.tensors import decoded, to_raw
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class Endpoint:
         self.v2 = V2Endpoint(model, max_depth)
         self._inputs = self.v2.inputs
         self._outputs = self.v2.answers.ports
+        self._finite = not takes_any_float(model.format)
         self._every = tuple(Wanted(name) for name in self._outputs)
         # Without these, an answer is its plan and the bytes of its arrays.
         self._plain = all(spec.dtype not in {"string", "map"} for spec in model.schema.outputs)
@@ -168,7 +169,7 @@ class Endpoint:
             return
         size = prod(shape) * dtype.itemsize
         # The square of a float16 is soon beyond its range.
-        finite = dtype.kind == "f" and not port.spec.missing
+        finite = self._finite and dtype.kind == "f" and not port.spec.missing
         if finite and dtype.itemsize == 2:  # noqa: PLR2004
             return
         if len(self._input_plans) >= _MOST_PLANS:

@@ -202,8 +202,12 @@ class RpcStream(Stream):
 
     def tick(self) -> None:
         """Lets a session look around."""
-        if self._session is not None:
+        if self._session is None:
+            return
+        try:
             self._session.tick()
+        except Exception as error:  # noqa: BLE001 - told or logged by fail()
+            self.fail(error)
 
     # Who asks
 

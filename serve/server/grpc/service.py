@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from serve.server.hub import Hub
     from serve.server.models.repository import Repository
     from serve.server.telemetry.channel import Channel
-    from serve.server.telemetry.telemetry import Telemetry
 
     Answer = Callable[[Any], dict[str, Any]]
 
@@ -67,7 +66,8 @@ class Service:
         if self._repository is not None:
             self._repository.watch(self._endpoints.clear)
         self._documents = Documents(hub, self._repository, self.find)
-        self._telemetry: Telemetry | None = getattr(hub, "telemetry", None)
+        self._telemetry = hub.telemetry
+        self._channels: dict[str, Channel] = {}
         self.counts = self._telemetry is not None
         self.methods = {f"/{m.route}".encode(): m for m in self._make_methods()}
 
@@ -102,8 +102,12 @@ class Service:
 
     def channel(self, method: Method) -> Channel:
         """What counts calls of a method that are about no single model."""
-        assert self._telemetry is not None
-        return self._telemetry.channel("grpc", route=method.route)
+        found = self._channels.get(method.route)
+        if found is None:
+            assert self._telemetry is not None
+            found = self._telemetry.channel("grpc", route=method.route)
+            self._channels[method.route] = found
+        return found
 
     def count(
         self, stream: RpcStream, channel: Channel, code: int, error: BaseException | None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hpack import Encoder
 
+from scoring.errors import UnauthorizedError
 from serve.server.grpc import frames as f
 from serve.server.grpc.connection import FRAME_SIZE, MAX_STREAMS, STREAM_WINDOW, GrpcConnection
 from tests.support.echo import Echo
@@ -446,6 +447,76 @@ def test_a_window_that_stays_shut_ends_its_stream() -> None:
         client.call(1)
         with pytest.raises((ResetError, EOFError, ConnectionError)):
             client.answer(1)
+
+
+def test_what_is_not_whole_is_bounded_for_a_connection() -> None:
+    most = 2 << 20
+    with (
+        serve_models({"echo": Echo("uint8")}, max_body_bytes=most) as live,
+        Http2Client(live.port) as client,
+    ):
+        part = FRAME_SIZE
+        body = b"\0" + most.to_bytes(4, "big") + b"\0" * (900 * 1024)
+        for number in range(12):
+            client.send(client.head(2 * number + 1, grpc_head()))
+            for begin in range(0, len(body), part):
+                client.send(f.frame(f.DATA, 0, 2 * number + 1, body[begin : begin + part]))
+        assert client.until(f.RST_STREAM).error_code == f.ENHANCE_YOUR_CALM
+        client.call(101, _echo_body(10))
+        assert client.status(101) == 0
+
+
+# Who asks
+
+
+class SlowGate:
+    """A gate that has to think about everyone."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Any] = []
+
+    def admit(self, credential: bytes, target: bytes, address: str = "") -> None:
+        assert (credential, target, address) == (b"Bearer me", INFER.encode(), "127.0.0.1")
+
+    def decide(self, credential: bytes, target: bytes, done: Any) -> None:
+        self.waiting.append(done)
+
+    def tick(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "in parts"])
+def test_calls_wait_until_it_is_known_who_asks(whole: bool) -> None:
+    from serve.server.access.principal import ANONYMOUS
+
+    gate = SlowGate()
+    with serve_models({"sums": Sums()}) as live:
+        live.call(lambda: setattr(live.hub, "guard", gate))
+        with Http2Client(live.port) as client:
+            for stream_id in (1, 3, 5):
+                cut = len(BODY) if whole else 20
+                head = client.head(stream_id, grpc_head(INFER, ("authorization", "Bearer me")))
+                client.send(head, f.frame(f.DATA, 0, stream_id, BODY[:cut]))
+                client.send(f.frame(f.DATA, f.END_STREAM, stream_id, BODY[cut:]))
+            client.send(f.reset(5, f.CANCEL))
+            live.until(lambda: len(gate.waiting) == 3)
+            live.call(lambda: gate.waiting[0](ANONYMOUS, None))
+            live.call(lambda: gate.waiting[1](None, UnauthorizedError("Not you.")))
+            live.call(lambda: gate.waiting[2](ANONYMOUS, None))
+            assert client.status(1) == 0
+            assert client.status(3) == 16
+
+
+def test_calls_are_counted(server: LiveServer, client: Http2Client) -> None:
+    assert client.is_alive(1)
+    client.call(3, infer_body([1, 2, 3], name="nothing"))
+    assert client.status(3) == 5
+    client.send(client.head(5, rest("GET", "/metrics"), end=True))
+    head, page, _ = client.answer(5)
+    assert head[":status"] == "200"
+    lines = [line for line in page.decode().splitlines() if 'protocol="grpc"' in line]
+    assert any('model="sums"' in line and 'code="OK"' in line for line in lines), lines[:20]
+    assert any('code="NOT_FOUND"' in line for line in lines)
 
 
 # Times
