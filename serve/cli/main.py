@@ -46,6 +46,12 @@ _DEPLOYMENT = {
     "rollback": Entry("serve.cli.deployment:rollback", "Return to an earlier revision."),
     "delete": Entry("serve.cli.deployment:delete", "Delete a stopped deployment's records."),
 }
+_KEY = {
+    "create": Entry("serve.cli.key:create", "Make an API key; it is printed once."),
+    "rotate": Entry("serve.cli.key:rotate", "Make a second key for a holder; both are taken."),
+    "list": Entry("serve.cli.key:list_keys", "List API keys; their secrets are nowhere."),
+    "revoke": Entry("serve.cli.key:revoke", "End an API key."),
+}
 _WORKSPACE = {
     "show": Entry("serve.cli.workspace:show", "Show where the workspace is and what it holds."),
     "gc": Entry("serve.cli.workspace:gc", "Free bytes that nothing needs any more."),
@@ -60,6 +66,7 @@ model = _group("model", _MODEL, "Models: registered files with versions.")
 environment = _group("env", _ENVIRONMENT, "Environments: locked sets of dependencies.")
 package = _group("package", _PACKAGE, "Packages: a model with its environment, as an OCI image.")
 deployment = _group("deployment", _DEPLOYMENT, "Deployments: named, running packages.")
+key = _group("key", _KEY, "API keys: who may ask a server.")
 workspace = _group("workspace", _WORKSPACE, "The workspace: records and bytes.")
 
 COMMANDS = {
@@ -70,6 +77,7 @@ COMMANDS = {
     "env": Entry("serve.cli.main:environment", "Environments: locked sets of dependencies."),
     "package": Entry("serve.cli.main:package", "Packages: a model with its environment."),
     "deployment": Entry("serve.cli.main:deployment", "Deployments: named, running packages."),
+    "key": Entry("serve.cli.main:key", "API keys: who may ask a server."),
     "workspace": Entry("serve.cli.main:workspace", "The workspace: records and bytes."),
 }
 

@@ -137,12 +137,25 @@ class Answering(asyncio.Protocol):
         else:
             self._set_deadline()
 
-    def answer_response(self, call: Call, response: Response) -> None:
-        """Answers a call of the fast path with anything else; its body is bytes."""
+    def answer_response(
+        self, call: Call, response: Response, error: BaseException | None = None
+    ) -> None:
+        """Answers a call of the fast path with anything else.
+
+        Args:
+            call: The call.
+            response: Its body is bytes.
+            error: What went wrong, if that is what it tells.
+        """
         if self._current is call:
             self._write_answer(response, keep_alive=True)
             if call.channel is not None:
                 size = len(cast("bytes", response.body))
+                if error is not None:
+                    code = getattr(error, "code", "internal")
+                    call.channel.failed(code)
+                    if call.details is not None:
+                        call.details.error = code
                 call.channel.answered(response.status, call.begun, call.size, size, call.details)
             self._next()
 
@@ -291,7 +304,7 @@ class Answering(asyncio.Protocol):
             return
         self._closing = True
         self._waiting.clear()
-        if self._refused and not self._eof:
+        if self._refused and not self._eof and self._transport.can_write_eof():
             self.deadline = self.hub.clock.now + _LINGER_S
             self._transport.write_eof()
             if not self._reading:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[["Exchange"], None]
 Table = Mapping[str, Mapping[str, Handler]]
+Shape = Callable[[BaseException, str], Response]
+"""The answer to an error, given what was asked (for the log)."""
 
 _DIGITS = 10
 
@@ -44,7 +46,8 @@ class Service(Protocol):
     Attributes:
         fast: See `serve.server.hub.Fast`, by request target.
         routes: Path to method to handler; HEAD is answered by GET's.
-        prefixes: Path prefix, with a slash at its end, to the handler of every path under it.
+        prefixes: Path prefix to the handler of every path under it.
+        shapes: Path prefix to the form that errors have there, also those of no route.
     """
 
     @property
@@ -59,6 +62,11 @@ class Service(Protocol):
 
     @property
     def prefixes(self) -> Mapping[str, Handler]:
+        """See above."""
+        ...
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
         """See above."""
         ...
 
@@ -118,6 +126,7 @@ class App:
         self._decodes = not bodies_as_sent
         self._routes: dict[str, Mapping[str, Handler]] = {}
         self._prefixes: dict[str, Handler] = {}
+        self._shapes: dict[str, Shape] = {}
         self.refresh()
 
     def add(self, *services: Service) -> None:
@@ -138,13 +147,18 @@ class App:
             self.fast.update(service.fast)
             self._routes.update(service.routes)
             self._prefixes.update(service.prefixes)
+            self._shapes.update(service.shapes)
         if self.telemetry is not None:
             self._routes.update(self.telemetry.routes)
 
     def handle(self, exchange: Exchange) -> None:
         """Answers an exchange, now or later; whatever goes wrong becomes its answer."""
+        for prefix, shape in self._shapes.items():
+            if exchange.path.startswith(prefix):
+                exchange.shape = shape
+                break
         try:
-            if self.guard is None:
+            if self.guard is None or exchange.principal is not None:
                 self._admitted(exchange)
                 return
             exchange.principal = self.guard.admit(

@@ -10,6 +10,7 @@ from serve.server.telemetry.telemetry import SLOT_VARIABLE, Telemetry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from serve.server.access.guard import Gate
     from serve.server.app import Service
     from serve.server.jobs import Jobs
     from serve.server.models.repository import Repository, Source
@@ -63,7 +64,19 @@ def model_app(
     app.add(*_services(repository, jobs, settings, lambda: app.ready))
     app.repository = repository
     repository.watch(app.refresh)
+    if passes.guard is not None:
+        _tell_default(passes.guard, repository)
     return app
+
+
+def _tell_default(guard: Gate, repository: Repository) -> None:
+    """Keeps the guard informed for which model a path without a name asks."""
+
+    def tell() -> None:
+        guard.default_model = repository.default.name if repository.default else ""
+
+    tell()
+    repository.watch(tell)
 
 
 def _services(

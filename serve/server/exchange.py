@@ -11,6 +11,8 @@ from serve.server.status import failure_response
 from serve.server.wire import split_target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from serve.server.access.principal import Principal
     from serve.server.protocol import Connection
     from serve.server.telemetry.channel import Channel, Details
@@ -43,6 +45,7 @@ class Exchange:
         address: Of the client.
         channel: Counts the answer; None: by the route alone.
         route: The path with the names of its parameters, for metrics.
+        shape: Makes an error's answer, in the form that its protocol has.
         error: The code of the error that it is answered with; empty for none.
         job: What computes the answer, where that is not the loop itself.
     """
@@ -50,7 +53,7 @@ class Exchange:
     __slots__ = (
         "_answered", "_connection", "_gone", "address", "begun", "body", "channel", "credential",
         "deadline", "error", "headers", "job", "keep_alive", "method", "old", "path", "principal",
-        "query", "route", "target",
+        "query", "route", "shape", "target",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +67,7 @@ class Exchange:
         keep_alive: bool,
         old: bool = False,
         credential: bytes = b"",
+        principal: Principal | None = None,
         address: str = "",
     ) -> None:
         self._connection = connection
@@ -80,8 +84,9 @@ class Exchange:
         self.target = target
         self.route = ""
         self.error = ""
+        self.shape: Callable[[BaseException, str], Response] = failure_response
         self.channel: Channel | None = None
-        self.principal: Principal | None = None
+        self.principal = principal
         self.begun = perf_counter()
         self.deadline = inf
         self.job: Cancellable | None = None
@@ -125,7 +130,7 @@ class Exchange:
     def fail(self, error: BaseException) -> None:
         """Answers with an error; one that is not in our tree is logged and told as internal."""
         self.error = getattr(error, "code", "internal")
-        self.respond(failure_response(error, f"{self.method} {self.path}"))
+        self.respond(self.shape(error, f"{self.method} {self.path}"))
 
     def settle(self, response: Response | None, error: BaseException | None) -> None:
         """Answers with what a job brought."""

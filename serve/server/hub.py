@@ -84,7 +84,7 @@ class Hub:
         self.draining = False
         self.emptied = asyncio.Event()
         self.emptied.set()
-        self.ticks: list[Callable[[], None]] = []
+        self.ticks: list[Callable[[], object]] = []
         if self.guard is not None:
             self.ticks.append(self.guard.tick)
         if self.telemetry is not None:

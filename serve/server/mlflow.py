@@ -26,7 +26,7 @@ from serve.server.status import JSON
 
 if TYPE_CHECKING:
     from scoring.runtimes.base import Arrays
-    from serve.server.app import Handler, Table
+    from serve.server.app import Handler, Shape, Table
     from serve.server.exchange import Exchange
     from serve.server.hub import Fast
     from serve.server.modelcalls import Decode
@@ -80,6 +80,7 @@ class MlflowService:
     """
 
     prefixes: Mapping[str, Handler] = {}
+    shapes: Mapping[str, Shape] = {"/invocations": failure}
 
     def __init__(self, repository: Repository, ready: Callable[[], bool] = lambda: True) -> None:
         self._repository = repository

@@ -137,7 +137,7 @@ class FastJsonCall(JsonCall):
             self._connection.answer_hot(self, result)
         else:
             response = self._tell(error, f"A request to {self._model.name}")
-            self._connection.answer_response(self, response)
+            self._connection.answer_response(self, response, error)
 
 
 class ExchangeJsonCall(JsonCall):

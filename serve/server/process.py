@@ -35,6 +35,7 @@ from serve.server.protocol import Connection
 from serve.server.settings import Contract, ServerSettings
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
     from types import FrameType
 
@@ -86,6 +87,7 @@ class ServerProcess:
         self._script = False
         self._app: App
         self._later: AsyncJobsGate
+        self._tls: ssl.SSLContext | None = None
         self._failure: BaseException | None = None
         # A script that computes on past the limit of the drain keeps the main thread.
         self._leave = threading.Timer(_LEAVE_S, _leave, [self._on_leave])
@@ -98,7 +100,7 @@ class ServerProcess:
         if not isinstance(name, tuple):
             return f"unix:{name}"
         host = f"[{name[0]}]" if ":" in name[0] else name[0]
-        return f"http://{host}:{name[1]}"
+        return f"{'https' if self._tls else 'http'}://{host}:{name[1]}"
 
     def load(self) -> None:
         """Loads the models or the script.
@@ -106,6 +108,10 @@ class ServerProcess:
         Raises:
             ScoringError: It does not load; the error says why.
         """
+        if self._settings.tls_cert or self._settings.tls_client_ca:
+            from serve.server.access import tls  # noqa: PLC0415 - most servers have none
+
+            self._tls = tls.context(self._settings)
         several = (self._root / MANIFEST).is_file()
         bundle = None if several else bundles.read(self._root)
         if bundle is not None and bundle.runtime == "script":
@@ -130,10 +136,13 @@ class ServerProcess:
             scoring_timeout_ms=self._settings.scoring_timeout_ms or None,
         )
         service = ScriptService(EntryScript.load(settings), self._jobs)
+        passes = self._before()
+        if passes.guard is not None:
+            passes.guard.default_model = bundle.name
         app = App(
             self._jobs,
             self._settings,
-            self._before(),
+            passes,
             fallback=service.fallback,
             bodies_as_sent=service.bodies_as_sent,
         )
@@ -221,6 +230,10 @@ class ServerProcess:
     async def _serve(self) -> None:
         app = self._app
         hub = Hub(self._settings, app, self._jobs)
+        if self._tls is not None:
+            from serve.server.access.tls import Reloader  # noqa: PLC0415 - most servers have none
+
+            hub.ticks.append(Reloader(self._tls, self._settings).check)
         hub.start(self._loop)
         self._watch(self._contract.lifeline_fd, self.stop)
         acceptor = Acceptor(partial(self._accept, hub), self._listeners, self._spares)
@@ -250,7 +263,10 @@ class ServerProcess:
 
     async def _accept(self, hub: Hub, listener: socket.socket) -> asyncio.Server:
         server: asyncio.Server = await self._loop.create_server(
-            lambda: Connection(hub), sock=listener, backlog=self._settings.backlog
+            lambda: Connection(hub),
+            sock=listener,
+            backlog=self._settings.backlog,
+            ssl=self._tls,
         )
         return server
 

@@ -34,6 +34,7 @@ from serve.server.wire import address_of
 if TYPE_CHECKING:
     import asyncio
 
+    from serve.server.access.principal import Principal
     from serve.server.hub import Hub
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Connection(Answering):
     __slots__ = (
         "_address", "_body", "_chunk_bytes", "_content_type", "_credential", "_fast", "_fresh",
         "_guard", "_head_bytes", "_headers", "_hosts", "_keep_alive", "_method", "_old", "_parser",
-        "_plain", "_target", "_telemetry", "_timed", "_upgrading", "_watched",
+        "_plain", "_principal", "_target", "_telemetry", "_timed", "_upgrading", "_watched",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
@@ -77,6 +78,7 @@ class Connection(Answering):
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
         self._content_type = self._credential = b""
+        self._principal: Principal | None = None
         self._hosts = 0
         self._plain = True
         self._old = self._upgrading = self._watched = False
@@ -257,6 +259,7 @@ class Connection(Answering):
                     keep_alive=self._keep_alive,
                     old=self._old,
                     credential=self._credential,
+                    principal=self._principal,
                     address=self._address,
                 )
             )
@@ -280,11 +283,10 @@ class Connection(Answering):
             or not self._writable
         ):
             return False
-        principal = None
         try:
             if self._guard is not None:
-                principal = self._guard.admit(self._credential, self._target, self._address)
-                if principal is None:
+                self._principal = self._guard.admit(self._credential, self._target, self._address)
+                if self._principal is None:
                     return False
             call = fast(self, self._body)
         except FieldpostError:
@@ -297,7 +299,7 @@ class Connection(Answering):
                 self._method,
                 self._target,
                 self._headers,
-                principal.id if principal is not None else "",
+                self._principal.id if self._principal is not None else "",
             )
         self._current = call
         self._body = b""

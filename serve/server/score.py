@@ -19,7 +19,7 @@ from serve.server.status import JSON, failure_response
 if TYPE_CHECKING:
     from scoring.payload.orientation import Style
     from scoring.runtimes.base import Arrays
-    from serve.server.app import Handler, Table
+    from serve.server.app import Handler, Shape, Table
     from serve.server.exchange import Exchange
     from serve.server.hub import Fast
     from serve.server.models.repository import Repository
@@ -67,7 +67,8 @@ class _FastCall(ScoreCall):
         if error is None:
             self._connection.answer_hot(self, result)
         else:
-            self._connection.answer_response(self, failure_response(error, "POST /score"))
+            response = failure_response(error, "POST /score")
+            self._connection.answer_response(self, response, error)
 
 
 class _ExchangeCall(ScoreCall):
@@ -95,6 +96,7 @@ class ScoreService:
     fallback: Handler | None = None
     bodies_as_sent = False
     prefixes: Mapping[str, Handler] = {}
+    shapes: Mapping[str, Shape] = {}
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from scoring.azureml.entry import EntryScript
-    from serve.server.app import Handler, Table
+    from serve.server.app import Handler, Shape, Table
     from serve.server.exchange import Exchange
     from serve.server.hub import Fast
     from serve.server.jobs import Jobs
@@ -38,6 +38,7 @@ class ScriptService:
         self._jobs = jobs
         self.fast: Mapping[bytes, Fast] = {}
         self.prefixes: Mapping[str, Handler] = {}
+        self.shapes: Mapping[str, Shape] = {}
         self.routes: Table = {"/openapi.json": {"GET": self._openapi}}
         self.fallback: Handler | None = self._handle
         self.bodies_as_sent = entry.takes_bodies_as_sent

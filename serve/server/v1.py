@@ -26,7 +26,7 @@ from serve.server.status import JSON, status_of
 
 if TYPE_CHECKING:
     from scoring.runtimes.base import Arrays
-    from serve.server.app import Handler, Table
+    from serve.server.app import Handler, Shape, Table
     from serve.server.exchange import Exchange
     from serve.server.hub import Fast
     from serve.server.models.call import Call
@@ -63,6 +63,7 @@ class V1Service:
         self._repository = repository
         self.routes: Table = {"/v1/models": {"GET": self._list}}
         self.prefixes: Mapping[str, Handler] = {PREFIX: self._handle}
+        self.shapes: Mapping[str, Shape] = {"/v1/": failure}
 
     @property
     def fast(self) -> Mapping[bytes, Fast]:

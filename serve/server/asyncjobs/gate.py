@@ -13,7 +13,7 @@ from scoring.errors import FieldpostError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from serve.server.app import Handler, Table
+    from serve.server.app import Handler, Shape, Table
     from serve.server.asyncjobs.service import AsyncJobs
     from serve.server.exchange import Exchange
     from serve.server.hub import Fast
@@ -63,6 +63,7 @@ class AsyncJobsGate:
         self.fast: Mapping[bytes, Fast] = {}
         self.routes: Table = {"/jobs": {"GET": self._list}}
         self.prefixes: Mapping[str, Handler] = {"/jobs/": self._job}
+        self.shapes: Mapping[str, Shape] = {}
 
     def start(self) -> None:
         """Goes on with the jobs that are there; on the event loop's thread."""

@@ -275,7 +275,6 @@ MALFORMED = {
     "an unknown version": b"GET / HTTP/1.2\r\n" + _HOST + b"\r\n",
     "HTTP/2.0": b"GET / HTTP/2.0\r\n" + _HOST + b"\r\n",
     "HTTP/0.9": b"GET / HTTP/0.9\r\n" + _HOST + b"\r\n",
-    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "an unknown method": b"FETCH / HTTP/1.1\r\n" + _HOST + b"\r\n",
     "a method in lower case": b"get / HTTP/1.1\r\n" + _HOST + b"\r\n",
     "a proxy's method": b"CONNECT test:80 HTTP/1.1\r\n" + _HOST + b"\r\nrest",

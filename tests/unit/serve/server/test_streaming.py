@@ -16,7 +16,7 @@ from tests.support.server import Client, LiveServer, get, until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from serve.server.app import Handler, Table
+    from serve.server.app import Handler, Shape, Table
     from serve.server.exchange import Exchange
     from serve.server.hub import Fast
     from serve.server.jobs import Jobs
@@ -55,6 +55,7 @@ class StreamService:
         self.source = source
         self.status = status
         self.prefixes: Mapping[str, Handler] = {"/": self.answer}
+        self.shapes: Mapping[str, Shape] = {}
 
     def answer(self, exchange: Exchange) -> None:
         exchange.respond(Response(self.status, self.source, [("content-type", "text/plain")]))
