@@ -161,7 +161,9 @@ def test_a_server_killed_at_random_moments_answers_every_job(tmp_path: Path) -> 
         sender.start()
         try:
             for _ in range(rounds):
-                time.sleep(random.uniform(0.05, 0.4))
+                before = len(sender.accepted)
+                until(lambda: len(sender.accepted) > before + 1, 30)  # noqa: B023
+                time.sleep(random.uniform(0, 0.3))
                 worker.kill()
                 worker.start()
         finally:
