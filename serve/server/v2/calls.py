@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scoring.http import Response
 from serve.server.models.call import Call
-from serve.server.status import JSON
+from serve.server.status import JSON, code_of
 from serve.server.v2.errors import failure_response
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class FastCall(InferCall):
             self._connection.answer_hot(self, result)
         elif error is not None:
             response = failure_response(error, _REQUEST)
-            self._connection.answer_response(self, response, error)
+            self._connection.answer_response(self, response, code_of(error))
         else:
             self._connection.answer_response(self, result)
 
@@ -110,6 +110,7 @@ class ExchangeCall(InferCall):
     def settle(self, result: Any, error: BaseException | None) -> None:
         """See `Call`."""
         if error is not None:
+            self._exchange.error = code_of(error)
             self._exchange.respond(failure_response(error, _REQUEST))
         elif isinstance(result, bytes):
             self._respond(self._exchange, Response(200, result, [JSON]))

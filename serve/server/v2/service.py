@@ -21,7 +21,7 @@ from scoring.payload.arrays import kind_of
 from scoring.payload.document import parse
 from scoring.payload.places import quoted
 from serve.server.errors import MethodNotAllowedError, RouteNotFoundError
-from serve.server.status import JSON
+from serve.server.status import JSON, code_of
 from serve.server.v2 import metadata
 from serve.server.v2.calls import ExchangeCall, FastCall
 from serve.server.v2.compression import compress, wanted_coding
@@ -319,4 +319,5 @@ def _tell(exchange: Exchange, document: Any, status: int = 200) -> None:
 
 
 def _fail(exchange: Exchange, error: BaseException) -> None:
+    exchange.error = code_of(error)
     exchange.respond(failure_response(error, f"{exchange.method} {exchange.path}"))

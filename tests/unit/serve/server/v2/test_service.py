@@ -16,7 +16,15 @@ import pytest
 
 from scoring.errors import CorruptModelError
 from tests.support.oip import Echo, schema
-from tests.support.server import LiveServer, Sums, serve_model, serve_models, until
+from tests.support.server import (
+    Client,
+    LiveServer,
+    Sums,
+    post,
+    serve_model,
+    serve_models,
+    until,
+)
 
 TENSOR = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
 REQUEST = {"inputs": [TENSOR]}
@@ -227,6 +235,26 @@ def test_a_request_is_refused_after_its_deadline() -> None:
         assert first.result().status_code == 200
         assert late.result().status_code == 504
         assert "deadline" in late.result().json()["error"]
+
+
+@pytest.mark.parametrize("header", [[], ["timeout-ms: 60000"]], ids=["fast", "exchange"])
+def test_what_nobody_waits_for_is_not_computed(header: list[str]) -> None:
+    model = Sums()
+    model.go.clear()
+    with serve_model(model, inline=False, warm=False) as server:
+        body = json.dumps(REQUEST).encode()
+        with Client(server.port) as first:
+            first.send(post(body, "/v2/models/sums/infer"))
+            assert model.entered.acquire(timeout=10)
+            found = server.repository.models()[0]
+            with Client(server.port) as gone:
+                gone.send(post(body, "/v2/models/sums/infer", *header))
+                until(lambda: found.pending == 2)
+            until(lambda: server.hub.connections == 1)
+            model.go.set()
+            assert first.read().status == 200
+            until(lambda: found.pending == 0)
+        assert model.calls == 1
 
 
 # The repository
