@@ -61,6 +61,11 @@ class Answering(asyncio.Protocol):
 
     # What the hub asks for
 
+    @property
+    def busy(self) -> int:
+        """How many requests wait here for their answer."""
+        return len(self._waiting) + (self._current is not None)
+
     def end_if_idle(self) -> None:
         """Closes a connection on which nothing is asked (for the end of a drain's grace)."""
         if self._phase == IDLE and self._is_idle():
@@ -137,25 +142,22 @@ class Answering(asyncio.Protocol):
         else:
             self._set_deadline()
 
-    def answer_response(
-        self, call: Call, response: Response, error: BaseException | None = None
-    ) -> None:
-        """Answers a call of the fast path with anything else.
+    def answer_response(self, call: Call, response: Response, error: str = "") -> None:
+        """Answers a call of the fast path with anything else; its body is bytes.
 
         Args:
-            call: The call.
-            response: Its body is bytes.
-            error: What went wrong, if that is what it tells.
+            call: Whose turn it is.
+            response: The answer.
+            error: The code of the error that it tells; empty for none.
         """
         if self._current is call:
             self._write_answer(response, keep_alive=True)
             if call.channel is not None:
                 size = len(cast("bytes", response.body))
-                if error is not None:
-                    code = getattr(error, "code", "internal")
-                    call.channel.failed(code)
+                if error:
+                    call.channel.failed(error)
                     if call.details is not None:
-                        call.details.error = code
+                        call.details.error = error
                 call.channel.answered(response.status, call.begun, call.size, size, call.details)
             self._next()
 

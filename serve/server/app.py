@@ -184,6 +184,8 @@ class App:
 
     def _admitted(self, exchange: Exchange) -> None:
         try:
+            if self.telemetry is not None:
+                exchange.trace = self.telemetry.trace(exchange.headers)
             timeout = exchange.header(b"timeout-ms")
             if timeout:
                 exchange.deadline = monotonic() + _milliseconds(timeout) / 1000

@@ -7,15 +7,16 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 from scoring.http import Request, Response
-from serve.server.status import failure_response
+from serve.server.status import code_of, failure_response
 from serve.server.wire import split_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from serve.server.access.principal import Principal
     from serve.server.protocol import Connection
-    from serve.server.telemetry.channel import Channel, Details
+    from serve.server.telemetry.channel import Channel, Details, Phase
+    from serve.server.telemetry.context import Trace
 
 
 class Cancellable(Protocol):
@@ -52,8 +53,8 @@ class Exchange:
 
     __slots__ = (
         "_answered", "_connection", "_gone", "address", "begun", "body", "channel", "credential",
-        "deadline", "error", "headers", "job", "keep_alive", "method", "old", "path", "principal",
-        "query", "route", "shape", "target",
+        "deadline", "error", "headers", "job", "keep_alive", "method", "old", "path", "phases",
+        "principal", "query", "route", "shape", "target", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +87,8 @@ class Exchange:
         self.error = ""
         self.shape: Callable[[BaseException, str], Response] = failure_response
         self.channel: Channel | None = None
+        self.trace: Trace | None = None
+        self.phases: Callable[[], Iterable[Phase]] | None = None
         self.principal = principal
         self.begun = perf_counter()
         self.deadline = inf
@@ -115,11 +118,14 @@ class Exchange:
             headers=self.headers,
             principal=self.principal.id if self.principal is not None else "",
             error=self.error,
+            trace=self.trace,
+            phases=self.phases,
         )
 
     def respond(self, response: Response) -> None:
         """Answers; a second answer, or one to a client that has gone, is dropped."""
         self.channel = getattr(self.job, "channel", None) or self.channel
+        self.phases = getattr(self.job, "phases", None)
         self.job = None
         if self._gone or self._answered:
             self._connection.hub.discard(response)
@@ -129,7 +135,7 @@ class Exchange:
 
     def fail(self, error: BaseException) -> None:
         """Answers with an error; one that is not in our tree is logged and told as internal."""
-        self.error = getattr(error, "code", "internal")
+        self.error = code_of(error)
         self.respond(self.shape(error, f"{self.method} {self.path}"))
 
     def settle(self, response: Response | None, error: BaseException | None) -> None:

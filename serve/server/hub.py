@@ -88,6 +88,10 @@ class Hub:
         if self.guard is not None:
             self.ticks.append(self.guard.tick)
         if self.telemetry is not None:
+            self.telemetry.watch(
+                in_flight=lambda: sum(each.busy for each in self._connections),
+                connections=lambda: len(self._connections),
+            )
             self.ticks.append(self.telemetry.tick)
         if routes.repository is not None:
             self.ticks.append(routes.repository.tick)

@@ -10,7 +10,7 @@ from scoring.errors import FieldpostError
 from scoring.http import Response
 from scoring.payload.codec import dumps
 from serve.server.models.call import Call
-from serve.server.status import JSON, failure_response, headers_of, status_of
+from serve.server.status import JSON, code_of, failure_response, headers_of, status_of
 
 if TYPE_CHECKING:
     from scoring.runtimes.base import Arrays
@@ -72,7 +72,7 @@ def teller(form: Callable[[int, str], dict[str, str]]) -> Tell:
 
 def refuse(exchange: Exchange, error: BaseException, tell: Tell) -> None:
     """Answers an exchange with an error in a protocol's form."""
-    exchange.error = getattr(error, "code", "internal")
+    exchange.error = code_of(error)
     exchange.respond(tell(error, f"{exchange.method} {exchange.path}"))
 
 
@@ -137,7 +137,7 @@ class FastJsonCall(JsonCall):
             self._connection.answer_hot(self, result)
         else:
             response = self._tell(error, f"A request to {self._model.name}")
-            self._connection.answer_response(self, response, error)
+            self._connection.answer_response(self, response, code_of(error))
 
 
 class ExchangeJsonCall(JsonCall):

@@ -260,6 +260,8 @@ class ServerProcess:
             close_all(self._listeners)
             hub.stop()
             await asyncio.sleep(0)
+            if app.telemetry is not None:
+                app.telemetry.close()
 
     async def _accept(self, hub: Hub, listener: socket.socket) -> asyncio.Server:
         server: asyncio.Server = await self._loop.create_server(

@@ -56,7 +56,8 @@ class Connection(Answering):
     __slots__ = (
         "_address", "_body", "_chunk_bytes", "_content_type", "_credential", "_fast", "_fresh",
         "_guard", "_head_bytes", "_headers", "_hosts", "_keep_alive", "_method", "_old", "_parser",
-        "_plain", "_principal", "_target", "_telemetry", "_timed", "_upgrading", "_watched",
+        "_plain", "_principal", "_target", "_telemetry", "_timed", "_traces", "_upgrading",
+        "_watched",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
@@ -64,6 +65,7 @@ class Connection(Answering):
         self._fast = hub.fast
         self._guard = hub.guard
         self._telemetry = hub.telemetry
+        self._traces = hub.telemetry is not None and hub.telemetry.traces
         self._address = ""
         self._fresh = True
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
@@ -300,6 +302,8 @@ class Connection(Answering):
                 self._target,
                 self._headers,
                 self._principal.id if self._principal is not None else "",
+                # A bound method of the call makes a cycle, which only the collector ends.
+                phases=call.phases if self._traces else None,
             )
         self._current = call
         self._body = b""

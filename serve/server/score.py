@@ -14,7 +14,7 @@ from scoring.http import Response
 from serve.server.checks import require_json
 from serve.server.errors import RouteNotFoundError
 from serve.server.models.call import Call
-from serve.server.status import JSON, failure_response
+from serve.server.status import JSON, code_of, failure_response
 
 if TYPE_CHECKING:
     from scoring.payload.orientation import Style
@@ -68,7 +68,7 @@ class _FastCall(ScoreCall):
             self._connection.answer_hot(self, result)
         else:
             response = failure_response(error, "POST /score")
-            self._connection.answer_response(self, response, error)
+            self._connection.answer_response(self, response, code_of(error))
 
 
 class _ExchangeCall(ScoreCall):

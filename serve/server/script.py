@@ -61,7 +61,15 @@ class ScriptService:
         request, deadline = exchange.request(), exchange.deadline
         if self._entry.loop is None:
             answer = partial(self._entry.handle, request)
+            if exchange.trace is not None:
+                from serve.server.telemetry.traces import within  # noqa: PLC0415 - heavy
+
+                answer = partial(within, exchange.trace, answer)
             exchange.job = self._jobs.submit(answer, exchange.settle, deadline=deadline)
         else:
             start = partial(self._entry.answer, request)
+            if exchange.trace is not None:
+                from serve.server.telemetry.traces import within_task  # noqa: PLC0415 - heavy
+
+                start = partial(within_task, exchange.trace, start)
             exchange.job = self._jobs.submit_coroutine(start, exchange.settle, deadline=deadline)

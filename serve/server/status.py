@@ -106,6 +106,11 @@ def internal_error_response() -> Response:
     return Response(500, _dump({"code": "internal", "message": message, "hint": hint}), [JSON])
 
 
+def code_of(error: BaseException) -> str:
+    """The code of an error, for logs and metrics."""
+    return error.code if isinstance(error, e.FieldpostError) else e.FieldpostError.code
+
+
 def failure_response(error: BaseException, request: str) -> Response:
     """The answer to whatever went wrong; what is not in our tree is logged, with its traceback.
 

@@ -18,6 +18,7 @@ import orjson
 from scoring.errors import FieldpostError
 from serve.server.cores import take_share
 from serve.server.settings import Contract, from_environment
+from serve.server.telemetry import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         0 after a drain, 2 for wrong usage, 3 where the model or the script does not load.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=_LOG_FORMAT)
+    quiet.install()
     if len(arguments) != _ARGUMENTS:
         logger.error("usage: python -m serve.server.worker ROOT")
         return EXIT_USAGE

@@ -115,6 +115,11 @@ class GrpcConnection(Leaving):
             self._end(f.INTERNAL_ERROR, "the server failed")
         self.flush()
 
+    @property
+    def busy(self) -> int:
+        """How many requests wait here for their answer."""
+        return len(self._streams)
+
     def eof_received(self) -> bool:
         """The client sends nothing more; what it has asked is still answered."""
         self._eof = True

@@ -6,10 +6,12 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from scoring.runtimes.base import Arrays
-    from serve.server.telemetry.channel import Channel, Details
+    from serve.server.telemetry.channel import Channel, Details, Phase
+
+_PHASES = ("queue", "batch", "infer", "encode")
 
 
 class Call:
@@ -29,10 +31,12 @@ class Call:
         cancelled: The sender has gone; what has not begun is not computed.
         inputs: What `decode` gave; set by the model.
         rows: How many rows they have; set by the model.
+        times: In `time.perf_counter()`: when its run began, its batch was put together, the model
+            had answered, its answers were written; set by the model.
     """
 
     __slots__ = (
-        "begun", "cancelled", "channel", "deadline", "details", "inputs", "rows", "size",
+        "begun", "cancelled", "channel", "deadline", "details", "inputs", "rows", "size", "times",
     )  # fmt: skip
 
     protocol: ClassVar[str] = ""
@@ -45,6 +49,7 @@ class Call:
         self.deadline = deadline
         self.cancelled = False
         self.rows = 0
+        self.times: tuple[float, ...] = ()
         self.channel: Channel | None = None
         self.details: Details | None = None
 
@@ -63,6 +68,11 @@ class Call:
     def settle(self, result: Any, error: BaseException | None) -> None:
         """Answers with what `encode` gave, or tells the error. Called once, on the loop."""
         raise NotImplementedError
+
+    def phases(self) -> Iterator[Phase]:
+        """The parts of its time, for the spans of those that are traced."""
+        edges = self.begun, *self.times
+        yield from zip(_PHASES, edges, edges[1:])  # noqa: B905 - fewer where it failed
 
     def cancel(self) -> None:
         """What has not begun is not computed, and nothing is settled."""

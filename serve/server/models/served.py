@@ -197,6 +197,8 @@ class ServedModel:
             raise ModelNotReadyError(
                 f"The model {self.name!r} is being unloaded.", hint="Ask for another version."
             )
+        if self._telemetry is not None:
+            self._telemetry.rejected(OverloadedError.code)
         raise OverloadedError(
             f"{self.pending} requests are waiting already.", hint="Try again in a moment."
         )
@@ -342,7 +344,10 @@ class ServedModel:
                 outcomes.append((call, call.encode(own), None))
             except Exception as error:  # noqa: BLE001 - told or logged by the call
                 outcomes.append((call, None, error))
-        runs.append(Run(rows, len(group), (begun, ready, answered, perf_counter())))
+        times = begun, ready, answered, perf_counter()
+        for call in group:
+            call.times = times
+        runs.append(Run(rows, len(group), times))
 
     def _outputs(self, inputs: Any, rows: int) -> dict[str, Any]:
         if rows <= self.max_batch_rows or not self.batches:

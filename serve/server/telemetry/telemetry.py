@@ -69,6 +69,7 @@ class Telemetry:
 
     Attributes:
         details: `Channel.answered` wants `Details`: the access log or traces are on.
+        traces: Traces are on: a request's `Details` want its phases.
         routes: Path to method to handler.
     """
 
@@ -96,6 +97,7 @@ class Telemetry:
         self._waiting: list[tuple[Exchange, str]] = []
         self._name = shared.name if shared else "0"
         self.details = bool(self._tellers)
+        self.traces = tracer is not None
         self.routes: Mapping[str, Mapping[str, Callable[[Exchange], None]]] = (
             {PATH: {"GET": self.route}} if counts else {}
         )
