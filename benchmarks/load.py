@@ -81,6 +81,7 @@ def parse_wrk(text: str) -> Measured:
 
     Raises:
         LoadError: It is no report, or tells of errors.
+        TooSlowError: There was not one answer, and no time-out either: wrk itself did not run.
     """
     for complaint in ("Non-2xx", "Socket errors"):
         found = re.search(rf"{complaint}.*", text)
@@ -88,8 +89,10 @@ def parse_wrk(text: str) -> Measured:
             raise LoadError(found[0].strip())
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     count = re.search(r"(\d+) requests in", text)
-    if rate is None or count is None or float(rate[1]) == 0:
-        raise LoadError(f"wrk got no answer: {text.strip()[-200:]}")
+    if rate is None or count is None:
+        raise LoadError(f"wrk got no answer: {' '.join(text.split())[-200:]}")
+    if int(count[1]) == 0:
+        raise TooSlowError("wrk got no answer in its time")
     return Measured(float(rate[1]), int(count[1]), _percentile(text, "50"), _percentile(text, "99"))
 
 
@@ -128,7 +131,7 @@ def parse_h2load(text: str, least_bytes: int = 0) -> Measured:
     )
     data = re.search(r"traffic: .* \((\d+)\) data", text)
     if rate is None or done is None or data is None or int(done[1]) == 0:
-        raise LoadError(f"h2load got no answer: {text.strip()[-200:]}")
+        raise LoadError(f"h2load got no answer: {' '.join(text.split())[-200:]}")
     if int(done[2]) > 0:
         raise LoadError(f"{done[2]} of {done[1]} calls failed")
     if int(data[1]) < least_bytes * int(done[1]):
