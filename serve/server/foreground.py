@@ -73,7 +73,8 @@ def _run_pool(root: Path, settings: ServerSettings, on_ready: OnReady) -> int:
     from serve.server.running import serve_pool  # noqa: PLC0415
 
     def ready(host: str, port: int) -> None:
-        on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        scheme = "https" if settings.tls_cert else "http"
+        on_ready(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
 
     return serve_pool(
         [sys.executable, "-m", "serve.server.worker", str(root)],
