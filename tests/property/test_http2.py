@@ -30,7 +30,9 @@ def test_kept_blocks_mean_what_decoding_them_would(steps: list[object], huffman:
     encoder, reference, heads = Encoder(), Decoder(), Heads(1 << 20, 1000)
     for step in steps:
         if isinstance(step, int):
-            encoder.header_table_size = step
+            # hpack's encoder forgets to tell of a size that is set twice.
+            if step != encoder.header_table_size:
+                encoder.header_table_size = step
             continue
         if step == "trailers":
             block = encoder.encode([(b"x-trailer", b"t" * 30)], huffman=huffman)

@@ -1,126 +1,40 @@
-"""One gRPC call: who asks, messages in, messages out, a status at the end."""
+"""The half of a gRPC call that comes from the client: who asks, and its messages."""
 
 from __future__ import annotations
 
-import logging
-import zlib
-from collections.abc import Callable
 from functools import partial
-from math import inf
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from scoring.errors import FieldpostError, UnsupportedMediaTypeError
 from serve.server import content
 from serve.server.errors import BadRequestError, RequestTimeoutError, RouteNotFoundError
-from serve.server.grpc import status
-from serve.server.grpc.heads import encode
-from serve.server.grpc.reading import HEAD, Message, MessageReader, framed
-from serve.server.grpc.streams import Stream
+from serve.server.grpc.reading import HEAD, Message, MessageReader
+from serve.server.grpc.replies import Replying
 
 if TYPE_CHECKING:
     from serve.server.access.principal import Principal
-    from serve.server.exchange import Cancellable
     from serve.server.grpc.connection import GrpcConnection
     from serve.server.grpc.heads import Head
-    from serve.server.telemetry.channel import Channel
-
-logger = logging.getLogger(__name__)
+    from serve.server.grpc.methods import Method, Session
 
 _ENCODINGS = frozenset({"identity", "gzip", "deflate"})
 _ACCEPTED = ((b"grpc-accept-encoding", b"identity,deflate,gzip"),)
-_WORTH_COMPRESSING = 1024
 _INLINE_BYTES = 4096
-_HEADS = {
-    name: encode(
-        [
-            (b":status", b"200"),
-            (b"content-type", b"application/grpc"),
-            (b"grpc-encoding", name.encode()),
-        ]
-    )
-    for name in ("gzip", "deflate")
-} | {"": status.HEAD}
 
 
-class Session(Protocol):
-    """A call with several messages."""
+class RpcStream(Replying):
+    """One call, from its head to its status."""
 
-    def message(self, data: bytes) -> None:
-        """The next message of the client."""
-        ...
-
-    def ended(self) -> None:
-        """The client sends no more."""
-        ...
-
-    def is_full(self) -> bool:
-        """Whether the next message had better wait."""
-        ...
-
-    def drained(self) -> None:
-        """The client has taken all that was sent."""
-        ...
-
-    def tick(self) -> None:
-        """Half a second has passed."""
-        ...
-
-    def wind_down(self) -> None:
-        """The server ends."""
-        ...
-
-    def cancel(self) -> None:
-        """Nobody waits any more."""
-        ...
-
-
-class Method(NamedTuple):
-    """What a path stands for.
-
-    Attributes:
-        route: `package.Service/Method`.
-        run: Answers the message of a call that has one.
-        open: Begins a call that may have several.
-    """
-
-    route: str
-    run: Callable[[RpcStream, bytes], None] | None = None
-    open: Callable[[RpcStream], Session] | None = None
-
-
-class RpcStream(Stream):
-    """A call. Its methods for services: `reply` or `fail`; for streams `send` and `finish`.
-
-    Attributes:
-        begun: In `perf_counter()`: when the request was whole, or the stream began.
-        deadline: In `monotonic()`; infinite for none.
-        job: What computes the answer.
-        channel: Counts the call; None where nothing is counted.
-        size_in: Bytes of the messages that came.
-        answered: A status has been sent.
-    """
-
-    __slots__ = (
-        "_held", "_message", "_method", "_reader", "_session", "_started", "answered", "begun",
-        "channel", "deadline", "job", "size_in", "size_out",
-    )  # fmt: skip
+    __slots__ = ("_held", "_message", "_method")
 
     def __init__(self, connection: GrpcConnection, stream_id: int, head: Head, window: int) -> None:
         super().__init__(connection, stream_id, head, window)
-        self.begun = 0.0
-        self.deadline = inf
-        self.job: Cancellable | None = None
-        self.channel: Channel | None = None
-        self.size_in = self.size_out = 0
-        self.answered = False
         self._method: Method | None = None
-        self._session: Session | None = None
-        self._reader: MessageReader | None = None
         # Of a call with one: it waits for the end of the request.
         self._message: Message | None = None
         # Something has to be known first: who asks, or what a compressed message says.
-        self._held = self._started = False
+        self._held = False
 
     # What the connection brings
 
@@ -161,19 +75,6 @@ class RpcStream(Stream):
     def is_hungry(self) -> bool:
         """Whether more may come now: a client may not send faster than it is answered."""
         return self._session is None or not self._session.is_full()
-
-    def lost(self) -> None:
-        """The client has taken the call back, or gone: what has not begun is not computed."""
-        self.answered = True
-        self._reader = None
-        job, self.job = self.job, None
-        session, self._session = self._session, None
-        if job is not None:
-            job.cancel()
-        if session is not None:
-            session.cancel()
-        if job is not None or session is not None:
-            self._count(status.CANCELLED)
 
     def held(self) -> int:
         """Bytes of messages that are not taken up, or not whole."""
@@ -338,71 +239,7 @@ class RpcStream(Stream):
         except Exception as error:  # noqa: BLE001 - told or logged by fail()
             self.fail(error)
 
-    # What services say
-
-    def frame(self, data: bytes) -> bytes:
-        """A message as it is sent; may be called on any thread."""
-        encoding = self.head.answers_in
-        if not encoding or len(data) < _WORTH_COMPRESSING:
-            return framed(data)
-        packer = zlib.compressobj(1, wbits=31 if encoding == "gzip" else 15)
-        return framed(packer.compress(data) + packer.flush(), compressed=True)
-
-    def reply(self, message: bytes) -> None:
-        """Answers a call that has one answer, which `frame` has made ready."""
-        if not self.answered:
-            self.answered = True
-            self.job = None
-            self.size_out = len(message) - HEAD
-            self.connection.answer(self, _HEADS[self.head.answers_in], message, status.DONE)
-            self._count(status.OK)
-
-    def send(self, message: bytes) -> None:
-        """Sends one of several answers, which `frame` has made ready."""
-        if not self.answered:
-            if not self._started:
-                self._started = True
-                self.connection.start(self, _HEADS[self.head.answers_in])
-            self.size_out += len(message) - HEAD
-            self.connection.push(self, message)
-
-    def finish(self, error: BaseException | None = None) -> None:
-        """Ends a call of several answers."""
-        if self.answered:
-            return
-        if error is not None:
-            self.fail(error)
-            return
-        if not self._started:
-            self._started = True
-            self.connection.start(self, _HEADS[""])
-        self.answered = True
-        self._session = None
-        self.connection.finish(self, status.DONE)
-        self._count(status.OK)
-
-    def fail(self, error: BaseException) -> None:
-        """Ends the call with an error; one that is not in our tree is logged and told as ours."""
-        if self.answered:
-            return
-        if not isinstance(error, FieldpostError):
-            logger.error("%s failed", self.head.path.decode("latin-1"), exc_info=error)
-        self._end(error, ())
-
-    def _end(self, error: BaseException, more: tuple[tuple[bytes, bytes], ...]) -> None:
-        job, self.job = self.job, None
-        session, self._session = self._session, None
-        self.answered = True
-        self._reader = None
-        if job is not None:
-            job.cancel()
-        if session is not None:
-            session.cancel()
-        if self._started:
-            self.connection.finish(self, status.trailers(error))
-        else:
-            self.connection.finish(self, status.refusal(error, more))
-        self._count(status.code_of(error), error)
+    # What cannot be answered
 
     def _refuse_path(self) -> None:
         path = self.head.path.decode("latin-1")
@@ -423,10 +260,6 @@ class RpcStream(Stream):
             where="grpc-encoding",
         )
         self._end(error, _ACCEPTED)
-
-    def _count(self, code: int, error: BaseException | None = None) -> None:
-        if self.channel is not None:
-            self.connection.service.count(self, self.channel, code, error)
 
 
 def _not_one(count: str) -> FieldpostError:

@@ -19,11 +19,13 @@ from serve.server.grpc.health import (
 from serve.server.grpc.inference import InferSession, infer
 from serve.server.grpc.messages import message, parse
 from serve.server.grpc.metadata import Documents, no_models
+from serve.server.grpc.methods import Method
 from serve.server.grpc.reflection import ReflectionSession
-from serve.server.grpc.rpc import Method, RpcStream
 from serve.server.telemetry.channel import Details
 
 if TYPE_CHECKING:
+    from serve.server.grpc.replies import Replying
+    from serve.server.grpc.rpc import RpcStream
     from serve.server.hub import Hub
     from serve.server.models.repository import Repository
     from serve.server.telemetry.channel import Channel
@@ -110,7 +112,7 @@ class Service:
         return found
 
     def count(
-        self, stream: RpcStream, channel: Channel, code: int, error: BaseException | None
+        self, stream: Replying, channel: Channel, code: int, error: BaseException | None
     ) -> None:
         """Counts a call that has its status."""
         assert self._telemetry is not None
@@ -169,7 +171,7 @@ def _control(name: str, act: Callable[[RpcStream, Any], None]) -> Method:
     return Method(f"{INFERENCE}/{name}", run=run)
 
 
-def _details(stream: RpcStream, error: str) -> Details:
+def _details(stream: Replying, error: str) -> Details:
     """What the access log and traces want to know."""
     head = stream.head
     return Details(
