@@ -36,9 +36,12 @@ WATCHED = frozenset(
         *(b"host", b"content-type", b"content-length", b"transfer-encoding"),
         *(b"content-encoding", b"expect", b"upgrade", b"authorization", b"x-api-key"),
         *(b"inference-header-content-length", b"timeout-ms", b"prefer", b"traceparent"),
+        b"accept-encoding",
     }
 )
 """The headers that `check_head` and the protocol look at."""
+
+ONE_CODING = frozenset({b"gzip", b"deflate"})
 
 LONG_WAY = frozenset(
     {

@@ -135,7 +135,9 @@ class ServerProcess:
             strict=self._settings.azureml_compat == "strict",
             scoring_timeout_ms=self._settings.scoring_timeout_ms or None,
         )
-        service = ScriptService(EntryScript.load(settings), self._jobs)
+        service = ScriptService(
+            EntryScript.load(settings), self._jobs, self._settings.script_concurrency
+        )
         passes = self._before()
         if passes.guard is not None:
             passes.guard.default_model = bundle.name
@@ -160,7 +162,14 @@ class ServerProcess:
 
     def _open_jobs(self, name: str) -> AsyncJobsGate:
         post, dispatch = self._loop.call_soon_threadsafe, self._app.dispatch
-        gate = AsyncJobsGate(self._settings, name, self._jobs, post, dispatch)
+        gate = AsyncJobsGate(
+            self._settings,
+            name,
+            self._jobs,
+            post,
+            dispatch,
+            concurrency=self._settings.job_concurrency,
+        )
         self._app.later = gate
         self._app.add(gate)
         return gate
@@ -171,6 +180,9 @@ class ServerProcess:
 
     def run(self) -> int:
         """Answers until a signal or the end of the lifeline, drains, and returns 0."""
+        from serve.server.heap import keep_freed_memory  # noqa: PLC0415 - loads ctypes
+
+        keep_freed_memory()
         try:
             if self._script:
                 self._run_beside_script()

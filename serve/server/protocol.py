@@ -190,6 +190,9 @@ class Connection(Answering):
                 self._credential = value
             elif name == b"x-api-key":
                 self._credential = b"key " + value
+            elif name == b"accept-encoding":
+                # One coding alone is a wish; several are what most clients send of themselves.
+                self._plain = self._plain and value not in checks.ONE_CODING
             elif name in checks.LONG_WAY:
                 self._plain = False
                 self._watched = self._watched or name == b"content-encoding"

@@ -58,6 +58,7 @@ class ServerSettings:
         inline_ms: Up to this mean time the event loop runs the model itself.
         scoring_timeout_ms: For one answer of a script; 0 leaves it to `SCORING_TIMEOUT_MS` and its
             default of an hour.
+        script_concurrency: How many requests a script with `async def run` answers at once.
         azureml_compat: `corrected`, or `strict` for every answer of the original Azure ML server.
         max_batch_rows: The most rows of one run of a model whose batch dimension is free: requests
             share runs up to it, larger requests take several; 1 for no batches.
@@ -81,6 +82,7 @@ class ServerSettings:
         worker_max_mib: Resident memory beyond which a worker is replaced; 0 for no limit.
         pin: `auto`: workers share the cores out among themselves; or `off`.
         jobs_dir: Where asynchronous jobs are kept; empty for a folder of the user's state.
+        job_concurrency: How many of them run at once in one worker.
         job_ttl_s: How long the result of a job is kept.
     """
 
@@ -104,6 +106,7 @@ class ServerSettings:
     drain_timeout_s: float = 25.0
     inline_ms: float = 2.0
     scoring_timeout_ms: int = 0
+    script_concurrency: int = 100
     azureml_compat: str = "corrected"
     max_batch_rows: int = 1024
     server_name: str = "fieldpost"
@@ -124,6 +127,7 @@ class ServerSettings:
     worker_max_mib: int = 0
     pin: str = "auto"
     jobs_dir: str = ""
+    job_concurrency: int = 1
     job_ttl_s: float = 86_400.0
 
     def __post_init__(self) -> None:

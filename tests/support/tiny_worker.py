@@ -75,8 +75,10 @@ class Server:
         orders = int(os.environ["FIELDPOST_COVER_FD"])
         loop.add_reader(orders, self.cover, orders, spares)
         await self.leaving.wait()
-        for each in (lifeline, orders, *listeners.values(), *spares.values()):
-            loop.remove_reader(each)
+        for descriptor in (lifeline, orders):
+            loop.remove_reader(descriptor)
+        for listener in (*listeners.values(), *spares.values()):
+            loop.remove_reader(listener)
         if self.connections:
             await asyncio.wait(self.connections, timeout=20)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from scoring.azureml import EntryScript, ScriptSettings
 from scoring.errors import EntryScriptError
-from scoring.http import Request
+from scoring.http import PulledBody, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,7 @@ def answer(script: EntryScript, spec: dict[str, Any]) -> list[Any]:
     response = script.handle(Request(spec["method"], path, query, headers, body))
     content = response.body
     if not isinstance(content, bytes):
+        assert not isinstance(content, PulledBody)  # of coroutines, which the original has not
         chunks, content = content, b"".join(content)
         getattr(chunks, "close", lambda: None)()
     return [response.status, content.decode("latin-1"), response.headers]

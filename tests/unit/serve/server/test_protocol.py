@@ -522,8 +522,10 @@ def test_a_client_that_takes_nothing_stops_being_answered_and_read() -> None:
     """Its answers do not pile up: everything sent later waits in the sockets."""
     model = Sums()
     rows = b"[" + b",".join([b"[1,2,3]"] * 2000) + b"]"
-    given = {"write_timeout_s": 20, "max_batch_rows": 1}
-    with serve_model(model, **given) as live, Client(live.port, 0.3) as client:
+    with (
+        serve_model(model, write_timeout_s=20, max_batch_rows=1) as live,
+        Client(live.port, 0.3) as client,
+    ):
         before = model.calls
         assert client.send_until_stuck(post(b'{"data":' + rows + b"}")) < 5000
         answered = model.calls
