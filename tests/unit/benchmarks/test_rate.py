@@ -87,7 +87,7 @@ def test_requests_go_out_at_their_rate() -> None:
 
 
 def test_a_stall_is_not_hidden() -> None:
-    """Of 80 requests all of those that are due in the last half wait for their connection."""
+    """Each connection stalls at its third request, and what was due meanwhile is counted late."""
 
     def stall_once(number: int) -> bytes:
         if number == 2:
