@@ -95,23 +95,24 @@ class Sending(asyncio.Protocol):
             body: May be empty.
             trailers: Their header block; empty for none.
         """
-        size = len(body)
+        size, begin, rest = len(body), len(block), len(trailers)
         if (
             size <= self._window
             and size <= stream.window
             and size <= self._most
+            and begin <= self._most
+            and rest <= self._most
             and self._writable
             and not self._prefix
         ):
             self._window -= size
-            stream_id = stream.id
-            end = not trailers
-            parts = [f.pack_head(0, len(block), f.HEADERS, f.END_HEADERS, stream_id), block]
-            if size or end:
-                parts += (f.pack_head(size >> 8, size & 255, f.DATA, end, stream_id), body)
-            if trailers:
+            pack, stream_id = f.pack_head, stream.id
+            parts = [pack(begin >> 8, begin & 255, f.HEADERS, f.END_HEADERS, stream_id), block]
+            if size or not rest:
+                parts += (pack(size >> 8, size & 255, f.DATA, not rest, stream_id), body)
+            if rest:
                 flags = f.END_HEADERS | f.END_STREAM
-                parts += (f.pack_head(0, len(trailers), f.HEADERS, flags, stream_id), trailers)
+                parts += (pack(rest >> 8, rest & 255, f.HEADERS, flags, stream_id), trailers)
             self.send(b"".join(parts))
             self.ended(stream)
         else:
