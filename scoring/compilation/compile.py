@@ -266,9 +266,8 @@ def _reason(agreement: Agreement, tolerance: float) -> str:
 
 def _predictor(compiled: Compiled) -> OnnxPredictor:
     """What will serve the compiled form; it is compared as it answers requests."""
-    import onnxruntime  # noqa: PLC0415 - late
-
     from scoring.runtimes.onnx import OnnxPredictor  # noqa: PLC0415 - late: it imports onnxruntime
+    from scoring.runtimes.ort import onnxruntime  # noqa: PLC0415 - likewise
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT

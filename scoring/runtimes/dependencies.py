@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from scoring.errors import MissingDependencyError
@@ -72,6 +72,8 @@ def missing(module: str, what: str) -> MissingDependencyError:
 
 def distribution(module: str) -> tuple[str, str] | None:
     """The installed distribution of a top-level module, and its public version."""
+    from importlib import metadata  # noqa: PLC0415 - a megabyte, which a server does not need
+
     candidates = DISTRIBUTIONS.get(module) or _providers(module)
     for name in (*candidates, module):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -80,6 +82,8 @@ def distribution(module: str) -> tuple[str, str] | None:
 
 
 def _providers(module: str) -> tuple[str, ...]:
+    from importlib import metadata  # noqa: PLC0415 - likewise
+
     with contextlib.suppress(metadata.PackageNotFoundError):
         metadata.version(module)
         return (module,)

@@ -10,7 +10,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 
 from scoring.errors import (
     CorruptModelError,
@@ -23,6 +22,7 @@ from scoring.errors import (
 from scoring.runtimes.arrays import is_none
 from scoring.runtimes.base import MISSING_STRING, Arrays
 from scoring.runtimes.dependencies import quiet
+from scoring.runtimes.ort import onnxruntime
 from scoring.runtimes.threads import threads
 
 if TYPE_CHECKING:
