@@ -15,8 +15,16 @@ from packaging.requirements import Requirement
 if TYPE_CHECKING:
     from scoring.bundle import RuntimeName
 
-# Imported by `serve.server` and the parts of `scoring` that answer requests.
-SERVER = ("httptools", "msgspec", "numpy", "orjson", "uvloop")
+# Imported by `serve.server` and the parts of `scoring` that answer requests, some of them late:
+# HTTP/2 (hpack, hyperframe), gRPC (protobuf), large JSON bodies (pysimdjson), several workers
+# (tenacity). What keys of OpenID Connect and traces need brings the user's environment, or nobody.
+SERVER = (
+    *("hpack", "httptools", "hyperframe", "msgspec", "numpy", "orjson"),
+    *("protobuf", "pysimdjson", "tenacity", "uvloop"),
+)
+
+# The server does without what has no wheel for a Python version.
+_ONLY = {"pysimdjson": "python_version < '3.14'"}
 
 # Imported by `scoring.runtimes` and `scoring.azureml`, beside the server's own. The frameworks of
 # natively served models are not here: the model itself says which version it was made with.
@@ -47,7 +55,11 @@ def default_requirements(runtime: RuntimeName) -> tuple[str, ...]:
 
 def _with_ranges(names: tuple[str, ...]) -> tuple[str, ...]:
     ranges = _own_ranges()
-    return tuple(sorted(f"{name}{ranges[name]}" for name in names))
+    return tuple(sorted(f"{name}{ranges[name]}{_marker(name)}" for name in names))
+
+
+def _marker(name: str) -> str:
+    return f"; {_ONLY[name]}" if name in _ONLY else ""
 
 
 @cache

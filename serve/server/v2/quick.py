@@ -7,6 +7,7 @@ One tensor of floats in JSON, all outputs wanted in JSON: what is not that, or i
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -89,6 +90,8 @@ def _parser(name: str, dtype: np.dtype[Any]) -> Callable[[bytes | bytearray], An
 
 def _large_reader(name: str, dtype: np.dtype[Any], width: int) -> Quick:
     """Likewise, by simdjson: it hands over the numbers as one buffer of doubles."""
+    if find_spec("simdjson") is None:  # there is none for every version of Python
+        return _never
     datatype, largest = BY_SCHEMA[dtype.name], float(np.finfo(dtype).max)
 
     def large(body: bytes | bytearray) -> Found | None:
