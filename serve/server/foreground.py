@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from serve.server.cores import take_share
+from serve.server.lines import is_json, with_source
 from serve.server.settings import ServerSettings, from_environment
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def run(
         ScoringError: The model or the script does not load.
         TargetError: The workers died too often.
     """
-    if settings.workers > 1 or settings.worker_max_mib:
-        return _run_pool(root, settings, on_ready)
+    if needs_pool(settings):
+        command = [sys.executable, "-m", "serve.server.worker", str(root)]
+        return run_pool(command, settings, on_ready)
     take_share(pin=False)
     from serve.server.process import ServerProcess  # noqa: PLC0415 - a pool needs none of it here
 
@@ -68,7 +70,23 @@ def run(
     return process.run()
 
 
-def _run_pool(root: Path, settings: ServerSettings, on_ready: OnReady) -> int:
+def needs_pool(settings: ServerSettings) -> bool:
+    """Whether there is something to watch over: several workers, or the memory of one."""
+    return settings.workers > 1 or settings.worker_max_mib > 0
+
+
+def run_pool(command: Sequence[str], settings: ServerSettings, on_ready: OnReady) -> int:
+    """Serves with a pool of workers; see `run`.
+
+    Args:
+        command: Of one worker.
+        settings: Of the server.
+        on_ready: Called once with the URL.
+
+    Raises:
+        TargetError: The port cannot be opened, or the workers died too often.
+        ScoringError: The model or the script does not load.
+    """
     from serve.server.restarts import Limits  # noqa: PLC0415 - one worker needs no pool
     from serve.server.running import serve_pool  # noqa: PLC0415
 
@@ -77,7 +95,7 @@ def _run_pool(root: Path, settings: ServerSettings, on_ready: OnReady) -> int:
         on_ready(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
 
     return serve_pool(
-        [sys.executable, "-m", "serve.server.worker", str(root)],
+        command,
         env={**os.environ, **settings.to_environment()},
         host=settings.host,
         port=settings.port,
@@ -92,4 +110,4 @@ def _run_pool(root: Path, settings: ServerSettings, on_ready: OnReady) -> int:
 
 
 def _show(name: str, line: str) -> None:
-    sys.stderr.write(f"{name}: {line}\n")
+    sys.stderr.write(f"{with_source(name, line) if is_json(line) else f'{name}: {line}'}\n")

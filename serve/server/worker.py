@@ -1,6 +1,7 @@
 """`python -m serve.server.worker ROOT`: one worker under a supervisor.
 
-docs/explanation/architecture.md has the contract between the two.
+docs/explanation/architecture.md has the contract between the two. Without a supervisor, as in a
+container, it is the server: one worker, or the pool of as many as its settings want.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import orjson
 
 from scoring.errors import FieldpostError
 from serve.server.cores import take_share
+from serve.server.foreground import needs_pool, run_pool
 from serve.server.settings import Contract, from_environment
 from serve.server.telemetry import quiet
 
@@ -53,15 +55,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _serve(root: Path, contract: Contract) -> int:
-    _enter_code(root)
     try:
         settings = from_environment()
-        if settings.workers > 1 and not contract.listen_fd:
-            logger.warning(
-                "FIELDPOST_SERVER_WORKERS is %d, and nobody starts the others here: this is one "
-                "worker by itself. Run as many containers, or 'fieldpost serve --workers'",
-                settings.workers,
-            )
+        if not contract.listen_fd and needs_pool(settings):
+            command = [sys.executable, *sys.orig_argv[1:]]
+            return run_pool(command, settings, lambda url: _report_ready(contract, url))
+        _enter_code(root)
         take_share(contract.worker_slot, contract.worker_count, pin=settings.pin == "auto")
         from serve.server.process import ServerProcess  # noqa: PLC0415 - may lack a package
 

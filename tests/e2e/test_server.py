@@ -195,11 +195,24 @@ def test_a_wrong_setting_is_reported(iris_root: Path) -> None:
         assert worker.leave() == 3
 
 
-def test_a_lone_worker_says_that_it_is_alone(iris_root: Path) -> None:
-    with ready(iris_root, FIELDPOST_SERVER_WORKERS="4") as worker:
+def test_a_worker_without_a_supervisor_starts_the_others(iris_root: Path) -> None:
+    with ready(iris_root, FIELDPOST_SERVER_WORKERS="2", FIELDPOST_SERVER_ACCESS_LOG="-") as worker:
+        assert score(worker.url)["predictions"] == [0]
         worker.process.terminate()
+        assert worker.leave() == 0
         assert worker.process.stderr is not None
-        assert b"FIELDPOST_SERVER_WORKERS is 4" in worker.process.stderr.read()
+        lines = worker.process.stderr.read().decode().splitlines()
+    for name in ("w0", "w1"):
+        assert any(line.startswith(f"{name}: ") and "Ready: " in line for line in lines)
+    (asked,) = (json.loads(line) for line in lines if line.startswith("{"))
+    assert (asked["path"], asked["status"]) == ("/score", 200)
+    assert asked["source"] in {"w0", "w1"}
+
+
+def test_a_pool_whose_model_does_not_load_is_status_3(tmp_path: Path) -> None:
+    with Worker(tmp_path, FIELDPOST_SERVER_WORKERS="2") as worker:
+        assert worker.told()["error"]["code"] == "file_not_found"
+        assert worker.leave() == 3
 
 
 def test_a_taken_port_is_reported(iris_root: Path) -> None:
