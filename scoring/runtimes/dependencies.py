@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import sys
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoring.errors import MissingDependencyError
@@ -72,13 +74,26 @@ def missing(module: str, what: str) -> MissingDependencyError:
 
 def distribution(module: str) -> tuple[str, str] | None:
     """The installed distribution of a top-level module, and its public version."""
-    from importlib import metadata  # noqa: PLC0415 - a megabyte, which a server does not need
+    version = _version_beside(module)
+    if version:
+        return module, version
+    from importlib import metadata  # noqa: PLC0415 - a megabyte, and mostly not needed
 
     candidates = DISTRIBUTIONS.get(module) or _providers(module)
     for name in (*candidates, module):
         with contextlib.suppress(metadata.PackageNotFoundError):
             return name, metadata.version(name).split("+")[0]
     return None
+
+
+def _version_beside(module: str) -> str:
+    """The version in the name of the metadata beside a loaded module, if that has its name."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if module in DISTRIBUTIONS or not file:
+        return ""
+    found = list(Path(file).parent.parent.glob(f"{module}-*.dist-info"))
+    version = found[0].stem.rpartition("-")[2] if len(found) == 1 else ""
+    return version.split("+")[0]
 
 
 def _providers(module: str) -> tuple[str, ...]:

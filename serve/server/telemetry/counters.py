@@ -8,6 +8,7 @@ sees whole lines only. Cells are aligned doubles, written in one piece by their 
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 from typing import Any
@@ -60,7 +61,9 @@ class Cells:
     @classmethod
     def in_memory(cls) -> Cells:
         """Cells that no other process sees."""
-        cells = cls(memoryview(bytearray(SIZE)))
+        # Unlike a bytearray, only what is used of it takes memory; a forked child has its own.
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        cells = cls(memoryview(mmap.mmap(-1, SIZE, flags=private)))
         cells.begin(os.getpid(), 0)
         return cells
 
