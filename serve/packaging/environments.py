@@ -156,6 +156,9 @@ def _missing(lock: Lock, requirements: Sequence[str]) -> list[str]:
     missing = []
     for text in requirements:
         requirement = Requirement(text)
+        marker = requirement.marker
+        if marker is not None and not marker.evaluate({"python_version": lock.target.python}):
+            continue
         version = versions.get(canonicalize_name(requirement.name), "")
         if requirement.extras or not version or not requirement.specifier.contains(version):
             missing.append(text)

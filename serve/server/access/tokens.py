@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from scoring.errors import UsageError
+from scoring.errors import MissingDependencyError, UsageError
 from serve.server.access import oidc
 from serve.server.access.issuer import Issuer, source
 
@@ -23,6 +24,10 @@ class Tokens:
         limits: Where requests are counted.
         post: Runs a callable on the event loop's thread.
         changed: Called when the issuer has other keys than before.
+
+    Raises:
+        UsageError: A setting is wrong.
+        MissingDependencyError: A package that is needed for tokens is not installed.
     """
 
     def __init__(
@@ -32,7 +37,6 @@ class Tokens:
         post: Callable[..., object],
         changed: Callable[[], None],
     ) -> None:
-        _require_pyjwt()
         if not settings.oidc_audience:
             raise UsageError(
                 "oidc_issuer is given without oidc_audience: tokens for others would be taken.",
@@ -40,6 +44,7 @@ class Tokens:
                 where="oidc_audience",
             )
         fetch, file = source(settings.oidc_issuer, settings.oidc_jwks)
+        _require_packages(fetched=file is None)
         self.issuer = Issuer(fetch, post, changed, file)
         self._names = {"issuer": settings.oidc_issuer, "audience": settings.oidc_audience}
         self._limits = limits
@@ -58,13 +63,14 @@ class Tokens:
         return found
 
 
-def _require_pyjwt() -> None:
-    try:
-        import cryptography  # noqa: F401, PLC0415 - the extra "oidc"
-        import jwt  # noqa: F401, PLC0415
-    except ImportError:
-        raise UsageError(
-            "Bearer tokens need the package PyJWT with cryptography.",
-            hint="Install fieldpost[oidc], or leave oidc_issuer empty.",
+def _require_packages(*, fetched: bool) -> None:
+    """Raises where the extra "oidc" is not installed, as in a package that nobody added it to."""
+    needed = ("jwt", "cryptography", *(("httpx",) if fetched else ()))
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"Bearer tokens need packages that are not installed: {', '.join(missing)}.",
+            hint="Install fieldpost[oidc] (in a package: add pyjwt[crypto] and httpx to its "
+            "environment), or leave oidc_issuer empty.",
             where="oidc_issuer",
-        ) from None
+        )
