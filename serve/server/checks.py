@@ -91,6 +91,14 @@ def check_head(headers: Headers, version: str, method: bytes, limits: ServerSett
     return expects
 
 
+def body_length(headers: Headers) -> int:
+    """The `content-length` of a head that the parser has taken; 0 for none, or for chunks."""
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value)
+    return 0
+
+
 def _check_transfer(value: bytes, version: str) -> None:
     if version == "1.0":  # a proxy of that age would take the chunks for the body
         raise BadRequestError("HTTP/1.0 has no Transfer-Encoding.", where="transfer-encoding")

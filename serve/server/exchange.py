@@ -96,7 +96,11 @@ class Exchange:
 
     def header(self, name: bytes) -> str:
         """The values of a header (name in lower case), joined as HTTP allows."""
-        return b", ".join(value for key, value in self.headers if key == name).decode("latin-1")
+        found = b""
+        for key, value in self.headers:
+            if key == name:
+                found = found + b", " + value if found else value
+        return found.decode("latin-1") if found else ""
 
     def request(self) -> Request:
         """The request as a plain value."""

@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LEAVE_S = 1.0
+# Requests in flight hold some hundred objects, which the collector would look at again and again.
+_COLLECTIONS = 10_000, 20, 50
 # The signals that a script's server has taken in this process.
 _taken: set[signal.Signals] = set()
 # Of each thread that forks: its signal mask from before.
@@ -122,6 +124,7 @@ class ServerProcess:
         # What is loaded stays: the collector need not look at it for every request.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*_COLLECTIONS)
 
     def _load_script(self, bundle: Bundle) -> App:
         from scoring.azureml.entry import EntryScript  # noqa: PLC0415 - only for scripts

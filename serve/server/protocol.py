@@ -21,6 +21,7 @@ from httptools import (
 from scoring.errors import FieldpostError, MalformedPayloadError, OverloadedError
 from serve.server import checks
 from serve.server.answering import BODY, HEAD, IDLE, Answering
+from serve.server.bodies import BodyReader, pays
 from serve.server.errors import (
     BadRequestError,
     HeadersTooLargeError,
@@ -54,14 +55,15 @@ class Connection(Answering):
     """One client. Created by the event loop for each connection that it accepts."""
 
     __slots__ = (
-        "_address", "_body", "_chunk_bytes", "_content_type", "_credential", "_fast", "_fresh",
-        "_guard", "_head_bytes", "_headers", "_hosts", "_keep_alive", "_method", "_old", "_parser",
-        "_plain", "_principal", "_target", "_telemetry", "_timed", "_traces", "_upgrading",
-        "_watched",
+        "_address", "_body", "_body_bytes", "_chunk_bytes", "_content_type", "_credential", "_fast",
+        "_fresh", "_guard", "_head_bytes", "_headers", "_hosts", "_keep_alive", "_method", "_old",
+        "_parser", "_parts", "_plain", "_principal", "_target", "_telemetry", "_timed", "_traces",
+        "_upgrading", "_watched",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
         super().__init__(hub)
+        self._parts: list[bytes] = []
         self._fast = hub.fast
         self._guard = hub.guard
         self._telemetry = hub.telemetry
@@ -79,6 +81,8 @@ class Connection(Answering):
         self._method = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
+        self._parts.clear()
+        self._body_bytes = 0
         self._content_type = self._credential = b""
         self._principal: Principal | None = None
         self._hosts = 0
@@ -151,7 +155,7 @@ class Connection(Answering):
             return False
         if self._phase != IDLE:
             self._phase = IDLE
-            self._refuse(_cut_off(len(self._body)))
+            self._refuse(_cut_off(self._body_bytes))
         return not self._is_idle() or not self._writable
 
     # The parser's callbacks
@@ -236,14 +240,15 @@ class Connection(Answering):
 
     def on_body(self, part: bytes) -> None:
         """The body, or a part of it."""
+        self._owes_continue = False
         if not self._body:
             self._body = part
-        elif isinstance(self._body, bytearray):
-            self._body += part
+            self._body_bytes = len(part)
         else:
-            self._body = bytearray(self._body) + part
-        self._owes_continue = False
-        if len(self._body) > self._limits.max_body_bytes:
+            # Joined once at the end: growing one buffer would copy it again and again.
+            self._parts.append(part)
+            self._body_bytes += len(part)
+        if self._body_bytes > self._limits.max_body_bytes:
             raise _StopParsing(checks.too_large(self._limits.max_body_bytes))
 
     def on_message_complete(self) -> None:
@@ -252,7 +257,14 @@ class Connection(Answering):
             return
         self._phase = IDLE
         self._owes_continue = False
+        if self._parts:
+            self._body = b"".join([self._body, *self._parts])
+            self._parts.clear()
         self._keep_alive = cast("HttpRequestParser", self._parser).should_keep_alive()
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Gives a whole request to its model, or lets it wait for its turn."""
         if not self._answer_fast():
             self._waiting.append(
                 Exchange(
@@ -270,6 +282,42 @@ class Connection(Answering):
             )
             self._body = b""
             self._advance()
+
+    # Large bodies
+
+    def _read_body(self) -> None:
+        """Lets the rest of a large body come without the parser, if it says how long it is."""
+        length = checks.body_length(self._headers)
+        if self._closing or self._refused or not pays(self._body_bytes, length):
+            return
+        self._keep_alive = cast("HttpRequestParser", self._parser).should_keep_alive()
+        begun = b"".join([self._body, *self._parts])
+        self._body = b""
+        self._parts.clear()
+        # Paused in between, for the transport reads on in the way in which it has begun to.
+        self._transport.pause_reading()
+        self._transport.set_protocol(BodyReader(self, begun, length, self._body_is_whole))
+        self._transport.resume_reading()
+
+    def body_arrives(self, arrived: int) -> None:
+        """See `serve.server.bodies.Owner`."""
+        self._body_bytes = arrived
+        self._owes_continue = False
+
+    def _body_is_whole(self, body: bytearray) -> None:
+        self._transport.pause_reading()
+        self._transport.set_protocol(self)
+        self._parser = HttpRequestParser(self)  # the old one still waits for this body
+        self._phase = IDLE
+        if self._refused or self._closing:
+            self._transport.resume_reading()
+            return
+        self._body = body
+        self._take_up()
+        if not self._waiting and self._reading:
+            self._transport.resume_reading()
+        elif self._reading:
+            self._reading = False
 
     # Answers
 
@@ -359,6 +407,8 @@ class Connection(Answering):
 
     def _await_more(self) -> None:
         """A request has begun and is not whole: count what its head holds, set its deadline."""
+        if self._phase == BODY and self._is_idle():
+            self._read_body()
         if self._phase == HEAD and self._timed == HEAD:
             self._head_bytes += self._chunk_bytes
             if self._head_bytes > self._limits.max_header_bytes:

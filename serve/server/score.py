@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -60,7 +61,16 @@ class _FastCall(ScoreCall):
     __slots__ = ("_connection",)
 
     def __init__(self, model: ServedModel, body: bytes | bytearray, connection: Connection) -> None:
-        super().__init__(model, body, perf_counter())
+        # What the classes above do, in one call less for each of them.
+        self.size = len(body)
+        self.begun = perf_counter()
+        self.deadline = inf
+        self.cancelled = False
+        self.times = ()
+        self.details = None
+        self._codec = model.codec
+        self._body = body
+        self._style = "predictions"
         self._connection = connection
 
     def settle(self, result: Any, error: BaseException | None) -> None:

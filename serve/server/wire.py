@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def head(
     return b"".join(parts)
 
 
+@lru_cache(512)
 def _field(name: str, value: str) -> bytes:
     # A line break in a value would let a script's caller write headers, or a second answer.
     if not _NAME.match(name) or not _VALUE.match(value):

@@ -69,9 +69,16 @@ def rows_of(inputs: Arrays) -> int:
 
 
 def merged(calls: Sequence[Call]) -> Arrays:
-    """The inputs of several calls as those of one."""
+    """The inputs of several calls as those of one, where compiled code may read them.
+
+    Compiled code may read several elements at once, and relies on their alignment. What was cut out
+    of a request's body lies at any address.
+    """
     if len(calls) == 1:
-        return calls[0].inputs
+        inputs = calls[0].inputs
+        if all(array.flags.aligned for array in inputs.values()):
+            return inputs
+        return {name: np.require(array, requirements="A") for name, array in inputs.items()}
     names = calls[0].inputs
     return {name: np.concatenate([call.inputs[name] for call in calls]) for name in names}
 

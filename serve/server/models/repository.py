@@ -128,6 +128,9 @@ class Repository:
         source: Where they come from.
         post: Runs a callable on the event loop's thread (`loop.call_soon_threadsafe`).
         telemetry: Counts what the models do; None: nobody does.
+
+    Attributes:
+        default: What `/score` answers for: the named model, or the only one.
     """
 
     def __init__(
@@ -136,19 +139,13 @@ class Repository:
         self._source = source
         self._post = post
         self._telemetry = telemetry
+        self.default: ServedModel | None = None
         self._default = source.default
         self._entries: dict[str, _Entry] = {}
         self._watchers: list[Callable[[], None]] = []
         self._following = 0
 
     # What requests ask
-
-    @property
-    def default(self) -> ServedModel | None:
-        """What `/score` answers for: the named one, or the only one."""
-        name = self._default or (next(iter(self._entries)) if len(self._entries) == 1 else "")
-        entry = self._entries.get(name)
-        return _latest(entry) if entry is not None else None
 
     def get(self, name: str, version: str = "") -> ServedModel:
         """A loaded model; without a version the newest one.
@@ -383,6 +380,9 @@ class Repository:
             entry.waiting.pop(0)()
 
     def _changed(self) -> None:
+        name = self._default or (next(iter(self._entries)) if len(self._entries) == 1 else "")
+        entry = self._entries.get(name)
+        self.default = _latest(entry) if entry is not None else None
         for changed in self._watchers:
             changed()
 

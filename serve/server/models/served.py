@@ -17,6 +17,7 @@ from scoring.errors import DeadlineExceededError, ModelNotReadyError, Overloaded
 from scoring.payload import Codec
 from serve.server.cost import Cost
 from serve.server.models import batches
+from serve.server.models.deadlines import Deadlines
 from serve.server.models.stats import ModelStats
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class ServedModel:
         self._cost = Cost(settings.inline_ms / 1000 if inline and predictor.thread_safe else 0)
         self._turn: list[Call] = []
         self._queue: deque[Call] = deque()
+        self._deadlines = Deadlines(self._queue, self._tell_late)
         self._closed: Callable[[], None] | None = None
 
     def submit(self, call: Call) -> None:
@@ -128,11 +130,22 @@ class ServedModel:
         if call.deadline != inf and call.deadline <= monotonic():
             raise _late()
         self.pending += 1
-        if self._cost.inline and call.size <= _INLINE_BYTES:
-            self._submit_inline(call)
-        else:
+        if not self._cost.inline or call.size > _INLINE_BYTES:
             self._queue.append(call)
             self._start_take()
+            if call.deadline != inf:
+                self._deadlines.watch(call.deadline)
+            return
+        try:
+            call.inputs = inputs = call.decode()
+        except Exception as error:  # noqa: BLE001 - told or logged by the call
+            self._soon(self._finish, [(call, None, error)], ())
+            return
+        call.rows = batches.rows_of(inputs)
+        turn = self._turn
+        if not turn:
+            self._soon(self._flush)
+        turn.append(call)
 
     def count(self, telemetry: Telemetry, load_s: float) -> None:
         """Lets a server's telemetry count from now on what this model does.
@@ -155,6 +168,7 @@ class ServedModel:
         if self._meter is not None:
             self._meter.unloaded()
         if not self.pending:
+            self._deadlines.stop()
             self._soon(closed)
 
     def warm_up(self) -> None:
@@ -205,17 +219,6 @@ class ServedModel:
 
     # On the loop
 
-    def _submit_inline(self, call: Call) -> None:
-        try:
-            call.inputs = inputs = call.decode()
-        except Exception as error:  # noqa: BLE001 - told or logged by the call
-            self._soon(self._finish, [(call, None, error)], ())
-            return
-        call.rows = batches.rows_of(inputs)
-        if not self._turn:
-            self._soon(self._flush)
-        self._turn.append(call)
-
     def _flush(self) -> None:
         """Answers what one turn of the loop has brought."""
         calls, self._turn = self._turn, []
@@ -235,13 +238,27 @@ class ServedModel:
                 except Exception:
                     logger.exception("An answer could not be given")
         if self._closed is not None and not self.pending:
+            self._deadlines.stop()
             self._closed()
+
+    def _tell_late(self, calls: list[Call]) -> None:
+        """Answers calls that nobody waits for any more, though a run may last for long yet."""
+        self._finish([(call, None, _late()) for call in calls], ())
 
     def _count(self, outcomes: Sequence[Outcome], runs: Sequence[Run]) -> None:
         now = perf_counter()
         stats = self.stats
+        failed = 0
+        spent = failed_s = 0.0
         for call, _, error in outcomes:
-            (stats.success if error is None else stats.fail).add(now - call.begun)
+            if error is None:
+                spent += now - call.begun
+            else:
+                failed += 1
+                failed_s += now - call.begun
+        stats.success.add(spent, len(outcomes) - failed)
+        if failed:
+            stats.fail.add(failed_s, failed)
         for run in runs:
             stats.ran(run.rows, run.calls, run.input_s, run.infer_s, run.output_s)
             if self._meter is not None:

@@ -42,7 +42,9 @@ def from_raw(raw: Raw, datatype: str, shape: Sequence[int], where: str) -> NDArr
         where: The tensor's place in the request, for errors.
 
     Returns:
-        An array of the shape, which may be read-only; of `str` objects for BYTES.
+        An array of the shape, which may be read-only and lie at any address (what is put together
+        with others is copied anyway, see `serve.server.models.batches`); of `str` objects for
+        BYTES.
 
     Raises:
         WrongShapeError: There are more or fewer bytes than the shape takes.
@@ -63,8 +65,7 @@ def from_raw(raw: Raw, datatype: str, shape: Sequence[int], where: str) -> NDArr
         return _booleans(array, where)
     if datatype == BF16:
         return (array.astype("<u4") << 16).view("<f4")
-    # Compiled code may read several elements at once, and then relies on this.
-    return array if array.flags.aligned else array.copy()
+    return array
 
 
 def _booleans(array: NDArray[Any], where: str) -> NDArray[Any]:

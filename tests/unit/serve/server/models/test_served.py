@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,11 @@ def test_a_deadline_that_passes_in_the_queue_is_told_and_not_computed() -> None:
     served, jobs = serve(model, loop=loop, inline=False)
     before = model.calls
     ask = Ask([1, 2, 3], deadline=time.monotonic() + 0.01)
-    served.submit(ask)
+
+    async def submit() -> None:
+        served.submit(ask)
+
+    asyncio.run(submit())  # ends before the deadline: it is the thread that sees it pass
     time.sleep(0.02)
     work(jobs, loop)
     assert isinstance(ask.settled[0], DeadlineExceededError)
@@ -117,6 +122,30 @@ def test_a_deadline_that_passes_in_the_queue_is_told_and_not_computed() -> None:
     assert served.pending == 0
     with pytest.raises(DeadlineExceededError):
         served.submit(Ask([1, 2, 3], deadline=time.monotonic() - 1))
+
+
+def test_a_deadline_is_told_when_it_passes_though_nobody_takes_up_the_call() -> None:
+    loop, model = Loop(), Sums()
+    served, jobs = serve(model, loop=loop, inline=False)
+    before = model.calls
+    now = time.monotonic()
+    asks = [Ask([1, 2, 3], deadline=now + after) for after in (60, 0.04, 0.02, float("inf"))]
+
+    async def submit() -> None:
+        for ask in asks:
+            served.submit(ask)
+        while not asks[1].settled:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(submit())
+    assert [bool(ask.settled) for ask in asks] == [False, True, True, False]
+    assert isinstance(asks[2].settled[0], DeadlineExceededError)
+    assert served.pending == 2
+    assert served.stats.fail.count == 2
+    work(jobs, loop)
+    assert [ask.settled for ask in (asks[0], asks[3])] == [[[6.0]], [[6.0]]]
+    assert model.calls == before + 1
+    assert served.pending == 0
 
 
 def test_a_full_queue_refuses_at_once() -> None:
@@ -228,3 +257,28 @@ def test_large_bodies_are_decoded_on_a_thread() -> None:
     assert not ask.settled
     work(jobs, loop)
     assert ask.settled == [[6.0]]
+
+
+def test_models_get_aligned_arrays_whatever_a_body_held_before_them() -> None:
+    seen: list[bool] = []
+
+    class Strict(Sums):
+        def predict(self, inputs: Arrays) -> dict[str, Any]:
+            seen.append(bool(inputs["x"].flags.aligned))
+            return super().predict(inputs)
+
+    class Cut(Ask):
+        def decode(self) -> Arrays:
+            raw = b"!" + np.array(self.given, dtype=np.float32).tobytes()
+            return {"x": np.frombuffer(raw, np.uint8)[1:].view(np.float32).reshape(-1, 3)}
+
+    loop = Loop()
+    served, _ = serve(Strict(), loop=loop)
+    seen.clear()
+    for number in (1, 2):
+        asks = [Cut([1, 2, 3]) for _ in range(number)]
+        for ask in asks:
+            served.submit(ask)
+        loop.turn()
+        assert [ask.settled for ask in asks] == [[[6.0]]] * number
+    assert seen == [True, True]

@@ -31,10 +31,9 @@ def test_numbers_are_not_copied() -> None:
     assert not from_raw(raw, "FP32", [2, 3], "x").flags.owndata
 
 
-def test_numbers_at_an_odd_place_are_copied_to_an_even_one() -> None:
+def test_numbers_may_lie_at_an_odd_place() -> None:
     raw = memoryview(b"\0" + np.arange(6, dtype=np.float32).tobytes())[1:]
     array = from_raw(raw, "FP32", [6], "x")
-    assert array.flags.aligned
     assert array.tolist() == [0, 1, 2, 3, 4, 5]
 
 
