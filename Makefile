@@ -10,7 +10,7 @@ EXTRAS := --extra sklearn --extra xgboost --extra lightgbm --extra azureml --ext
 export UV_NO_PROGRESS := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test check lint types imports unit services lock install bench clean
+.PHONY: help demo test check lint types imports unit services lock install bench stress clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -61,6 +61,10 @@ test: lint types imports services  ## everything that is checked before a change
 
 bench: $(STAMP)  ## the benchmarks, beside our peers where there are any
 	PYTHONPATH=. $(BIN)/python -m benchmarks.main_job
+	PYTHONPATH=. $(BIN)/python -m benchmarks.server
+
+stress: $(STAMP)  ## 200 connections for ten minutes: no error, no growth of memory
+	PYTHONPATH=. $(BIN)/python -m benchmarks.stress
 
 clean:           ## remove the environment and all caches
 	rm -rf $(VENV) .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
