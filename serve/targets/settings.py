@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENV_PREFIX = "env."
+SERVER_PREFIX = "server."
 MASK = "***"
+_GROUPS = {"env", "server"}
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -25,7 +27,8 @@ def parse_settings(kind: type[S], settings: Mapping[str, Any]) -> S:
     """The settings as the target's own type.
 
     Args:
-        kind: A struct whose fields are the known keys; a field `env` takes all `env.KEY`.
+        kind: A struct whose fields are the known keys; a field `env` takes all `env.KEY`, a field
+            `server` all `server.KEY` that are no field themselves.
         settings: Values may be texts, as a command line gives them, or of the field's type.
 
     Raises:
@@ -56,7 +59,13 @@ def _place(kind: type[msgspec.Struct], values: dict[str, Any], key: str, value: 
         if not name or "=" in name or "\0" in name + str(value):
             raise UsageError(f"{key!r} does not name an environment variable.")
         values.setdefault("env", {})[name] = str(value)
-    elif key in known and key != "env":
+    elif key.startswith(SERVER_PREFIX) and "server" in known:
+        name = key.removeprefix(SERVER_PREFIX)
+        if name in known - _GROUPS:
+            values[name] = value
+        else:
+            values.setdefault("server", {})[name] = str(value)
+    elif key in known - _GROUPS:
         values[key] = value
     else:
         close = difflib.get_close_matches(key, _spelled(known), 1)
@@ -70,7 +79,7 @@ def _place(kind: type[msgspec.Struct], values: dict[str, Any], key: str, value: 
 
 def _spelled(known: set[str]) -> list[str]:
     """The keys as a user writes them."""
-    return [f"{ENV_PREFIX}NAME" if key == "env" else key for key in sorted(known)]
+    return [f"{key}.NAME" if key in _GROUPS else key for key in sorted(known)]
 
 
 def _check_value(kind: type[msgspec.Struct], key: str, value: Any) -> None:
@@ -87,8 +96,8 @@ def _check_value(kind: type[msgspec.Struct], key: str, value: Any) -> None:
 
 
 def _describe(field: msgspec.structs.FieldInfo) -> str:
-    if field.encode_name == "env":
-        return "env.NAME=text"
+    if field.encode_name in _GROUPS:
+        return f"{field.encode_name}.NAME=text"
     text = f"{field.encode_name}={_type_name(msgspec.inspect.type_info(field.type))}"
     if field.default not in (msgspec.NODEFAULT, None):
         text += f" (default {field.default})"

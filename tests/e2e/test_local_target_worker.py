@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 import sysconfig
 import threading
@@ -15,10 +16,11 @@ import pytest
 import serve
 from scoring import bundle
 from scoring.bundle import Bundle, ScriptSpec
-from scoring.errors import DeploymentFailedError
+from scoring.errors import DeploymentFailedError, InUseError
 from serve.targets.local import LocalTarget
 from serve.targets.local.launch import LOG_FOLDER
 from tests.support import local
+from tests.support.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,3 +155,58 @@ def test_a_killed_supervisor_takes_the_real_worker_along(site: Site) -> None:
     local.kill(site.saved("iris").supervisor.pid)
     assert site.start("iris").url == url
     assert httpx.post(f"{url}/score", json={"x": 2}).json()["x"] == 2
+
+
+def test_a_deployment_with_tls_has_an_https_url(site: Site, tmp_path: Path) -> None:
+    authority = Authority()
+    cert, key = authority.issue(tmp_path, "server")
+    settings = {"tls_cert": str(cert), "tls_key": str(key), "workers": "2"}
+    result = site.deploy("iris", script("secret"), settings)
+    assert result.url.startswith("https://127.0.0.1:")
+    assert (site.status("iris").url, site.get("iris").address) == (result.url, result.url)
+    context = ssl.create_default_context(cafile=str(authority.write(tmp_path / "ca.pem")))
+    answer = httpx.post(f"{result.url}/score", json={"x": 1}, verify=context)
+    assert answer.json() == {"answer": "secret", "x": 1}
+    site.stop("iris")
+    assert site.start("iris").url == result.url
+
+    plain = site.deploy("iris", script("open")).url
+    assert plain == result.url.replace("https://", "http://")
+    assert httpx.post(f"{plain}/score", json={"x": 1}).json()["answer"] == "open"
+
+
+def test_jobs_belong_to_the_deployment(site: Site) -> None:
+    one, other = (site.deploy(name, script(name)).url for name in ("one", "other"))
+    place = httpx.post(f"{one}/score", json={"x": 1}, headers={"prefer": "respond-async"}).headers[
+        "location"
+    ]
+
+    def status(url: str) -> str:
+        return str(httpx.get(f"{url}{place}").json().get("status"))
+
+    local.eventually(lambda: status(one) == "succeeded")
+    assert httpx.get(f"{other}{place}").status_code == 404
+    assert site.deploy("one", script("two")).url == one
+    assert status(one) == "succeeded"
+    site.stop("one")
+    site.start("one")
+    assert httpx.get(f"{one}{place}/result").json() == {"answer": "one", "x": 1}
+    with pytest.raises(InUseError):
+        site.target.remove(site.get("one"))
+    site.stop("one")
+    assert (site.run_dir / "one/jobs").is_dir()
+    site.target.remove(site.get("one"))
+    assert not (site.run_dir / "one").exists()
+
+
+def test_the_access_log_stays_json_in_the_log(site: Site) -> None:
+    settings = {"access_log": "-", "server.server_name": "triton"}
+    url = site.deploy("iris", script("v1"), settings).url
+    httpx.post(f"{url}/score", json={"x": 1})
+
+    def lines() -> list[dict[str, object]]:
+        return [json.loads(x) for x in site.log("iris").splitlines() if x.startswith("{")]
+
+    local.eventually(lines)
+    (line,) = lines()
+    assert (line["path"], line["status"], line["source"]) == ("/score", 200, "r1/w0")

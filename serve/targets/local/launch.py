@@ -51,6 +51,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         drain_timeout_s: For requests that a leaving worker has begun.
         max_restarts: Deaths of one worker within a minute that are answered by a restart.
         worker_max_mib: Memory beyond which a worker is replaced; 0 for no limit.
+        tls: The workers speak TLS.
         activate: The revision is pending; False where the registry has it active already.
     """
 
@@ -65,6 +66,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout_s: float = 30.0
     max_restarts: int = 5
     worker_max_mib: int = 0
+    tls: bool = False
     activate: bool = True
 
     def spec(self, metrics: str) -> WorkerSpec:
@@ -89,10 +91,11 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         return f"Launch(revision={self.revision}, activate={self.activate})"
 
 
-def url_of(host: str, port: int) -> str:
+def url_of(host: str, port: int, *, tls: bool = False) -> str:
     """The URL to reach a listener by; a wildcard address is reached over loopback."""
+    scheme = "https" if tls else "http"
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    return f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
 
 
 def port_of(url: str) -> int:

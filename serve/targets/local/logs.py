@@ -13,6 +13,8 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+from serve.server.lines import is_json, with_source
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -176,6 +178,9 @@ def _number_for_tail(folder: Path, count: int) -> int:
 
 
 def _format(source: str, text: str) -> bytes:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """A line with its time and source; one of the access log stays JSON, and has both inside."""
     clean = text.replace("\r", "\\r").replace("\n", "\\n")
+    if is_json(clean):
+        return f"{with_source(source, clean)}\n".encode("utf-8", "replace")
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return f"{now} {source} {clean}\n".encode("utf-8", "replace")

@@ -62,11 +62,6 @@ class Listener:
         self.port = self.listeners.port
         self.users = 0
 
-    @property
-    def url(self) -> str:
-        """Where it is reached."""
-        return url_of(self.host, self.port)
-
     def serves(self, host: str, port: int) -> bool:
         """Whether it is what was asked for."""
         return host == self.host and port in (0, self.port)
@@ -90,6 +85,7 @@ class RunningRevision:
 
     Attributes:
         number: Of the revision.
+        url: Where it is reached.
         listener: Where it answers.
         since: When it began to answer, on the monotonic clock; 0 before.
     """
@@ -103,6 +99,7 @@ class RunningRevision:
         on_change: Callable[[], None],
     ) -> None:
         self.number = launch.revision
+        self.url = url_of(listener.host, listener.port, tls=launch.tls)
         self.listener = listener
         self.since = 0.0
         source = f"r{launch.revision}"

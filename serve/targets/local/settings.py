@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+import difflib
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from scoring.errors import UsageError
+from serve.server.settings import PREFIX, ServerSettings, from_environment
+from serve.targets.settings import SERVER_PREFIX, parse_settings
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+JOBS_FOLDER = "jobs"
+"""In the run folder: asynchronous jobs, which outlive revisions and stops."""
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
@@ -32,6 +42,17 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
         threads: That run a model which may run on several at once.
         max_body_bytes: The longest request body.
         max_pending: Requests that wait; more are told to come back.
+        max_batch_rows: The most rows of one run of a model.
+        api_keys: A file of hashed API keys (`fieldpost key create`).
+        rate_limit: Requests per second of one key, or of one address where there are no keys.
+        rate_burst: Requests that may come at once.
+        tls_cert: A PEM file of the certificate and its chain; the URL is https with it.
+        tls_key: The PEM file of its key.
+        tls_client_ca: A PEM file of the authorities of clients' certificates.
+        access_log: `-` for the deployment's log, or a file.
+        traces: The OTLP endpoint to which spans go.
+        jobs_dir: Where asynchronous jobs are kept. Default: with the deployment, until its end.
+        server: Every other setting of the server, by its name.
         env: Environment variables of the worker. Their values are never shown.
     """
 
@@ -49,32 +70,118 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: Positive | None = None
     max_body_bytes: Positive | None = None
     max_pending: Positive | None = None
+    max_batch_rows: Positive | None = None
+    api_keys: str | None = None
+    rate_limit: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    rate_burst: Positive | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    access_log: str | None = None
+    traces: str | None = None
+    jobs_dir: str | None = None
+    server: dict[str, str] = {}
     env: dict[str, str] = {}
+
+
+_PASSED = (
+    *("drain_timeout_s", "azureml_compat", "pin", "threads", "max_body_bytes", "max_pending"),
+    *("scoring_timeout_ms", "max_batch_rows", "api_keys", "rate_limit", "rate_burst"),
+    *("tls_cert", "tls_key", "tls_client_ca", "access_log", "traces", "jobs_dir"),
+)
+_PATHS = (
+    *("api_keys", "tls_cert", "tls_key", "tls_client_ca", "access_log", "jobs_dir"),
+    *("metrics_dir", "oidc_jwks"),
+)
+_NO_PATHS = frozenset({"", "-", "off"})
+_TLS = f"{PREFIX}TLS_CERT"
+
+
+def parse(given: Mapping[str, Any]) -> LocalSettings:
+    """The settings, with those of the server checked as the server does.
+
+    Raises:
+        UsageError: An unknown key, a value that is not valid, or a path that depends on where the
+            command was run.
+    """
+    settings = parse_settings(LocalSettings, given)
+    known = {field.name for field in fields(ServerSettings)}
+    for name in settings.server:
+        if name not in known:
+            raise _unknown(name, known)
+    variables = _server_variables(settings)
+    for name in _PATHS:
+        _check_path(name, variables.get(PREFIX + name.upper(), ""))
+    for variable, text in variables.items():
+        _check_alone(variable, text)
+    tls = {name: text for name, text in settings.env.items() if name.startswith(f"{PREFIX}TLS_")}
+    from_environment({**variables, **tls})
+    return settings
+
+
+def _unknown(name: str, known: set[str]) -> UsageError:
+    close = difflib.get_close_matches(name, sorted(known), 1)
+    guess = f" Did you mean '{SERVER_PREFIX}{close[0]}'?" if close else ""
+    return UsageError(
+        f"The server has no setting {name!r}.{guess}",
+        hint=f"Its settings are {', '.join(sorted(known))}.",
+        where=SERVER_PREFIX + name,
+    )
+
+
+def _check_path(name: str, text: str) -> None:
+    """Workers start elsewhere, and a revision may be started again from anywhere."""
+    if text not in _NO_PATHS and "://" not in text and not Path(text).is_absolute():
+        raise UsageError(
+            f"The setting {name!r} is {text!r}, a path that depends on the present folder.",
+            hint=f"Write {name}={Path(text).absolute()}.",
+            where=name,
+        )
+
+
+def _check_alone(variable: str, text: str) -> None:
+    if variable.startswith(f"{PREFIX}TLS_"):
+        return  # they are only valid together
+    try:
+        from_environment({variable: text})
+    except UsageError as error:
+        name = variable.removeprefix(PREFIX).lower()
+        raise UsageError(
+            error.message.replace(variable, name), hint=error.hint, where=name
+        ) from None
 
 
 def memory_limit(settings: LocalSettings) -> int:
     """The MiB beyond which a worker is replaced, also where the server's own variable says it."""
-    given = settings.env.get("FIELDPOST_SERVER_WORKER_MAX_MIB", "")
+    given = settings.env.get(f"{PREFIX}WORKER_MAX_MIB", "")
     if settings.worker_max_mib is None and given.isascii() and given.isdigit():
         return int(given)  # any other text the worker itself refuses
     return settings.worker_max_mib or 0
 
 
-def worker_environment(settings: LocalSettings, base: Mapping[str, str]) -> dict[str, str]:
+def speaks_tls(settings: LocalSettings) -> bool:
+    """Whether the deployment is reached over https."""
+    return bool(settings.env.get(_TLS, _server_variables(settings).get(_TLS, "")))
+
+
+def worker_environment(
+    settings: LocalSettings, base: Mapping[str, str], folder: Path | None = None
+) -> dict[str, str]:
     """The environment of a worker: what was set, over the base, and the user's own last.
 
     Only what was set is passed: the server in the package may be of another release, which has
     its own defaults and refuses variables that it does not know.
+
+    Args:
+        settings: What was set.
+        base: What every worker starts with.
+        folder: The run folder, for what the deployment keeps there; None for nothing.
     """
-    passed = {
-        "FIELDPOST_SERVER_DRAIN_TIMEOUT_S": settings.drain_timeout_s,
-        "FIELDPOST_SERVER_AZUREML_COMPAT": settings.azureml_compat,
-        "FIELDPOST_SERVER_PIN": settings.pin,
-        "FIELDPOST_SERVER_THREADS": settings.threads,
-        "FIELDPOST_SERVER_MAX_BODY_BYTES": settings.max_body_bytes,
-        "FIELDPOST_SERVER_MAX_PENDING": settings.max_pending,
-        "FIELDPOST_SERVER_SCORING_TIMEOUT_MS": settings.scoring_timeout_ms,
-        "AZUREML_LOG_LEVEL": settings.log_level.upper() if settings.log_level else None,
-    }
-    given = {name: f"{value}" for name, value in passed.items() if value is not None}
-    return {**base, **given, **settings.env}
+    kept = {f"{PREFIX}JOBS_DIR": str(folder / JOBS_FOLDER)} if folder is not None else {}
+    level = {"AZUREML_LOG_LEVEL": settings.log_level.upper()} if settings.log_level else {}
+    return {**base, **kept, **_server_variables(settings), **level, **settings.env}
+
+
+def _server_variables(settings: LocalSettings) -> dict[str, str]:
+    values = {name: getattr(settings, name) for name in _PASSED} | settings.server
+    return {PREFIX + name.upper(): f"{v}" for name, v in values.items() if v is not None}

@@ -118,7 +118,7 @@ class Supervisor:
         return Status(
             state="stopped" if info.state == "draining" else info.state,
             revision=current.number,
-            url=current.listener.url,
+            url=current.url,
             workers=tuple(workers),
             restarts=info.restarts,
             uptime_s=round(time.monotonic() - current.since, 3),
@@ -140,7 +140,7 @@ class Supervisor:
         self._require_sense(launch)
         current = self._revisions.current
         if current is not None and current.number == launch.revision and not current.has_failed:
-            return DeployResult(current.number, current.listener.url, 0.0)
+            return DeployResult(current.number, current.url, 0.0)
         began = time.monotonic()
         progress(f"starting {launch.workers} worker{'s' * (launch.workers > 1)}")
         warming = asyncio.ensure_future(asyncio.to_thread(self._records.warm_up))
@@ -150,7 +150,7 @@ class Supervisor:
             await asyncio.wait([warming])
         ready_s = round(time.monotonic() - began, 3)
         try:
-            await asyncio.to_thread(self._record_switch, launch, coming.listener.url)
+            await asyncio.to_thread(self._record_switch, launch, coming.url)
         except BaseException:
             await self._revisions.discard()
             raise
@@ -159,11 +159,11 @@ class Supervisor:
         self._launching = None  # from here on a stop waits until the one before has drained
         self._last_error, self._last_detail = {}, ""
         self._on_change()
-        self._log.write(f"r{launch.revision}/supervisor", f"answers at {coming.listener.url}")
+        self._log.write(f"r{launch.revision}/supervisor", f"answers at {coming.url}")
         if self._revisions.leaving:
             progress("the new revision answers; the one before ends what it has begun")
         await self._revisions.drain_leaving()
-        return DeployResult(launch.revision, coming.listener.url, ready_s)
+        return DeployResult(launch.revision, coming.url, ready_s)
 
     def _record_switch(self, launch: Launch, url: str) -> None:
         if launch.activate:
@@ -246,7 +246,7 @@ class Supervisor:
             supervisor=self._me,
             workers=tuple(processes.identify(pid) for pid in pids),
             revision=current.number if current else None,
-            url=current.listener.url if current else "",
+            url=current.url if current else "",
             ended=ended,
         )
         with contextlib.suppress(OSError):

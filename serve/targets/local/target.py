@@ -36,9 +36,14 @@ from serve.targets.local.launch import (
 )
 from serve.targets.local.logs import read_log
 from serve.targets.local.records import RegistryRecords
-from serve.targets.local.settings import LocalSettings, memory_limit, worker_environment
+from serve.targets.local.settings import (
+    LocalSettings,
+    memory_limit,
+    parse,
+    speaks_tls,
+    worker_environment,
+)
 from serve.targets.local.state import SavedState, read_state
-from serve.targets.settings import parse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,7 +72,7 @@ class LocalTarget:
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Raises `UsageError` for a key or value that the target does not take."""
-        parse_settings(LocalSettings, settings)
+        parse(settings)
 
     def deploy(self, request: DeployRequest, progress: Progress = ignore) -> DeployResult:
         """Makes the revision answer in place of the one before; see `Target.deploy`.
@@ -159,7 +164,7 @@ class LocalTarget:
         return _result(request, self._launch(request, progress, activate=False))
 
     def remove(self, deployment: Deployment) -> None:
-        """Deletes logs and all else of a stopped deployment.
+        """Deletes logs, asynchronous jobs and all else of a stopped deployment.
 
         Raises:
             InUseError: It runs.
@@ -173,13 +178,15 @@ class LocalTarget:
         shutil.rmtree(folder, ignore_errors=True)
 
     def _launch(self, request: DeployRequest, progress: Progress, *, activate: bool) -> Answer:
-        settings = parse_settings(LocalSettings, request.settings)
+        settings = parse(request.settings)
         progress("unpacking the package")
         root = self._unpack(request.package)
         launch = Launch(
             revision=request.revision,
             command=tuple(self._command(root)),
-            env=worker_environment(settings, interpreter.base_environment()),
+            env=worker_environment(
+                settings, interpreter.base_environment(), self._folder(request.name)
+            ),
             cwd=str(root),
             host=settings.host,
             port=settings.port or port_of(request.address),
@@ -188,6 +195,7 @@ class LocalTarget:
             drain_timeout_s=settings.drain_timeout_s,
             max_restarts=settings.max_restarts,
             worker_max_mib=memory_limit(settings),
+            tls=speaks_tls(settings),
             activate=activate,
         )
         return self._ask_supervisor(request.name, launch, progress)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoring.errors import UsageError
-from serve.targets.local.settings import LocalSettings, worker_environment
+from serve.targets.local.settings import (
+    LocalSettings,
+    parse,
+    speaks_tls,
+    worker_environment,
+)
 from serve.targets.settings import describe_settings, mask_settings, parse_settings
 
 
@@ -104,3 +110,62 @@ def test_the_worker_gets_what_was_set_and_its_own_variables_last() -> None:
 def test_any_settings_are_parsed_or_refused_as_usage(settings: dict[str, Any]) -> None:
     with contextlib.suppress(UsageError):
         assert isinstance(parse_settings(LocalSettings, settings), LocalSettings)
+
+
+def test_every_setting_of_the_server_can_be_set() -> None:
+    from serve.server.settings import PREFIX, ServerSettings
+
+    own = {"host", "port", "workers", "worker_max_mib"}  # the supervisor's
+    tls = {"tls_cert": "/c", "tls_key": "/k"}
+    for name, value in ServerSettings(**tls).items():  # type: ignore[arg-type]
+        text = str(value or ("" if value == "" else 1))
+        given = worker_environment(parse({**tls, f"server.{name}": text}), {})
+        got = given.get(PREFIX + name.upper())
+        assert got is None if name in own else type(value)(got) == type(value)(text)
+    assert parse({"server.workers": "3", "server.port": "99"}).workers == 3
+    given = worker_environment(parse({"server.inline_ms": "0", "rate_limit": "2.5"}), {})
+    assert given["FIELDPOST_SERVER_INLINE_MS"] == "0"
+    assert given["FIELDPOST_SERVER_RATE_LIMIT"] == "2.5"
+
+
+@pytest.mark.parametrize(
+    ("given", "where", "says"),
+    [
+        ({"server.max_batch": "2"}, "server.max_batch", "mean 'server.max_batch_rows'"),
+        ({"server.inline_ms": "soon"}, "inline_ms", "inline_ms is 'soon'"),
+        ({"server.metrics": "yes"}, "metrics", "on or off"),
+        ({"tls_cert": "/cert.pem"}, "tls_cert", "both"),
+        ({"api_keys": "keys.json"}, "api_keys", "depends on the present folder"),
+        ({"server.oidc_jwks": "keys.json"}, "oidc_jwks", "depends on the present folder"),
+        ({"rate_limit": "-1"}, "rate_limit", "cannot be"),
+        ({"server.workers": "0"}, "workers", "cannot be"),
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_of_the_server_is_refused_at_once(
+    given: dict[str, str], where: str, says: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(given)
+    assert caught.value.where == where
+    assert says in caught.value.message + caught.value.hint
+
+
+def test_urls_and_streams_are_no_paths() -> None:
+    parse({"access_log": "-", "server.oidc_jwks": "https://example.org/keys"})
+    assert "JOBS_DIR" not in str(worker_environment(parse({}), {}))
+
+
+def test_tls_is_known_however_it_was_set() -> None:
+    assert not speaks_tls(parse({}))
+    assert speaks_tls(parse({"tls_cert": "/c", "tls_key": "/k"}))
+    variables = {f"env.FIELDPOST_SERVER_TLS_{name}": "/x" for name in ("CERT", "KEY")}
+    assert speaks_tls(parse(variables))
+    assert not speaks_tls(parse({"tls_cert": "/c", "tls_key": "/k"} | dict.fromkeys(variables, "")))
+
+
+def test_jobs_are_kept_with_the_deployment_unless_the_user_says_where(tmp_path: Path) -> None:
+    name = "FIELDPOST_SERVER_JOBS_DIR"
+    assert worker_environment(parse({}), {}, tmp_path)[name] == str(tmp_path / "jobs")
+    assert worker_environment(parse({"jobs_dir": "/j"}), {}, tmp_path)[name] == "/j"
+    assert worker_environment(parse({f"env.{name}": "/e"}), {}, tmp_path)[name] == "/e"
