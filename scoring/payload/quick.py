@@ -8,6 +8,7 @@ thousands of requests a second, every function runs with cold caches.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,6 +69,8 @@ def _parser(rank: int, dtype: np.dtype[Any]) -> Callable[[bytes | bytearray], An
 
 def _large_decoder(name: str, row: tuple[int | None, ...], dtype: np.dtype[Any]) -> Quick:
     """Like `quick`, by simdjson: it hands over the numbers as one buffer of doubles."""
+    if find_spec("simdjson") is None:  # there is none for every version of Python
+        return _never
     largest_squared = float(np.finfo(dtype).max) ** 2 if dtype.itemsize < _DOUBLE_BYTES else inf
 
     def large(body: bytes | bytearray) -> Inputs | None:
