@@ -27,7 +27,12 @@ def test_large_bodies_mean_the_same_with_and_without(
     inputs = quick.quick_decoder(SCHEMA)(json.dumps({"data": ROWS}).encode())
     assert inputs is not None
     assert inputs["x"].tolist() == ROWS
-    tensor = {"name": "x", "shape": [2000, 2], "datatype": "FP32", "data": sum(ROWS, [])}
+    tensor = {
+        "name": "x",
+        "shape": [2000, 2],
+        "datatype": "FP32",
+        "data": [x for row in ROWS for x in row],
+    }
     found = v2_quick.quick_reader(SCHEMA)(json.dumps({"inputs": [tensor]}).encode())
     assert found is not None
     assert found[0]["x"].tolist() == ROWS
