@@ -10,7 +10,7 @@ from scoring.errors import FieldpostError
 from scoring.http import Response
 from scoring.payload.codec import dumps
 from serve.server.models.call import Call
-from serve.server.status import JSON, code_of, failure_response, headers_of, status_of
+from serve.server.status import JSON, code_of, failure_response, headers_of, sentence, status_of
 
 if TYPE_CHECKING:
     from scoring.runtimes.base import Arrays
@@ -45,12 +45,6 @@ def quick(model: ServedModel, body: bytes | bytearray) -> tuple[Arrays, bool] | 
             inputs = model.codec.quick(b'{"data":' + body[len(start) :])
             return None if inputs is None else (inputs, by_column)
     return None
-
-
-def sentence(error: FieldpostError) -> str:
-    """An error as one text, for forms that have room for no more; half characters are replaced."""
-    text = f"{error.message} {error.hint}" if error.hint else error.message
-    return text.encode("utf-8", "replace").decode()
 
 
 def teller(form: Callable[[int, str], dict[str, str]]) -> Tell:

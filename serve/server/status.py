@@ -74,6 +74,7 @@ STATUS: dict[type[e.FieldpostError], int] = {
 
 JSON = ("content-type", "application/json")
 RETRY_AFTER_S = 1
+_ENDS = (".", "!", "?")
 
 
 def status_of(error: e.FieldpostError) -> int:
@@ -97,6 +98,17 @@ def headers_of(error: e.FieldpostError) -> list[tuple[str, str]]:
     if isinstance(error, e.OverloadedError):
         return [("retry-after", str(RETRY_AFTER_S))]
     return []
+
+
+def sentence(error: e.FieldpostError) -> str:
+    """An error as one text: what was wrong, and what to do next.
+
+    It quotes what the client sent; half characters in it are replaced.
+    """
+    text = error.message
+    if error.hint:
+        text = f"{text if text.endswith(_ENDS) else text + '.'} {error.hint}"
+    return text.encode("utf-8", "replace").decode()
 
 
 def internal_error_response() -> Response:

@@ -21,8 +21,8 @@ from scoring.payload.codec import dumps
 from scoring.payload.document import Document, parse
 from serve.server.checks import require_json
 from serve.server.errors import MethodNotAllowedError, RouteNotFoundError
-from serve.server.modelcalls import ExchangeJsonCall, FastJsonCall, quick, refuse, sentence, teller
-from serve.server.status import JSON, status_of
+from serve.server.modelcalls import ExchangeJsonCall, FastJsonCall, quick, refuse, teller
+from serve.server.status import JSON, sentence, status_of
 
 if TYPE_CHECKING:
     from scoring.runtimes.base import Arrays

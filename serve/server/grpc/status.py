@@ -7,6 +7,7 @@ import re
 from scoring import errors as e
 from serve.server import errors as h
 from serve.server.grpc.heads import encode
+from serve.server.status import sentence
 
 OK, CANCELLED, UNKNOWN, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND, ALREADY_EXISTS = range(7)
 PERMISSION_DENIED, RESOURCE_EXHAUSTED, FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE = range(7, 12)
@@ -90,7 +91,7 @@ def code_of(error: BaseException) -> int:
 def text_of(error: BaseException) -> str:
     """What the sender is told: the message and the hint, and nothing of failures of ours."""
     if isinstance(error, e.FieldpostError):
-        return f"{error.message} {error.hint}".rstrip()
+        return sentence(error)
     return "The server failed on this request. The log of the server says why."
 
 

@@ -7,8 +7,7 @@ import orjson
 from scoring.errors import FieldpostError
 from scoring.http import Response
 from serve.server.status import failure_response as general_response
-
-_ENDS = (".", "!", "?")
+from serve.server.status import sentence
 
 
 def failure_response(error: BaseException, request: str) -> Response:
@@ -28,14 +27,5 @@ def failure_response(error: BaseException, request: str) -> Response:
     return response
 
 
-def sentence(error: FieldpostError) -> str:
-    """What was wrong, and what to do next."""
-    message = error.message
-    if not error.hint:
-        return message
-    return f"{message if message.endswith(_ENDS) else message + '.'} {error.hint}"
-
-
 def _dump(text: str) -> bytes:
-    # Messages quote what the client sent, lone surrogates included.
-    return orjson.dumps({"error": text.encode("utf-8", "replace").decode()})
+    return orjson.dumps({"error": text})

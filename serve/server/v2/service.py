@@ -21,12 +21,12 @@ from scoring.payload.arrays import kind_of
 from scoring.payload.document import parse
 from scoring.payload.places import quoted
 from serve.server.errors import MethodNotAllowedError, RouteNotFoundError
-from serve.server.status import JSON, code_of
+from serve.server.status import JSON, code_of, sentence
 from serve.server.v2 import metadata
 from serve.server.v2.calls import ExchangeCall, FastCall
 from serve.server.v2.compression import compress, wanted_coding
 from serve.server.v2.endpoint import Endpoint
-from serve.server.v2.errors import failure_response, sentence
+from serve.server.v2.errors import failure_response
 
 if TYPE_CHECKING:
     from serve.server.app import Handler, Shape

@@ -17,7 +17,13 @@ from scoring.errors import (
 )
 from serve.server import errors as http_errors
 from serve.server.errors import MethodNotAllowedError
-from serve.server.status import STATUS, error_response, internal_error_response, status_of
+from serve.server.status import (
+    STATUS,
+    error_response,
+    internal_error_response,
+    sentence,
+    status_of,
+)
 
 
 def tree(root: type[FieldpostError]) -> list[type[FieldpostError]]:
@@ -92,3 +98,18 @@ def test_limits_and_challenges_are_told_in_headers() -> None:
 def test_half_characters_in_a_message_still_make_an_answer() -> None:
     response = error_response(WrongTypeError("It is '\ud800'."))
     assert json.loads(bytes(response.body))["error"]["message"] == "It is '?'."  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("message", "hint", "text"),
+    [
+        ("'x' is not found", "See the list.", "'x' is not found. See the list."),
+        ("It is not found.", "See the list.", "It is not found. See the list."),
+        ("Is it?", "No.", "Is it? No."),
+        ("'x' is not found", "", "'x' is not found"),
+        ("half: \ud800", "", "half: ?"),
+    ],
+    ids=["no full stop", "full stop", "question", "no hint", "half a character"],
+)
+def test_an_error_in_one_text(message: str, hint: str, text: str) -> None:
+    assert sentence(InputError(message, hint=hint)) == text
