@@ -24,6 +24,7 @@ _LIMITS = {
     "uint32": (0, 2**32 - 1),
     "uint64": (0, 2**64 - 1),
 }
+_LARGEST = {"float16": 65504.0, "float32": float(2**128 - 2**104)}
 _FORMATS = {"float32": "float", "float64": "double", "int32": "int32", "int64": "int64"}
 _ERRORS = {
     "400": "The input does not fit the model; the answer says where.",
@@ -243,6 +244,8 @@ def _element(spec: TensorSpec, dialect: _Dialect) -> Json:
         schema = {"type": "integer", "minimum": low, "maximum": high}
     elif spec.dtype.startswith("float"):
         schema = {"type": "number"}
+        if (largest := _LARGEST.get(spec.dtype)) is not None:
+            schema |= {"minimum": -largest, "maximum": largest}
     else:
         schema = {"type": "boolean" if spec.dtype == "bool" else "string"}
     if spec.dtype in _FORMATS:

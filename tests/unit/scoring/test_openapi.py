@@ -112,6 +112,7 @@ def test_answers_fit_the_schema(name: str, style: Any) -> None:
     [
         ("matrix", {"data": [[1, 2]]}),
         ("matrix", {"data": [[1, 2, "3"]]}),
+        ("matrix", {"data": [[1, 2, 1e39]]}),
         ("matrix", {"data": []}),
         ("table", {"data": [{"age": 1}]}),
         ("table", {"data": [{"age": 1, "city": "a", "rooms": 256, "new": True}]}),
