@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.sink import Sink
 
 _FAR_AWAY = 1_000_000_000
-_TRACED = 0.01
+_TRACED = 0.001
 
 
 @dataclass

@@ -29,6 +29,7 @@ from serve.server.errors import (
     TargetTooLongError,
 )
 from serve.server.exchange import Exchange
+from serve.server.heads import Head, Heads
 from serve.server.telemetry.channel import Details
 from serve.server.wire import address_of
 
@@ -36,11 +37,15 @@ if TYPE_CHECKING:
     import asyncio
 
     from serve.server.access.principal import Principal
-    from serve.server.hub import Hub
+    from serve.server.hub import Fast, Hub
 
 logger = logging.getLogger(__name__)
 
 _HTTP2 = b"PRI"
+# Of the messages that begin in one piece of data: none of it is a whole request of its own; it was
+# one, and the fast path has taken it.
+_IN_THE_MIDDLE = 1000
+_ONE_FAST = -1000
 
 
 class _StopParsing(Exception):  # noqa: N818 - control flow through the parser, not an error
@@ -56,9 +61,9 @@ class Connection(Answering):
 
     __slots__ = (
         "_address", "_body", "_body_bytes", "_chunk_bytes", "_content_type", "_credential", "_fast",
-        "_fresh", "_guard", "_head_bytes", "_headers", "_hosts", "_keep_alive", "_method", "_old",
-        "_parser", "_parts", "_plain", "_principal", "_target", "_telemetry", "_timed", "_traces",
-        "_upgrading", "_watched",
+        "_fresh", "_guard", "_head_bytes", "_headers", "_heads", "_hosts", "_keep_alive",
+        "_messages", "_method", "_old", "_parser", "_parts", "_plain", "_principal", "_taken",
+        "_target", "_telemetry", "_timed", "_traces", "_upgrading", "_watched",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
@@ -70,6 +75,9 @@ class Connection(Answering):
         self._traces = hub.telemetry is not None and hub.telemetry.traces
         self._address = ""
         self._fresh = True
+        self._heads = Heads()
+        self._messages = 0
+        self._taken: bytes | bytearray = b""
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self._chunk_bytes = self._head_bytes = 0
         # The phase that the deadline is for.
@@ -89,6 +97,16 @@ class Connection(Answering):
         self._plain = True
         self._old = self._upgrading = self._watched = False
         self._keep_alive = True
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Of the request that is read: as they came, names in lower case."""
+        return self._headers
+
+    @property
+    def principal(self) -> Principal | None:
+        """Who sent it, for the fast path; None where the server asks nobody."""
+        return self._principal
 
     # The transport's callbacks
 
@@ -114,15 +132,16 @@ class Connection(Answering):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Feeds the parser, whose callbacks do the rest."""
+        """Feeds the parser, whose callbacks do the rest; heads that it has seen need no parsing."""
+        head = self._heads.find(len(data))
+        if head is not None and data.startswith(head.text) and self._answer_again(head, data):
+            return
         if self._refused or self._closing or self._parser is None:
             return  # read only so that the client can read our answer
-        if self._fresh:
-            self._fresh = False
-            if data.startswith(_HTTP2):
-                self._hand_over(data)
-                return
+        if self._fresh and self._speaks_http2(data):
+            return
         self._chunk_bytes = len(data)
+        self._messages = 0 if self._phase == IDLE else _IN_THE_MIDDLE
         rest = None
         try:
             self._parser.feed_data(data)
@@ -133,7 +152,14 @@ class Connection(Answering):
         if rest is not None:
             self._ignore_upgrade(rest)
             return
-        if self._phase != IDLE:
+        self._after(data)
+
+    def _after(self, data: bytes) -> None:
+        """What is to be done when the parser has seen a piece."""
+        if self._messages == _ONE_FAST:
+            self._heads.keep(data, self._taken, self._target, self._headers, self._credential)
+            self._taken = b""
+        elif self._phase != IDLE:
             self._await_more()
         elif self._current is None and not self._closing:
             self.deadline = self.hub.clock.now + self._limits.keep_alive_timeout_s
@@ -164,6 +190,7 @@ class Connection(Answering):
         """The first byte of a request."""
         if self._closing:
             raise _StopParsing
+        self._messages += 1
         self._reset()
         self._phase = HEAD
         self._timed = IDLE
@@ -336,6 +363,31 @@ class Connection(Answering):
             or not self._writable
         ):
             return False
+        return self._submit(fast)
+
+    def _answer_again(self, head: Head, data: bytes) -> bool:
+        """Answers a request whose head was seen before; False: let the parser see it."""
+        fast = self._fast.get(head.target)
+        if (
+            fast is None
+            or self._phase != IDLE
+            or self._current is not None
+            or self._waiting
+            or not self._writable
+            or self._closing
+            or self._refused
+        ):
+            return False
+        self._method = b"POST"
+        self._target = head.target
+        self._headers = head.headers
+        self._credential = head.credential
+        self._body = data[head.size :]
+        self._principal = None
+        self._messages = _IN_THE_MIDDLE
+        return self._submit(fast)
+
+    def _submit(self, fast: Fast) -> bool:
         try:
             if self._guard is not None:
                 self._principal = self._guard.admit(self._credential, self._target, self._address)
@@ -346,6 +398,9 @@ class Connection(Answering):
             return False  # the long way tells it
         if call is None:
             return False
+        if self._messages == 1 and not self._watched:
+            self._messages = _ONE_FAST
+            self._taken = self._body
         if self._client:
             call.details = Details(
                 self._client,
@@ -353,7 +408,6 @@ class Connection(Answering):
                 self._target,
                 self._headers,
                 self._principal.id if self._principal is not None else "",
-                # A bound method of the call makes a cycle, which only the collector ends.
                 phases=call.phases if self._traces else None,
             )
         self._current = call
@@ -394,14 +448,18 @@ class Connection(Answering):
         if refusal is not None and not self._closing:
             self._refuse(refusal)
 
-    def _hand_over(self, data: bytes) -> None:
-        """The client speaks HTTP/2: another protocol takes this connection."""
+    def _speaks_http2(self, data: bytes) -> bool:
+        """Whether the first bytes are of HTTP/2: another protocol then takes this connection."""
+        self._fresh = False
+        if not data.startswith(_HTTP2):
+            return False
         from serve.server.grpc.connection import GrpcConnection  # noqa: PLC0415 - few clients do
 
         self.hub.leave(self)
         self._parser = None
         self._closing = True
         GrpcConnection(self.hub, self._transport, data)
+        return True
 
     # Parts of requests
 
