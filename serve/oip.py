@@ -31,6 +31,7 @@ from scoring.errors import (
     WrongShapeError,
     WrongTypeError,
 )
+from serve import trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -65,6 +66,7 @@ class OipClient:
         timeout_s: For one answer, the waiting in retries not counted.
         retry_s: How long a refused connection, a 503 or a 429 is tried again.
         headers: Sent with every request, such as `authorization`.
+        ca: A PEM file of the authorities that are believed; empty for the usual ones.
 
     Raises:
         UsageError: The URL has another scheme, or no host.
@@ -78,6 +80,7 @@ class OipClient:
         timeout_s: float = 60.0,
         retry_s: float = 5.0,
         headers: Mapping[str, str] | None = None,
+        ca: str = "",
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in _SCHEMES or not parts.netloc:
@@ -94,9 +97,13 @@ class OipClient:
         self._is_grpc = parts.scheme.startswith("grpc")
         self._limits = {"client_timeout": timeout_s} if self._is_grpc else {}
         address = parts.netloc + ("" if self._is_grpc else parts.path.rstrip("/"))
-        timeouts = {} if self._is_grpc else {"network_timeout": timeout_s}
+        options: dict[str, Any] = {} if self._is_grpc else {"network_timeout": timeout_s}
+        if ca and self._is_grpc:
+            options["root_certificates"] = ca
+        elif ca:
+            options["ssl_context_factory"] = lambda: trust.context(ca)
         self._client = self._module.InferenceServerClient(
-            address, ssl=_SCHEMES[parts.scheme], **timeouts
+            address, ssl=_SCHEMES[parts.scheme], **options
         )
 
     def score(
@@ -149,6 +156,20 @@ class OipClient:
             lambda: self._client.get_model_metadata(name, version, self._headers, **options)
         )
         return dict(found)
+
+    def models(self) -> list[str]:
+        """The names of the models that are ready, each once.
+
+        Raises:
+            UnreachableError: Nothing answers there, still after the retries.
+        """
+        options = {"as_json": True} if self._is_grpc else {}
+        found: Any = self._ask(
+            lambda: self._client.get_model_repository_index(self._headers, **options)
+        )
+        entries = found.get("models", []) if self._is_grpc else found
+        ready = [entry["name"] for entry in entries if entry.get("state", "READY") == "READY"]
+        return list(dict.fromkeys(ready))
 
     def ready(self, name: str = "", *, version: str = "") -> bool:
         """Whether the server takes requests, or one of its models."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from scoring.errors import ModelNotFoundError
-from serve.cli.output import common, write_json
+from serve.cli.output import common, note, write_json
+
+if TYPE_CHECKING:
+    from serve.asking import Protocol
 
 
 @click.command(help="Send a scoring request and print the answer.")
@@ -21,33 +25,81 @@ from serve.cli.output import common, write_json
     help="The request body: a file, - or JSON.",
 )
 @click.option("--header", "headers", multiple=True, metavar="NAME: VALUE", help="A request header.")
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for the answer.")
+@click.option(
+    "--api-key",
+    envvar="FIELDPOST_API_KEY",
+    metavar="KEY",
+    help="Default: $FIELDPOST_API_KEY, which no list of processes shows.",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["score", "v2", "grpc"]),
+    default="score",
+    show_default=True,
+    help="v2, grpc: the Open Inference Protocol, as Triton and KServe have it.",
+)
+@click.option("--model", default="", metavar="NAME", help="Of a server of several models.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds to wait for the answer. Default: 60; with --later, until there is one.",
+)
+@click.option(
+    "--timeout-ms",
+    type=click.IntRange(1),
+    help="After that time the server gives the request up.",
+)
 @click.option(
     "--wait", default=2.0, show_default=True, help="Seconds to try while nothing answers there."
+)
+@click.option("--later", is_flag=True, help="As a job: it survives restarts of server and client.")
+@click.option(
+    "--ca", default="", metavar="FILE", help="Authorities of https. Default: the usual ones."
 )
 @common
 def score(
     target: str,
     data: str,
     headers: tuple[str, ...],
-    timeout: float,
+    api_key: str | None,
+    protocol: Protocol,
+    model: str,
+    timeout: float | None,
+    timeout_ms: int | None,
     wait: float,
+    later: bool,
+    ca: str,
     as_json: bool,  # noqa: ARG001 - the answer is JSON in either case
     workspace: str | None,
 ) -> None:
     """Sends the body to a deployment (by name) or to a server (by URL)."""
-    from serve.client import score_url
+    from serve.asking import Asking, ask
 
     body = _read(data)
-    url = target if "://" in target else _address(target, workspace)
-    write_json(score_url(url, body, headers=_headers(headers), timeout_s=timeout, retry_s=wait))
+    url, certificate = (target, "") if "://" in target else _address(target, workspace)
+    how = Asking(
+        protocol=protocol,
+        model=model,
+        headers=_headers(headers),
+        api_key=api_key or "",
+        timeout_s=timeout,
+        retry_s=wait,
+        timeout_ms=timeout_ms,
+        later=later,
+        ca=ca,
+        certificate=certificate,
+        accepted=lambda job: note(f"Accepted as {job}"),
+    )
+    write_json(ask(url, body, how))
 
 
-def _address(name: str, workspace: str | None) -> str:
+def _address(name: str, workspace: str | None) -> tuple[str, str]:
+    """The URL of a deployment, and the file of its certificate where it has one."""
     from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
-        return opened.deployments.get(name).url
+        view = opened.deployments.get(name)
+    return view.url, view.certificate
 
 
 def _headers(lines: tuple[str, ...]) -> dict[str, str]:

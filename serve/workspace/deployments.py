@@ -21,9 +21,8 @@ from serve.targets.base import (
 from serve.targets.settings import mask_settings
 
 if TYPE_CHECKING:
+    from serve.asking import Protocol
     from serve.registry.records import Deployment, Package, Revision
-
-if TYPE_CHECKING:
     from serve.workspace import Workspace
 
 Progress = Callable[[str], None]
@@ -86,6 +85,12 @@ class DeploymentView(msgspec.Struct, frozen=True, kw_only=True):
     revisions: tuple[RevisionView, ...]
     last_error: dict[str, Any] | None
 
+    @property
+    def certificate(self) -> str:
+        """The file of the server's certificate on this machine; empty for none."""
+        given = (self.settings.get(key) for key in ("tls_cert", "server.tls_cert"))
+        return next((str(path) for path in given if path), "")
+
 
 class DeploymentHandle:
     """A deployment that has been brought to run.
@@ -100,12 +105,23 @@ class DeploymentHandle:
         self.name = name
         self.url = url
 
-    def score(self, document: object) -> Any:
-        """Sends one scoring request; see `serve.client.Client.score` for the errors."""
-        from serve.client import Client  # noqa: PLC0415 - httpx is not needed to deploy
+    def score(
+        self,
+        document: object,
+        *,
+        protocol: Protocol = "score",
+        model: str = "",
+        api_key: str = "",
+        later: bool = False,
+    ) -> Any:
+        """Sends one scoring request; see `serve.asking` for the choices and the errors."""
+        from serve.asking import Asking, ask  # noqa: PLC0415 - clients are not needed to deploy
 
-        with Client(self.url) as client:
-            return client.score(document)
+        certificate = self.view().certificate if self.url.startswith("https:") else ""
+        how = Asking(
+            protocol=protocol, model=model, api_key=api_key, later=later, certificate=certificate
+        )
+        return ask(self.url, document, how)
 
     def view(self) -> DeploymentView:
         """The deployment as it is now."""
