@@ -340,7 +340,10 @@ class EntryScript:
         )
 
     def _finish(self, response: Response, request: Request, who: identity.Identity) -> None:
-        _replace(response, who.headers)
+        if self._bridge is None and "flask" not in sys.modules:
+            response.headers += who.headers  # all others are ours, of other names
+        else:
+            _replace(response, who.headers)
         response.headers += self._fixed_headers
         if self._cors is not None:
             response.headers += self._cors.headers(request)

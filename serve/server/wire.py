@@ -82,7 +82,12 @@ def head(
         status = 500
     reason = _REASONS.get(status, b"")
     parts = [b"HTTP/1.1 %d %b\r\nserver: %b\r\ndate: %b\r\n" % (status, reason, SERVER, date)]
-    parts.extend(_field(name, value) for name, value in headers if name.lower() not in _OURS)
+    fields = [
+        f"{name}: {value}\r\n"
+        for name, value in headers
+        if _is_usable(name) and (_is_plain(value) or _is_valid(name, value))
+    ]
+    parts.append("".join(fields).encode("latin-1"))
     if status not in NO_BODY:
         if chunked:
             parts.append(b"transfer-encoding: chunked\r\n")
@@ -95,12 +100,31 @@ def head(
 
 
 @lru_cache(512)
-def _field(name: str, value: str) -> bytes:
+def _is_usable(name: str) -> bool:
+    """Whether a field of this name is sent, if its value is valid."""
+    if name.lower() in _OURS:
+        return False
+    valid = _NAME.match(name) is not None
+    if not valid:
+        _warn(name)
+    return valid
+
+
+def _is_plain(value: str) -> bool:
+    """Whether there is nothing to look for in a value, as in nearly all."""
+    return value.isascii() and value.isprintable()
+
+
+def _is_valid(name: str, value: str) -> bool:
     # A line break in a value would let a script's caller write headers, or a second answer.
-    if not _NAME.match(name) or not _VALUE.match(value):
-        logger.warning("Dropped a response header that HTTP does not allow: %r", name)
-        return b""
-    return f"{name}: {value}\r\n".encode("latin-1")
+    valid = _VALUE.match(value) is not None
+    if not valid:
+        _warn(name)
+    return valid
+
+
+def _warn(name: str) -> None:
+    logger.warning("Dropped a response header that HTTP does not allow: %r", name)
 
 
 def chunk(data: bytes) -> bytes:

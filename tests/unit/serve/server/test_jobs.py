@@ -257,3 +257,78 @@ def test_what_is_left_at_the_end_is_cancelled() -> None:
     harness.until(lambda: work.running == 1)
     harness.close()
     assert work.log == ["cancelled a"]
+
+
+@pytest.fixture
+def gathering() -> Iterator[Harness]:
+    harness = Harness()
+    harness.jobs.gather(harness.loop)
+    yield harness
+    harness.close()
+
+
+class TurnedByHand:
+    """A loop that only notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.soon: list[Callable[[], object]] = []
+        self.later: list[Callable[[], object]] = []
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        self.soon.append(call)
+
+    def call_later(self, _seconds: float, call: Callable[[], object]) -> None:
+        self.later.append(call)
+
+
+def test_calls_of_one_turn_go_to_the_worker_and_come_back_together() -> None:
+    told: list[Callable[[], object]] = []
+    outcomes: list[Any] = []
+    loop: Any = TurnedByHand()
+    jobs = Jobs(told.append, 10)
+    jobs.gather(loop)
+    for number in range(5):
+        jobs.submit(lambda n=number: n, lambda *outcome: outcomes.append(outcome))  # type: ignore[misc]
+    assert len(loop.soon) == 1
+    loop.soon[0]()
+    jobs.stop()
+    jobs.work()
+    assert (len(told), outcomes) == (1, [])
+    told[0]()
+    assert outcomes == [(number, None) for number in range(5)]
+    assert (len(loop.later), jobs.pending) == (1, 0)
+
+
+def test_an_outcome_does_not_wait_for_a_long_call_behind_it(gathering: Harness) -> None:
+    go = threading.Event()
+    gathering.do(
+        lambda: [gathering.jobs.submit(call, gathering.done) for call in (lambda: 1, go.wait)]
+    )
+    gathering.until(lambda: gathering.outcomes == [(1, None)])
+    go.set()
+    gathering.until(lambda: len(gathering.outcomes) == 2)
+
+
+def test_one_that_fails_to_be_finished_does_not_keep_the_others(gathering: Harness) -> None:
+    def refuse(*_outcome: object) -> None:
+        raise ValueError
+
+    seen: list[object] = []
+    gathering.loop.set_exception_handler(lambda _loop, context: seen.append(context["exception"]))
+    gathering.do(
+        lambda: [gathering.jobs.submit(int, done) for done in (refuse, gathering.done, refuse)]
+    )
+    gathering.until(lambda: len(gathering.outcomes) == 1 and len(seen) == 2)
+    assert gathering.jobs.pending == 0
+
+
+def test_what_was_submitted_before_the_end_is_done(gathering: Harness) -> None:
+    ran: list[int] = []
+
+    def submit_and_stop() -> None:
+        gathering.jobs.submit(lambda: ran.append(1), gathering.done)
+        gathering.jobs.stop()
+
+    gathering.do(submit_and_stop)
+    gathering.worker.join(10)
+    assert ran == [1]
