@@ -164,9 +164,9 @@ class Jobs:
             begun = perf_counter()
             self._outcomes.append((job, run(job)))
             del job  # the next one may be long in coming
-            if not self._told and self._is_urgent(begun):
-                self._told = True
-                self.post(self._take)
+            if self._is_urgent(begun):
+                self._tell()
+        self._tell()
 
     def start_threads(self, count: int, name: str = "model") -> None:
         """Starts workers; daemons, so that a model that hangs cannot keep the process."""
@@ -222,6 +222,12 @@ class Jobs:
         self._patient = False
         self._take()
 
+    def _tell(self) -> None:
+        """Lets the loop know that there are outcomes, once."""
+        if self._outcomes and not self._told:
+            self._told = True
+            self.post(self._take)
+
     def _is_urgent(self, begun: float) -> bool:
         """Whether an outcome has to be told at once (asked by the worker)."""
         return not self._patient or self._queue.empty() or perf_counter() - begun > _QUICK_S
@@ -234,9 +240,7 @@ class Jobs:
             for _ in range(len(outcomes)):
                 self._finish(*outcomes.popleft())
         finally:
-            if outcomes and not self._told:
-                self._told = True
-                self.post(self._take)
+            self._tell()
 
     def _finish(self, job: Job, outcome: Outcome | None) -> None:
         self.pending -= 1
