@@ -12,26 +12,22 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Coroutine
 from math import inf
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from scoring.errors import DeadlineExceededError, OverloadedError
 
 if TYPE_CHECKING:
     from serve.server.tasks import Tasks
+    from serve.server.turns import Turns
 
 Done = Callable[[Any, BaseException | None], None]
 Outcome = tuple[Any, BaseException | None]
 Respond = Callable[[Any], None]
 Start = Callable[[Respond], Coroutine[Any, Any, None]]
 """Makes a coroutine that gives its result to `respond`, and may go on after that."""
-
-# Outcomes of quick calls may wait for each other, and for this long.
-_QUICK_S = 0.0005
-_PATIENCE_S = 0.001
 
 
 class Job:
@@ -79,28 +75,22 @@ class Jobs:
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._tasks: Tasks | None = None
-        self._outcomes: deque[tuple[Job, Outcome | None]] = deque()
-        # Whether the loop knows that there are outcomes, and whether it looks by itself soon.
-        self._told = self._patient = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._gathered: list[Job] = []
+        self._turns: Turns | None = None
         self.pending = 0
 
     def run_on(self, tasks: Tasks) -> None:
         """Has everything run on an event loop of the thread that calls `work`."""
         self._tasks = tasks
 
-    def gather(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hands calls over together, and outcomes too: for a worker whose calls are often quick.
-
-        Each time that two threads take turns costs as much as a quick call does. So the calls of
-        one turn of the loop go to the worker at its end, and the outcomes of quick calls come back
-        when it has nothing more to do, or after a millisecond.
+    def take_turns(self, loop: asyncio.AbstractEventLoop) -> None:
+        """For one worker whose calls are often quick; see `serve.server.turns`.
 
         Args:
             loop: On whose thread everything is submitted and done.
         """
-        self._loop = loop
+        from serve.server.turns import Turns  # noqa: PLC0415 - for scripts alone
+
+        self._turns = Turns(loop, self._finish)
 
     def submit(
         self,
@@ -127,12 +117,10 @@ class Jobs:
         self._enter(job)
         if self._tasks is not None:
             self._tasks.put(job, self._finish)
-        elif self._loop is None:
-            self._queue.put(job)
+        elif self._turns is not None:
+            self._turns.put(job)
         else:
-            if not self._gathered:
-                self._loop.call_soon(self._hand_over)
-            self._gathered.append(job)
+            self._queue.put(job)
         return job
 
     def submit_coroutine(self, start: Start, done: Done, *, deadline: float = inf) -> Job:
@@ -160,13 +148,13 @@ class Jobs:
         if self._tasks is not None:
             self._tasks.work(self.post)
             return
+        if self._turns is not None:
+            self._turns.work()
+            return
         while (job := self._queue.get()) is not None:
-            begun = perf_counter()
-            self._outcomes.append((job, run(job)))
-            del job  # the next one may be long in coming
-            if self._is_urgent(begun):
-                self._tell()
-        self._tell()
+            outcome = run(job)
+            self.post(self._finish, job, outcome)
+            del job, outcome  # the next one may be long in coming
 
     def start_threads(self, count: int, name: str = "model") -> None:
         """Starts workers; daemons, so that a model that hangs cannot keep the process."""
@@ -179,7 +167,8 @@ class Jobs:
         """Lets every worker go when it has done what is queued."""
         if self._tasks is not None:
             self._tasks.stop()
-        self._hand_over()
+        if self._turns is not None:
+            self._turns.stop()
         for _ in self._threads or (None,):
             self._queue.put(None)
 
@@ -207,40 +196,6 @@ class Jobs:
             # Told in time, and not when the worker comes to it: that may be much later.
             left_s = max(0.0, job.deadline - monotonic())
             asyncio.get_running_loop().call_later(left_s, _expire, job)
-
-    def _hand_over(self) -> None:
-        """Gives the worker what was submitted in this turn of the loop."""
-        gathered, self._gathered = self._gathered, []
-        if gathered and self._loop is not None and not self._patient and self.pending > 1:
-            self._patient = True
-            self._loop.call_later(_PATIENCE_S, self._look)
-        for job in gathered:
-            self._queue.put(job)
-
-    def _look(self) -> None:
-        """The worker has had its time: from here on each outcome is told at once."""
-        self._patient = False
-        self._take()
-
-    def _tell(self) -> None:
-        """Lets the loop know that there are outcomes, once."""
-        if self._outcomes and not self._told:
-            self._told = True
-            self.post(self._take)
-
-    def _is_urgent(self, begun: float) -> bool:
-        """Whether an outcome has to be told at once (asked by the worker)."""
-        return not self._patient or self._queue.empty() or perf_counter() - begun > _QUICK_S
-
-    def _take(self) -> None:
-        """Finishes what the workers have done."""
-        self._told = False  # before looking: what comes from here on is told again
-        outcomes = self._outcomes
-        try:
-            for _ in range(len(outcomes)):
-                self._finish(*outcomes.popleft())
-        finally:
-            self._tell()
 
     def _finish(self, job: Job, outcome: Outcome | None) -> None:
         self.pending -= 1

@@ -132,7 +132,7 @@ class ServerProcess:
         from serve.server.script import ScriptService  # noqa: PLC0415
 
         self._script = True
-        self._jobs.gather(self._loop)
+        self._jobs.take_turns(self._loop)
         settings = ScriptSettings.for_package(
             self._root,
             bundle,

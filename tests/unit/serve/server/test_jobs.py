@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,14 @@ async def seen(condition: Callable[[], bool]) -> None:
 class Harness:
     """A server's event loop on this thread, and a worker on another."""
 
-    def __init__(self, *, concurrency: int = 0, limit: int = 10) -> None:
+    def __init__(self, *, concurrency: int = 0, limit: int = 10, turns: bool = False) -> None:
         self.loop = asyncio.new_event_loop()
         self.jobs = Jobs(self.loop.call_soon_threadsafe, limit)
         self.outcomes: list[tuple[Any, BaseException | None]] = []
         if concurrency:
             self.jobs.run_on(Tasks(asyncio.SelectorEventLoop(), concurrency))
+        if turns:
+            self.jobs.take_turns(self.loop)
         self.worker = threading.Thread(target=self.jobs.work)
         self.worker.start()
 
@@ -260,9 +263,8 @@ def test_what_is_left_at_the_end_is_cancelled() -> None:
 
 
 @pytest.fixture
-def gathering() -> Iterator[Harness]:
-    harness = Harness()
-    harness.jobs.gather(harness.loop)
+def turning() -> Iterator[Harness]:
+    harness = Harness(turns=True)
     yield harness
     harness.close()
 
@@ -273,6 +275,7 @@ class TurnedByHand:
     def __init__(self) -> None:
         self.soon: list[Callable[[], object]] = []
         self.later: list[Callable[[], object]] = []
+        self.heard: list[tuple[int, Callable[[], object]]] = []
 
     def call_soon(self, call: Callable[[], object]) -> None:
         self.soon.append(call)
@@ -280,55 +283,55 @@ class TurnedByHand:
     def call_later(self, _seconds: float, call: Callable[[], object]) -> None:
         self.later.append(call)
 
+    def add_reader(self, descriptor: int, call: Callable[[], object]) -> None:
+        self.heard.append((descriptor, call))
+
 
 def test_calls_of_one_turn_go_to_the_worker_and_come_back_together() -> None:
-    told: list[Callable[[], object]] = []
     outcomes: list[Any] = []
     loop: Any = TurnedByHand()
-    jobs = Jobs(told.append, 10)
-    jobs.gather(loop)
+    jobs = Jobs(lambda *_call: None, 10)
+    jobs.take_turns(loop)
     for number in range(5):
         jobs.submit(lambda n=number: n, lambda *outcome: outcomes.append(outcome))  # type: ignore[misc]
     assert len(loop.soon) == 1
     loop.soon[0]()
     jobs.stop()
     jobs.work()
-    assert (len(told), outcomes) == (1, [])
-    told[0]()
+    ((descriptor, hear),) = loop.heard
+    assert outcomes == []
+    hear()
     assert outcomes == [(number, None) for number in range(5)]
     assert (len(loop.later), jobs.pending) == (1, 0)
+    assert not select.select([descriptor], [], [], 0)[0], "it was told once"
 
 
-def test_an_outcome_does_not_wait_for_a_long_call_behind_it(gathering: Harness) -> None:
+def test_an_outcome_does_not_wait_for_a_long_call_behind_it(turning: Harness) -> None:
     go = threading.Event()
-    gathering.do(
-        lambda: [gathering.jobs.submit(call, gathering.done) for call in (lambda: 1, go.wait)]
-    )
-    gathering.until(lambda: gathering.outcomes == [(1, None)])
+    turning.do(lambda: [turning.jobs.submit(call, turning.done) for call in (lambda: 1, go.wait)])
+    turning.until(lambda: turning.outcomes == [(1, None)])
     go.set()
-    gathering.until(lambda: len(gathering.outcomes) == 2)
+    turning.until(lambda: len(turning.outcomes) == 2)
 
 
-def test_one_that_fails_to_be_finished_does_not_keep_the_others(gathering: Harness) -> None:
+def test_one_that_fails_to_be_finished_does_not_keep_the_others(turning: Harness) -> None:
     def refuse(*_outcome: object) -> None:
         raise ValueError
 
     seen: list[object] = []
-    gathering.loop.set_exception_handler(lambda _loop, context: seen.append(context["exception"]))
-    gathering.do(
-        lambda: [gathering.jobs.submit(int, done) for done in (refuse, gathering.done, refuse)]
-    )
-    gathering.until(lambda: len(gathering.outcomes) == 1 and len(seen) == 2)
-    assert gathering.jobs.pending == 0
+    turning.loop.set_exception_handler(lambda _loop, context: seen.append(context["exception"]))
+    turning.do(lambda: [turning.jobs.submit(int, done) for done in (refuse, turning.done, refuse)])
+    turning.until(lambda: len(turning.outcomes) == 1 and len(seen) == 2)
+    assert turning.jobs.pending == 0
 
 
-def test_what_was_submitted_before_the_end_is_done(gathering: Harness) -> None:
+def test_what_was_submitted_before_the_end_is_done(turning: Harness) -> None:
     ran: list[int] = []
 
     def submit_and_stop() -> None:
-        gathering.jobs.submit(lambda: ran.append(1), gathering.done)
-        gathering.jobs.stop()
+        turning.jobs.submit(lambda: ran.append(1), turning.done)
+        turning.jobs.stop()
 
-    gathering.do(submit_and_stop)
-    gathering.worker.join(10)
+    turning.do(submit_and_stop)
+    turning.worker.join(10)
     assert ran == [1]
