@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +18,13 @@ logger = logging.getLogger(__name__)
 Serve = Callable[[socket.socket], Awaitable[asyncio.Server]]
 """Begins to accept connections from a socket, which is the server's from then on."""
 
+Take = Callable[[socket.socket], Awaitable[object]]
+"""Serves a connection that has been accepted."""
+
+LINGER_S = 0.1
+"""How long a worker that leaves accepts from its own sockets yet."""
+
+_GREETING_S = 1.0  # for the TLS handshakes of those who came last
 _LINE_BYTES = 65_536
 
 
@@ -28,14 +35,20 @@ class Acceptor:
 
     Args:
         serve: See `Serve`.
+        take: See `Take`.
         own: Sockets to accept from until the end.
         spares: The sockets of other workers, by the numbers that the supervisor knows them by.
     """
 
     def __init__(
-        self, serve: Serve, own: Iterable[socket.socket], spares: Mapping[int, socket.socket]
+        self,
+        serve: Serve,
+        take: Take,
+        own: Iterable[socket.socket],
+        spares: Mapping[int, socket.socket],
     ) -> None:
         self._serve = serve
+        self._take = take
         self._own = list(own)
         self._spares = dict(spares)
         self._servers: list[asyncio.Server] = []
@@ -87,15 +100,39 @@ class Acceptor:
         if self._work is None and not self._closed:
             self._work = asyncio.ensure_future(self._adapt())
 
+    async def leave(self) -> None:
+        """Accepts no more in a moment, and leaves nobody behind in a queue that ends.
+
+        Where all workers go, the last one that holds a socket ends it, and resets what waits
+        there. So each lets go of the others' sockets first, and goes on with its own for long
+        enough that the others have let go of them: it empties their queues, and then closes them.
+        """
+        self._let_go()
+        await asyncio.sleep(LINGER_S)
+        # In one step: what connects between the loop's own look at the queue and the end of it
+        # would be reset.
+        last = [client for own in self._own for client in _waiting(own)]
+        self.close()
+        if last:
+            await asyncio.wait(
+                [asyncio.ensure_future(self._take(each)) for each in last], timeout=_GREETING_S
+            )
+
     def close(self) -> None:
         """Accepts no more; what waits in the queues is for others."""
+        self._let_go()
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    def _let_go(self) -> None:
+        """Accepts from the own sockets alone, whatever the supervisor says."""
         self._closed = True
         self._unfollow()
-        for server in (*self._servers, *self._covering.values()):
+        for server in self._covering.values():
             server.close()
         for spare in self._spares.values():
             spare.close()
-        self._servers.clear()
         self._covering.clear()
 
     async def _adapt(self) -> None:
@@ -117,6 +154,13 @@ class Acceptor:
                 server.close()
                 return
             self._covering[number] = server
+
+
+def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
+    """Accepts whoever waits in a queue."""
+    with contextlib.suppress(OSError):  # nobody more, or no descriptor for them
+        while True:
+            yield listener.accept()[0]
 
 
 def inherited(contract: Contract) -> tuple[list[socket.socket], dict[int, socket.socket]]:

@@ -120,9 +120,14 @@ class WorkerPool:
             watch = MemoryWatch(self._slots, self._limits, self._log)
             self._watch = asyncio.create_task(watch.run())
 
-    async def drain(self) -> None:
-        """Lets every worker answer what it has begun and go; kills them after the limit."""
-        await self._end(self._limits.drain_timeout_s + self._limits.leave_s)
+    async def drain(self, *, last: bool = False) -> None:
+        """Lets every worker answer what it has begun and go; kills them after the limit.
+
+        Args:
+            last: Nobody takes over: the sockets are closed here, and end when the workers have
+                emptied them. Clients that come later are refused, instead of waiting in vain.
+        """
+        await self._end(self._limits.drain_timeout_s + self._limits.leave_s, last=last)
 
     async def kill(self) -> None:
         """Ends all workers at once."""
@@ -194,8 +199,10 @@ class WorkerPool:
     def _on_death(self, failure: Failure) -> None:
         self._last_failure = failure
 
-    async def _end(self, patience_s: float) -> None:
+    async def _end(self, patience_s: float, *, last: bool = False) -> None:
         self._closing.set()
+        if last:
+            self._listeners.close()
         self._changed()
         if self._watch is not None:
             self._watch.cancel()

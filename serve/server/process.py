@@ -252,7 +252,9 @@ class ServerProcess:
             hub.ticks.append(Reloader(self._tls, self._settings).check)
         hub.start(self._loop)
         self._watch(self._contract.lifeline_fd, self.stop)
-        acceptor = Acceptor(partial(self._accept, hub), self._listeners, self._spares)
+        acceptor = Acceptor(
+            partial(self._accept, hub), partial(self._take, hub), self._listeners, self._spares
+        )
         url = self.url
         try:
             if await self._pass_gate(url):
@@ -265,7 +267,8 @@ class ServerProcess:
                 await self._stopping.wait()
                 begun = self._loop.time()
                 app.ready = False
-                acceptor.close()
+                hub.draining = True
+                await acceptor.leave()
                 jobs_ended = asyncio.ensure_future(self._later.finish())
                 await self._drain(hub)
                 left_s = self._settings.drain_timeout_s - (self._loop.time() - begun)
@@ -287,6 +290,11 @@ class ServerProcess:
             ssl=self._tls,
         )
         return server
+
+    async def _take(self, hub: Hub, client: socket.socket) -> None:
+        client.setblocking(False)
+        with contextlib.suppress(OSError):  # it has gone, or speaks no TLS
+            await self._loop.connect_accepted_socket(lambda: Connection(hub), client, ssl=self._tls)
 
     async def _pass_gate(self, url: str) -> bool:
         """Waits until the worker may accept; False: it is to go before that."""

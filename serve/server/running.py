@@ -48,7 +48,7 @@ async def run_pool(
         pool.accept()
         on_ready()
         await _first(_until_failed(pool, changed), stop.wait())
-        await _first(pool.drain(), hurry.wait())
+        await _first(pool.drain(last=True), hurry.wait())
     finally:
         await pool.kill()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -210,7 +210,7 @@ def test_a_worker_that_leaks_is_replaced_under_load_without_a_failure(tmp_path: 
 def test_health_answers_at_once_while_every_worker_computes(tmp_path: Path) -> None:
     with serving(tmp_path, 2) as server, contextlib.ExitStack() as stack:
         probes = [
-            stack.enter_context(httpx.Client(base_url=server.url, timeout=20)) for _ in range(8)
+            stack.enter_context(httpx.Client(base_url=server.url, timeout=20)) for _ in range(16)
         ]
         pids = {probe.post("/score", json={}).json() for probe in probes}
         assert pids == set(server.workers), "the probes reach every worker"

@@ -41,12 +41,19 @@ class Place:
         self.own, self.first, self.second = (listening() for _ in range(3))
         self.begun: list[int] = []
         self.acceptor = Acceptor(
-            self._serve, [self.own.dup()], {1: self.first.dup(), 2: self.second.dup()}
+            self._serve,
+            self._take,
+            [self.own.dup()],
+            {1: self.first.dup(), 2: self.second.dup()},
         )
 
     async def _serve(self, listener: socket.socket) -> asyncio.Server:
         self.begun.append(listener.getsockname()[1])
         return await asyncio.get_running_loop().create_server(Hello, sock=listener)
+
+    async def _take(self, client: socket.socket) -> None:
+        client.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(Hello, client)
 
     def close(self) -> None:
         self.acceptor.close()
@@ -199,3 +206,33 @@ def test_inherited_sockets_are_not_passed_on() -> None:
         assert spares[copies[1]].getsockname() == two.getsockname()
         assert not any(os.get_inheritable(copy) for copy in copies)
         close_all([*own, *spares.values()])
+
+
+def test_a_worker_that_leaves_empties_its_own_queue_and_no_others() -> None:
+    async def work(place: Place) -> None:
+        await place.acceptor.open()
+        place.acceptor.cover([1])
+        await eventually(lambda: answers(place.first))
+        place.own.close()  # the supervisor's: the worker's is the last one
+        leaving = asyncio.ensure_future(place.acceptor.leave())
+        await asyncio.sleep(0)
+        assert not await answers(place.first)
+        await leaving
+
+    run(work)
+
+
+def test_whoever_connects_while_a_worker_leaves_is_answered_and_then_refused() -> None:
+    async def work(place: Place) -> None:
+        await place.acceptor.open()
+        address = place.own.getsockname()
+        leaving = asyncio.ensure_future(place.acceptor.leave())
+        for _ in range(20):
+            assert await answers(place.own)
+        place.own.close()
+        await leaving
+        await asyncio.sleep(0)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*address)
+
+    run(work)
