@@ -152,9 +152,13 @@ def _infer(url: str, document: object, how: Asking) -> Any:
     request = parsed(document)
     address, is_grpc = _oip_url(url, grpc=how.protocol == "grpc")
     headers, timeout_s = _limits(how, grpc=is_grpc)
-    ca = how.ca or how.certificate
     with OipClient(
-        address, timeout_s=timeout_s, retry_s=how.retry_s, headers=headers, ca=ca
+        address,
+        timeout_s=timeout_s,
+        retry_s=how.retry_s,
+        headers=headers,
+        ca=how.ca,
+        certificate=how.certificate,
     ) as client:
         model = how.model or _only_model(client)
         names = [tensor["name"] for tensor in client.metadata(model)["inputs"]]

@@ -67,6 +67,8 @@ class OipClient:
         retry_s: How long a refused connection, a 503 or a 429 is tried again.
         headers: Sent with every request, such as `authorization`.
         ca: A PEM file of the authorities that are believed; empty for the usual ones.
+        certificate: A PEM file of the server's own certificate, where it is at hand: believed
+            where no authorities are given.
 
     Raises:
         UsageError: The URL has another scheme, or no host.
@@ -81,6 +83,7 @@ class OipClient:
         retry_s: float = 5.0,
         headers: Mapping[str, str] | None = None,
         ca: str = "",
+        certificate: str = "",
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in _SCHEMES or not parts.netloc:
@@ -98,10 +101,12 @@ class OipClient:
         self._limits = {"client_timeout": timeout_s} if self._is_grpc else {}
         address = parts.netloc + ("" if self._is_grpc else parts.path.rstrip("/"))
         options: dict[str, Any] = {} if self._is_grpc else {"network_timeout": timeout_s}
-        if ca and self._is_grpc:
-            options["root_certificates"] = ca
-        elif ca:
-            options["ssl_context_factory"] = lambda: trust.context(ca)
+        if self._is_grpc and (ca or certificate):
+            options["root_certificates"] = ca or certificate
+        elif ca or certificate:
+            made = trust.context(ca, certificate)
+            # Without this argument the client would add the usual authorities.
+            options |= {"ssl_context_factory": lambda cafile: made, "insecure": not ca}  # noqa: ARG005
         self._client = self._module.InferenceServerClient(
             address, ssl=_SCHEMES[parts.scheme], **options
         )

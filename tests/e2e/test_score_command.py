@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -17,7 +19,10 @@ from serve import trust
 from serve.asking import Asking, ask
 from serve.cli.main import run
 from serve.oip_documents import inputs_of
+from serve.server.access import tls
 from serve.server.access.keychain import Keychain
+from serve.server.protocol import Connection
+from serve.server.settings import ServerSettings
 from tests.support.certificates import Authority
 from tests.support.scripts import serving
 from tests.support.server import Sums, serve_models
@@ -49,6 +54,22 @@ def score(
         return document["error"] if expect else document
 
     return scored
+
+
+@contextlib.contextmanager
+def served_over_tls(tls_cert: str, tls_key: str) -> Iterator[str]:
+    """The URL of a server with a second port, behind TLS."""
+    context = tls.context(ServerSettings(tls_cert=tls_cert, tls_key=tls_key))
+    with serve_models({"sums": Sums()}) as live:
+
+        async def listen() -> Any:
+            return await live.loop.create_server(
+                lambda: Connection(live.hub), "127.0.0.1", 0, ssl=context
+            )
+
+        server = asyncio.run_coroutine_threadsafe(listen(), live.loop).result(10)
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        live.call(server.close)
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +200,15 @@ def test_certificates_are_believed_as_told(tmp_path: Path, score: Score) -> None
         assert ask(worker.url, b"[1]", Asking(certificate=str(cert))) == "[1]"
         with pytest.raises(errors.TargetError, match="not believed"):
             ask(worker.url, b"[1]", Asking(certificate=str(other)))
+    for protocol in ("v2", "grpc"):
+        with served_over_tls(str(cert), str(key)) as url:
+            answer = score(url, ROWS, "--ca", str(ca), "--protocol", protocol)
+            assert answer["outputs"]["total"] == [6.0, 15.0]
+            how = Asking(protocol=protocol, certificate=str(cert), retry_s=0)
+            assert ask(url, ROWS, how) == answer
+            wrong = Asking(protocol=protocol, certificate=str(other), retry_s=0)
+            with pytest.raises(errors.TargetError):
+                ask(url, ROWS, wrong)
     for path in (key, tmp_path / "none.pem"):
         with pytest.raises(errors.UsageError, match="certificate"):
             trust.context("", str(path))
