@@ -129,9 +129,11 @@ class ServerProcess:
     def _load_script(self, bundle: Bundle) -> App:
         from scoring.azureml.entry import EntryScript  # noqa: PLC0415 - only for scripts
         from scoring.azureml.settings import ScriptSettings  # noqa: PLC0415
+        from scoring.runtimes.privacy import keep_private  # noqa: PLC0415
         from serve.server.script import ScriptService  # noqa: PLC0415
 
         self._script = True
+        keep_private()  # scripts load models by themselves
         self._jobs.take_turns(self._loop)
         settings = ScriptSettings.for_package(
             self._root,
