@@ -100,11 +100,15 @@ class Exchange:
         for key, value in self.headers:
             if key == name:
                 found = found + b", " + value if found else value
-        return found.decode("latin-1") if found else ""
+        # The parser leaves the blanks behind a value, which are none of it.
+        return found.decode("latin-1").strip(" \t") if found else ""
 
     def request(self) -> Request:
         """The request as a plain value."""
-        headers = [(name.decode("latin-1"), text.decode("latin-1")) for name, text in self.headers]
+        headers = [
+            (name.decode("latin-1"), text.decode("latin-1").strip(" \t"))
+            for name, text in self.headers
+        ]
         return Request(self.method, self.path, self.query, headers, bytes(self.body))
 
     def details(self, client: bytes) -> Details:

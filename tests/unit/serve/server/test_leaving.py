@@ -72,6 +72,12 @@ def test_a_deadline_passes_in_the_queue(
     assert model.calls == 2
 
 
+def test_blanks_behind_a_header_are_no_part_of_it(live: LiveServer) -> None:
+    with Client(live.port) as client:
+        client.send(post(BODY, "/score", KIND, "timeout-ms: 60000 \t"))
+        assert client.read().status == 200
+
+
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", "", "99999999999"])
 def test_deadlines_that_are_none(live: LiveServer, value: str) -> None:
     with Client(live.port) as client:
