@@ -114,7 +114,8 @@ def test_models_come_and_go_in_every_worker(server: Server, shelf: Path) -> None
     assert [server.infer(name) for name in ("double", "many", "many/versions/1")] == [4, 20, 2]
     write_model(shelf / "new/model.onnx", 100)
     assert index(server)["new"] == [("", "UNAVAILABLE")]
-    assert server.post("/v2/repository/models/new/load").status_code == 200
+    loaded = server.post("/v2/repository/models/new/load")
+    assert loaded.status_code == 200, loaded.text
     # Each connection may meet another worker.
     assert {server.infer("new") for _ in range(20)} == {200.0}
     assert server.post("/v2/repository/models/new/unload").status_code == 200

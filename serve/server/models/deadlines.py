@@ -42,11 +42,12 @@ class Deadlines:
         self._timer = asyncio.get_running_loop().call_later(left_s, self._look)
 
     def stop(self) -> None:
-        """Looks no more: nothing waits, and nothing will."""
+        """Looks no more: nothing waits, and nothing will. It also forgets whom it told."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
         self._at = inf
+        self._late = _nobody
 
     def _look(self) -> None:
         self._timer = None
@@ -68,3 +69,7 @@ class Deadlines:
         except (ValueError, IndexError):
             return False  # a thread has it, or changed the queue meanwhile and will look itself
         return True
+
+
+def _nobody(_calls: list[Call]) -> None:
+    """Takes the place of a model that has ended, which would else be held by its own timer."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -153,7 +154,8 @@ class ModelFolder:
         """Says that this worker has what a generation of the state asks for."""
         self._acks.mkdir(exist_ok=True)
         path = self._acks / str(os.getpid())
-        part = path.with_suffix(".part")
+        # The loop and a thread that loads may both come here at once.
+        part = path.with_suffix(f".{threading.get_ident()}.part")
         part.write_text(str(generation))
         part.rename(path)
 

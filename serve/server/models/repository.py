@@ -410,7 +410,9 @@ def give_memory_back() -> None:
     import ctypes  # noqa: PLC0415 - few servers unload
     import gc  # noqa: PLC0415
 
+    gc.unfreeze()  # a model that was there at the start is among what was frozen then
     gc.collect()
+    gc.freeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
         trim(0)

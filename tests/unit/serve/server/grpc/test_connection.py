@@ -614,7 +614,7 @@ def test_ended_connections_leave_nothing_behind(server: LiveServer) -> None:
 
     def left() -> int:
         gc.collect()
-        return sum(isinstance(each, GrpcConnection) for each in gc.get_objects())
+        return sum(type(each) is GrpcConnection for each in gc.get_objects())
 
     until(lambda: left() == 0)
 
