@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -93,7 +94,26 @@ click.version_option(__version__, prog_name="fieldpost")(root)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and leaves with its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run(given))
+    status = run(given)
+    # A server's scripts may have threads and finalizers of their own, which have to come to an end.
+    if arguments is None and given[:1] != ["serve"] and _flushed():
+        os._exit(status)
+    sys.exit(status)
+
+
+def _flushed() -> bool:
+    """Writes out what is left, so that the process may end without freeing all that it holds.
+
+    To take libraries and models apart takes as long as many a command; the system frees them at
+    once.
+    """
+    try:
+        atexit._run_exitfuncs()  # noqa: SLF001 - what the interpreter calls at its end
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return False  # the ordinary end tells what is wrong with them
+    return True
 
 
 def run(arguments: Sequence[str]) -> int:
