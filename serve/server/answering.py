@@ -117,8 +117,7 @@ class Answering(asyncio.Protocol):
                 old=exchange.old,
                 body_wanted=exchange.method != "HEAD",
             )
-            if self.hub.telemetry is not None:
-                self._tell(exchange, response.status, len(response.body))
+            self._tell(exchange, response.status, len(response.body))
             self._next()
         else:
             self._begin_stream(exchange, response)
@@ -172,14 +171,8 @@ class Answering(asyncio.Protocol):
 
     def _tell(self, exchange: Exchange, status: int, size: int) -> None:
         """Counts and logs an answer that has been written."""
-        telemetry = self.hub.telemetry
-        if telemetry is None:
-            return
-        channel = exchange.channel or telemetry.channel("http", route=exchange.route)
-        details = exchange.details(self._client) if telemetry.details else None
-        channel.answered(status, exchange.begun, len(exchange.body), size, details)
-        if exchange.error:
-            channel.failed(exchange.error)
+        if self.hub.telemetry is not None:
+            exchange.tell(self.hub.telemetry, self._client, status, size)
 
     def _write_answer(
         self, response: Response, *, keep_alive: bool, old: bool = False, body_wanted: bool = True

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from serve.server.protocol import Connection
     from serve.server.telemetry.channel import Channel, Details, Phase
     from serve.server.telemetry.context import Trace
+    from serve.server.telemetry.telemetry import Telemetry
 
 
 class Cancellable(Protocol):
@@ -129,6 +130,21 @@ class Exchange:
             trace=self.trace,
             phases=self.phases,
         )
+
+    def tell(self, telemetry: Telemetry, client: bytes, status: int, size: int) -> None:
+        """Counts and logs the answer, when it has been written.
+
+        Args:
+            telemetry: The server's.
+            client: The address, as the log writes it.
+            status: Of the answer.
+            size: Of its body; 0 where that is not known.
+        """
+        channel = self.channel or telemetry.channel("http", route=self.route)
+        details = self.details(client) if telemetry.details else None
+        channel.answered(status, self.begun, len(self.body), size, details)
+        if self.error:
+            channel.failed(self.error)
 
     def respond(self, response: Response) -> None:
         """Answers; a second answer, or one to a client that has gone, is dropped."""

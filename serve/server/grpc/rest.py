@@ -138,14 +138,8 @@ class RestStream(Stream):
 
     def _tell(self, status: int, size: int) -> None:
         """Counts and logs an answer."""
-        telemetry, exchange = self.hub.telemetry, self._exchange
-        if telemetry is None or exchange is None:
-            return
-        channel = exchange.channel or telemetry.channel("http", route=exchange.route)
-        details = exchange.details(self.connection.client) if telemetry.details else None
-        channel.answered(status, exchange.begun, len(exchange.body), size, details)
-        if exchange.error:
-            channel.failed(exchange.error)
+        if self.hub.telemetry is not None and self._exchange is not None:
+            self._exchange.tell(self.hub.telemetry, self.connection.client, status, size)
 
     def _begin_stream(self, response: Response, *, wanted: bool) -> None:
         self._status = response.status

@@ -183,10 +183,6 @@ class Telemetry:
         """Counts a request or connection turned away: `overloaded`, `unauthorized`, ..."""
         self._cells.values[cell(self._cells, f.REJECTED, reason)] += 1.0
 
-    def batch(self, meter: ModelMeter, requests: int, rows: int, seconds: float) -> None:
-        """Counts one run of a model (as `meter.ran` does)."""
-        meter.ran(requests, rows, seconds)
-
     def trace(self, headers: Headers) -> Trace | None:
         """The place in a trace of a request that begins; None while traces are off.
 

@@ -125,7 +125,7 @@ def test_runs_and_loads_of_a_model_are_counted() -> None:
     telemetry = make()
     meter = telemetry.model("m", "1", runtime="onnx", form="onnx")
     meter.loaded(1.5)
-    telemetry.batch(meter, 3, 17, 0.01)
+    meter.ran(3, 17, 0.01)
     meter.depth = lambda: 7
     page = scrape(telemetry)
     assert page("fieldpost_model_loaded", model="m", runtime="onnx", format="onnx") == 1
