@@ -6,7 +6,11 @@ python=$1
 
 missing=()
 [ -n "$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing+=(postgresql)
-command -v strace >/dev/null || missing+=(strace)
+for pair in strace:strace dockerd:docker.io docker-registry:docker-registry buildah:buildah \
+  podman:podman skopeo:skopeo mmdebstrap:mmdebstrap catatonit:catatonit runc:runc \
+  htpasswd:apache2-utils ip:iproute2 iptables:iptables; do
+  command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+done
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     export DEBIAN_FRONTEND=noninteractive
