@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import postgres
+from tests.support import bases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +29,12 @@ def postgresql(postgresql_server: postgres.PostgreSQL) -> postgres.PostgreSQL:
     """The server with an empty database."""
     postgresql_server.clear()
     return postgresql_server
+
+
+@pytest.fixture(scope="session")
+def base_rootfs() -> Path:
+    """A tar archive of Debian with Python 3.11; skipped where none can be made."""
+    try:
+        return bases.base_rootfs()
+    except bases.NoBaseError as error:
+        pytest.skip(f"no root filesystem for images: {error}")
