@@ -58,18 +58,26 @@ class TarHeader:
     Attributes:
         name: As it stands there, unchecked.
         size: Of its content.
-        kind: `0` a regular file, `5` a folder.
+        kind: `0` a regular file, `5` a folder; where asked for, `1` a hard link, `2` a symbolic
+            one, `3`, `4` and `6` devices and pipes.
         executable: The owner's x bit.
+        link: What a link leads to, unchecked.
     """
 
     name: str
     size: int
     kind: str
     executable: bool
+    link: str = ""
 
 
-def read_header(reader: TarReader, max_bytes: int) -> TarHeader | None:
+def read_header(reader: TarReader, max_bytes: int, *, kinds: str = "05") -> TarHeader | None:
     """The next entry with its long-name records applied; None at the end of the archive.
+
+    Args:
+        reader: At the beginning of an entry.
+        max_bytes: Of its content.
+        kinds: Which kinds of entries are taken; others are refused.
 
     Raises:
         UnsafeArchiveError: It is damaged, cut off, a link or device, or larger than `max_bytes`.
@@ -82,16 +90,18 @@ def read_header(reader: TarReader, max_bytes: int) -> TarHeader | None:
                 raise UnsafeArchiveError("The archive has no proper end.")
             return None
         kind, size = _checked(block)
-        if kind not in "xgL":
+        if kind not in "xgLK":
             break
         overrides |= _read_record(reader, kind, size)
     size = _parse_decimal(overrides["size"]) if "size" in overrides else size
-    if kind not in "05":
+    if kind not in kinds:
         raise UnsafeArchiveError(
             f"The archive holds a link, device or other special entry (type {kind!r})."
         )
-    if kind == "5" and size:
-        raise UnsafeArchiveError("The archive holds a folder with content.")
+    if kind != "0" and size:
+        raise UnsafeArchiveError(
+            f"The archive holds {'a folder' if kind == '5' else 'an entry'} with content."
+        )
     if size > max_bytes:
         raise UnsafeArchiveError(f"The archive unpacks to over {max_bytes} bytes.")
     return TarHeader(
@@ -99,6 +109,7 @@ def read_header(reader: TarReader, max_bytes: int) -> TarHeader | None:
         size=size,
         kind=kind,
         executable=bool(_number(block[100:108]) & 0o100),
+        link=(overrides.get("linkpath") or _text(block[157:257])) if kind in "12" else "",
     )
 
 
@@ -135,13 +146,13 @@ def _text(field: bytes) -> str:
 
 
 def _read_record(reader: TarReader, kind: str, size: int) -> dict[str, str]:
-    """A pax (`x`, `g`) or GNU long-name (`L`) record, in the terms of pax."""
+    """A pax (`x`, `g`) or GNU long-name (`L`, `K`) record, in the terms of pax."""
     if size > _RECORD_BYTES:
         raise UnsafeArchiveError("The archive holds a record that is too long.")
     body = reader.exactly(size)
     reader.exactly(-size % BLOCK)
-    if kind == "L":
-        return {"path": _text(body)}
+    if kind in "LK":
+        return {"path" if kind == "L" else "linkpath": _text(body)}
     records = _parse_pax(body)
     if kind == "g":
         if records.keys() & {"path", "size", "linkpath"}:
@@ -162,7 +173,7 @@ def _parse_pax(body: bytes) -> dict[str, str]:
             raise UnsafeArchiveError("The archive holds a damaged pax record.")
         value = body[match.end() : length - 1]
         key = match.group(2).decode("utf-8", "replace")
-        if key in {"path", "size"}:
+        if key in {"path", "size", "linkpath"}:
             if b"\0" in value:
                 raise UnsafeArchiveError("The archive holds a name with a zero byte.")
             records[key] = _text(value)

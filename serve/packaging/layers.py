@@ -56,8 +56,13 @@ def write_layer(entries: Iterable[FileEntry], blobs: Blobs, *, level: int = BALA
     Raises:
         PackagingError: Names clash or a file changed while it was read.
     """
+    return write_archive(tar_stream(entries), blobs, level=level)
+
+
+def write_archive(pieces: Iterable[bytes], blobs: Blobs, *, level: int = BALANCED) -> Layer:
+    """Compresses an archive that comes in pieces into the store, as a layer."""
     tally = _Tally()
-    members = gzip_members(tally.count(tar_stream(entries)), level)
+    members = gzip_members(tally.count(pieces), level)
     blob = blobs.put_stream(members)
     return Layer(
         digest=blob.digest,

@@ -76,10 +76,15 @@ def tar_stream(entries: Iterable[FileEntry]) -> Iterator[bytes]:
             if folder not in written:
                 written.add(folder)
                 yield _header(folder + "/", 0, _DIRECTORY_MODE, b"5")
-        yield _header(entry.path, entry.size, _FILE_MODES[entry.executable], b"0")
+        yield file_header(entry.path, entry.size, executable=entry.executable)
         yield from _content(entry)
         yield bytes(-entry.size % BLOCK)
     yield bytes(2 * BLOCK)
+
+
+def file_header(path: str, size: int, *, executable: bool = False) -> bytes:
+    """What stands before a file's content; zeros up to a full block follow the content."""
+    return _header(path, size, _FILE_MODES[executable], b"0")
 
 
 def _folders(path: str) -> Iterator[str]:
