@@ -22,6 +22,7 @@ what to do next. HTTP statuses live in `serve.server.status`, exit codes in `ser
         ├── NotFoundError, AlreadyExistsError, InUseError
         ├── DigestMismatchError, WorkspaceError, StorageFullError, UnsafeArchiveError
         ├── EnvironmentResolutionError, IncompatibleEnvironmentError, PackagingError
+        ├── SigningKeyError, VerificationError, UnsignedError
         └── TargetError, UnreachableError, DeploymentFailedError
 """
 
@@ -315,6 +316,24 @@ class PackagingError(ServeError):
     """A package cannot be built or read."""
 
     code = "packaging"
+
+
+class SigningKeyError(ServeError):
+    """A key file cannot be read: it is no key, of another kind, or its password is another."""
+
+    code = "signing_key"
+
+
+class VerificationError(ServeError):
+    """A signature, or what it vouches for, is not what it should be."""
+
+    code = "verification_failed"
+
+
+class UnsignedError(VerificationError):
+    """There is no signature at all."""
+
+    code = "unsigned"
 
 
 class TargetError(ServeError):

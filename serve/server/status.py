@@ -24,7 +24,7 @@ STATUS: dict[type[e.FieldpostError], int] = {
     e.WrongTypeError: 400,
     e.MissingValueError: 400,
     e.UnknownInputError: 400,
-    e.ModelFileError: 500,
+    e.ModelFileError: 400,  # asked to load by a request: a server without it does not start
     e.ModelNotFoundError: 500,
     e.CorruptModelError: 500,
     e.UnknownFormatError: 500,
@@ -54,6 +54,9 @@ STATUS: dict[type[e.FieldpostError], int] = {
     e.EnvironmentResolutionError: 400,
     e.IncompatibleEnvironmentError: 400,
     e.PackagingError: 500,
+    e.SigningKeyError: 500,
+    e.VerificationError: 500,
+    e.UnsignedError: 500,
     e.TargetError: 502,
     e.UnreachableError: 503,
     e.DeploymentFailedError: 502,
