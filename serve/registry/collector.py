@@ -21,6 +21,8 @@ _REFERENCED = """
     UNION SELECT lock_digest FROM fieldpost_environments
     UNION SELECT digest FROM fieldpost_packages
     UNION SELECT digest FROM fieldpost_package_blobs
+    UNION SELECT digest FROM fieldpost_referrers
+    UNION SELECT digest FROM fieldpost_referrer_blobs
 """
 _log = logging.getLogger(__name__)
 

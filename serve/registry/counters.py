@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from serve.registry.connection import Connection
 
-Kind = Literal["model", "environment", "package", "revision"]
+Kind = Literal["model", "environment", "package", "referrer", "revision"]
 
 _COUNT = """
     INSERT INTO fieldpost_counters (kind, name, last) VALUES (:kind, :name, 1)

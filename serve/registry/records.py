@@ -249,6 +249,28 @@ class Package(Record, frozen=True):
         return None if self.model_version is None else f"{self.model}:{self.model_version}"
 
 
+class Referrer(Record, frozen=True):
+    """What is attached to a package: an OCI manifest whose subject the package is.
+
+    Attributes:
+        digest: Of the manifest.
+        subject: The package's digest.
+        artifact_type: What it is: `application/spdx+json` and the like.
+        blobs: Config and layers, in the manifest's order.
+        size: Of manifest, config and layers, in bytes.
+        created_at: When it was attached here: UTC, ISO 8601.
+        created_by: The user.
+    """
+
+    digest: str
+    subject: str
+    artifact_type: str
+    blobs: tuple[Blob, ...]
+    size: int
+    created_at: str
+    created_by: str
+
+
 class Revision(Record, frozen=True):
     """One attempt to run a package under a deployment's name.
 

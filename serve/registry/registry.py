@@ -13,6 +13,8 @@ from serve.registry.deployments import DeploymentStore
 from serve.registry.environments import EnvironmentStore
 from serve.registry.models import ModelStore
 from serve.registry.packages import PackageStore
+from serve.registry.referrers import ReferrerStore
+from serve.registry.settings import SettingStore
 
 if TYPE_CHECKING:
     import os
@@ -34,6 +36,8 @@ class Registry:
         models: Model versions.
         environments: Locked environments.
         packages: Built packages.
+        referrers: What is attached to packages: signatures, SBOMs, provenance.
+        settings: What holds for everyone who uses the workspace.
         deployments: What should run.
 
     Raises:
@@ -61,6 +65,8 @@ class Registry:
         self.models = ModelStore(self._database, self.blobs, self._collector)
         self.environments = EnvironmentStore(self._database, self.blobs)
         self.packages = PackageStore(self._database, self.blobs, self._collector)
+        self.referrers = ReferrerStore(self._database, self.blobs, self._collector)
+        self.settings = SettingStore(self._database)
         self.deployments = DeploymentStore(self._database)
 
     def gc(self, *, dry_run: bool = False) -> Freed:

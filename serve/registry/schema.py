@@ -26,7 +26,13 @@ _SET_VERSION = "UPDATE fieldpost_workspace SET schema_version = :current"
 
 Migration = Callable[[Connection], None]
 
-MIGRATIONS: Mapping[int, Migration] = {}
+
+def _add_attachments(connection: Connection) -> None:
+    for statement in tables.ATTACHMENTS:
+        connection.execute(statement)
+
+
+MIGRATIONS: Mapping[int, Migration] = {2: _add_attachments}
 """What brings the tables from the version before to this one."""
 
 

@@ -5,9 +5,50 @@ JSON is kept as text: PostgreSQL's own type refuses some strings and reorders ke
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 WORKSPACE = "fieldpost_workspace"
+
+ATTACHMENTS = (
+    # What speaks of a package: signatures, SBOMs, provenance. `digest` is that of an OCI manifest
+    # whose subject is the package.
+    """
+    CREATE TABLE IF NOT EXISTS fieldpost_referrers (
+        digest VARCHAR(71) NOT NULL PRIMARY KEY,
+        subject VARCHAR(71) NOT NULL REFERENCES fieldpost_packages (digest) ON DELETE CASCADE,
+        added BIGINT NOT NULL,
+        artifact_type TEXT NOT NULL,
+        size BIGINT NOT NULL,
+        created_at VARCHAR(32) NOT NULL,
+        created_by TEXT NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE IF NOT EXISTS fieldpost_referrer_blobs (
+        referrer VARCHAR(71) NOT NULL REFERENCES fieldpost_referrers (digest) ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        digest VARCHAR(71) NOT NULL,
+        size BIGINT NOT NULL,
+        PRIMARY KEY (referrer, position)
+    )
+    """,
+    # What holds for everyone who uses the workspace, each as JSON.
+    """
+    CREATE TABLE IF NOT EXISTS fieldpost_settings (
+        name VARCHAR(128) NOT NULL PRIMARY KEY,
+        value TEXT NOT NULL
+    )
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS ix_fieldpost_referrers_subject
+    ON fieldpost_referrers ("subject")
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS ix_fieldpost_referrer_blobs_digest
+    ON fieldpost_referrer_blobs ("digest")
+    """,
+)
+"""What version 2 added."""
 
 STATEMENTS = (
     """
@@ -154,5 +195,6 @@ STATEMENTS = (
             ("revisions", "package"),
         )
     ),
+    *ATTACHMENTS,
 )
 """What makes all tables and indexes, in this order."""

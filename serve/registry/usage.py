@@ -38,7 +38,12 @@ _ORPHANED = f"""
         WHERE v.name = p.model AND v.version = p.model_version
     )
 """  # noqa: S608 - text of our own
-_BLOBS_OF = "SELECT digest FROM fieldpost_package_blobs WHERE package = :package"
+_BLOBS_OF = """
+    SELECT digest FROM fieldpost_package_blobs WHERE package = :package
+    UNION SELECT digest FROM fieldpost_referrers WHERE subject = :package
+    UNION SELECT b.digest FROM fieldpost_referrer_blobs b
+    JOIN fieldpost_referrers r ON r.digest = b.referrer WHERE r.subject = :package
+"""
 _DROP = "DELETE FROM fieldpost_packages WHERE digest = :package"
 
 
@@ -102,7 +107,7 @@ def drop_orphaned_packages(connection: Connection) -> list[str]:
 
 
 def drop_packages(connection: Connection, digests: Iterable[str]) -> list[str]:
-    """Deletes packages; returns the digests of all blobs that they referenced."""
+    """Deletes packages and what is attached to them; returns the digests of all their blobs."""
     wanted = [*digests]
     freed = list(wanted)
     for package in wanted:

@@ -48,8 +48,11 @@ def layout(folder: Path) -> dict[str, object]:
         }
 
 
-def test_a_new_workspace_is_laid_out_as_the_first_release_did(old: Path, tmp_path: Path) -> None:
-    Registry(tmp_path / "new").close()
+def test_a_workspace_of_the_first_release_is_brought_to_the_layout_of_a_new_one(
+    old: Path, tmp_path: Path
+) -> None:
+    for folder in (old, tmp_path / "new"):
+        Registry(folder).close()
     assert layout(tmp_path / "new") == layout(old)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scoring.errors import WorkspaceError
-from serve.registry import Registry, schema
+from serve.registry import Registry, schema, tables
 from serve.registry.database import Database
 from serve.registry.location import resolve
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from serve.registry.connection import Connection
     from tests.postgres import PostgreSQL
+
+NOW = tables.SCHEMA_VERSION
 
 
 def add_column(connection: Connection) -> None:
@@ -37,9 +39,12 @@ def test_an_older_database_is_brought_forward_step_by_step(place: str) -> None:
     location = resolve(place)
     for _ in range(2):
         with Database(location) as database:
-            schema.prepare(database, location.blobs, current=3, migrations={2: second, 3: third})
+            migrations = {NOW + 1: second, NOW + 2: third}
+            schema.prepare(database, location.blobs, current=NOW + 2, migrations=migrations)
     assert steps == [2, 3]
-    with pytest.raises(WorkspaceError, match=r"newer Fieldpost.*version 3.*knows 1") as caught:
+    with pytest.raises(
+        WorkspaceError, match=rf"newer Fieldpost.*version {NOW + 2}.*knows {NOW}"
+    ) as caught:
         Registry(place)
     assert "Upgrade" in caught.value.hint
 
@@ -53,7 +58,7 @@ def test_a_step_that_fails_leaves_the_old_version(place: str) -> None:
         raise KeyError("in the middle")
 
     with Database(location) as database, pytest.raises(KeyError):
-        schema.prepare(database, location.blobs, current=2, migrations={2: fail})
+        schema.prepare(database, location.blobs, current=NOW + 1, migrations={NOW + 1: fail})
     with Registry(place) as registry:
         assert registry.packages.list() == ()
     with (
