@@ -9,10 +9,12 @@ what to do next. HTTP statuses live in `serve.server.status`, exit codes in `ser
     │   ├── InputError              a request that the model cannot take (4xx)
     │   │   ├── MalformedPayloadError, PayloadTooLargeError, PayloadTooDeepError
     │   │   ├── WrongShapeError, WrongTypeError, MissingValueError, UnknownInputError
+    │   │   ├── TrainingDataError       rows and labels that nothing can be learned from
     │   │   └── UnsupportedMediaTypeError
     │   ├── ModelFileError          a file that is no model we can serve
     │   │   ├── ModelNotFoundError, CorruptModelError, UnknownFormatError
     │   │   ├── UntrustedModelError, UnsupportedModelError, MissingDependencyError
+    │   │   └── CircuitError (CircuitTooLargeError)
     │   ├── EntryScriptError        the user's scoring script fails to load
     │   ├── ScoringFailedError      the model or script failed while answering (500)
     │   ├── ScoringTimeoutError
@@ -22,6 +24,7 @@ what to do next. HTTP statuses live in `serve.server.status`, exit codes in `ser
         ├── NotFoundError, AlreadyExistsError, InUseError
         ├── DigestMismatchError, WorkspaceError, StorageFullError, UnsafeArchiveError
         ├── EnvironmentResolutionError, IncompatibleEnvironmentError, PackagingError
+        ├── RegistryError (RegistryDeniedError, RegistryBusyError)
         ├── SigningKeyError, VerificationError, UnsignedError
         └── TargetError, UnreachableError, DeploymentFailedError
 """
@@ -123,6 +126,12 @@ class UnknownInputError(InputError):
     code = "unknown_input"
 
 
+class TrainingDataError(InputError, ValueError):
+    """Rows, labels or options that nothing can be learned from."""
+
+    code = "bad_training_data"
+
+
 class ModelFileError(ScoringError):
     """A file that is no model we can serve."""
 
@@ -157,6 +166,18 @@ class UnsupportedModelError(ModelFileError):
     """A known format with content that cannot be served, such as a bare state dict."""
 
     code = "unsupported_model"
+
+
+class CircuitError(ModelFileError):
+    """A quantum circuit whose gates, parameters or encoding do not fit together."""
+
+    code = "bad_circuit"
+
+
+class CircuitTooLargeError(CircuitError):
+    """A quantum circuit whose states do not fit into this machine's memory."""
+
+    code = "circuit_too_large"
 
 
 class MissingDependencyError(ModelFileError):
@@ -316,6 +337,25 @@ class PackagingError(ServeError):
     """A package cannot be built or read."""
 
     code = "packaging"
+
+
+class RegistryError(ServeError):
+    """A container registry answers with what is no answer, or refuses what it was sent."""
+
+    code = "registry"
+
+
+class RegistryDeniedError(RegistryError):
+    """A container registry wants other credentials, or refuses this user."""
+
+    code = "registry_denied"
+
+
+class RegistryBusyError(RegistryError):
+    """A container registry fails or has no room for requests, which may pass."""
+
+    code = "registry_busy"
+    retryable = True
 
 
 class SigningKeyError(ServeError):

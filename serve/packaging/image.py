@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from scoring.bundle import IMAGE_ROOT
+from serve.distribution.content import Descriptor as Descriptor  # noqa: PLC0414 - packaging names it, too
+from serve.distribution.content import Platform as Platform  # noqa: PLC0414 - packaging names it, too
 
 if TYPE_CHECKING:
     from serve.packaging.layers import Layer
@@ -30,29 +32,6 @@ PORT = 5001
 USER = 65532
 _EPOCH = "1970-01-01T00:00:00Z"
 _ROOT = f"/{IMAGE_ROOT}"
-
-
-class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an entry of an image index is for."""
-
-    architecture: str
-    os: str
-    variant: str = ""
-
-    @property
-    def name(self) -> str:
-        """`linux/amd64`."""
-        return f"{self.os}/{self.architecture}"
-
-
-class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """An OCI content descriptor; the platform is told in an index only."""
-
-    media_type: str
-    digest: str
-    size: int
-    annotations: dict[str, str] = {}
-    platform: Platform | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):

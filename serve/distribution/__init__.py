@@ -1,0 +1,1 @@
+"""Registries: images up and down over the OCI distribution protocol."""
