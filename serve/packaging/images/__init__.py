@@ -1,0 +1,1 @@
+"""Images: packages put on a base, for engines and registries."""
