@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import postgres
-from tests.support import bases
+from tests.support import bases, engines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,3 +39,25 @@ def base_rootfs() -> Path:
         return bases.base_rootfs()
     except bases.NoBaseError as error:
         pytest.skip(f"no root filesystem for images: {error}")
+
+
+@pytest.fixture(scope="session")
+def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[engines.RunningEngine]:
+    """A private dockerd, shared by the processes of this run; skipped where none can run."""
+    yield from _engine("docker", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def podman_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[engines.RunningEngine]:
+    """A private Podman service, shared by the processes of this run; skipped where none can run."""
+    yield from _engine("podman", tmp_path_factory)
+
+
+def _engine(kind: engines.Kind, folders: pytest.TempPathFactory) -> Iterator[engines.RunningEngine]:
+    base = folders.getbasetemp()
+    place = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    try:
+        with engines.shared(kind, place) as engine:
+            yield engine
+    except engines.NoEngineError as error:
+        pytest.skip(f"no {kind} engine: {error}")
