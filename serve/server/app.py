@@ -142,6 +142,9 @@ class App:
             "/health/live": {"GET": partial(_tell, "live", True)},
             "/health/ready": {"GET": self._tell_ready},
             "/health/startup": {"GET": partial(_tell, "started", True)},
+            # Of the Open Inference Protocol: probes ask for them, whatever runs here.
+            "/v2/health/live": {"GET": partial(_tell, "live", True)},
+            "/v2/health/ready": {"GET": self._tell_ready},
         }
         for service in reversed(self._services):
             self.fast.update(service.fast)

@@ -89,7 +89,7 @@ def _services(
 
     return [
         ScoreService(repository),
-        V2Service(repository, jobs, settings, ready),
+        V2Service(repository, jobs, settings),
         V1Service(repository),
         MlflowService(repository, ready),
     ]

@@ -76,6 +76,7 @@ class Jobs:
         self._threads: list[threading.Thread] = []
         self._tasks: Tasks | None = None
         self._turns: Turns | None = None
+        self._expiry = Expiry()
         self.pending = 0
 
     def run_on(self, tasks: Tasks) -> None:
@@ -194,13 +195,57 @@ class Jobs:
         self.pending += 1
         if job.deadline != inf:
             # Told in time, and not when the worker comes to it: that may be much later.
-            left_s = max(0.0, job.deadline - monotonic())
-            asyncio.get_running_loop().call_later(left_s, _expire, job)
+            self._expiry.watch(job)
 
     def _finish(self, job: Job, outcome: Outcome | None) -> None:
         self.pending -= 1
+        if job.deadline != inf:
+            self._expiry.forget(job)
         if outcome is not None:
             job.done(*outcome)
+
+
+class Expiry:
+    """Tells jobs that wait past their deadline so. On the event loop's thread alone.
+
+    There is one timer, for the earliest deadline: one for each job would keep its request until
+    then, long after its answer.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: set[Job] = set()
+        self._at = inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, job: Job) -> None:
+        """Looks at a job when its deadline has passed."""
+        self._jobs.add(job)
+        self._look_at(job.deadline)
+
+    def forget(self, job: Job) -> None:
+        """It has its outcome."""
+        self._jobs.discard(job)
+        if not self._jobs and self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._at = None, inf
+
+    def _look_at(self, deadline: float) -> None:
+        if deadline >= self._at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._at = deadline
+        left_s = max(0.0, deadline - monotonic())
+        self._timer = asyncio.get_running_loop().call_later(left_s, self._look)
+
+    def _look(self) -> None:
+        self._timer, self._at = None, inf
+        now = monotonic()
+        late = [job for job in self._jobs if job.deadline <= now]
+        self._jobs.difference_update(late)
+        self._look_at(min((job.deadline for job in self._jobs), default=inf))
+        for job in late:
+            _expire(job)
 
 
 def run(job: Job) -> Outcome | None:

@@ -105,6 +105,9 @@ def serve_pool(
     return 0
 
 
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a folder of its own is made there
+
+
 @dataclass(frozen=True, slots=True)
 class _Escalation:
     """A signal handler: the first call asks to stop, the second to hurry."""
@@ -150,6 +153,15 @@ def metrics_folder(env: Mapping[str, str]) -> Iterator[dict[str, str]]:
         yield dict(env)
         return
     with tempfile.TemporaryDirectory(
-        prefix="fieldpost-metrics-", ignore_cleanup_errors=True
+        prefix="fieldpost-metrics-", ignore_cleanup_errors=True, dir=_shared_memory()
     ) as folder:
         yield {**env, METRICS_VARIABLE: folder}
+
+
+def _shared_memory() -> str | None:
+    """Where a container may write whose root is read-only; None for the usual place."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return _SHARED_MEMORY
+    return None

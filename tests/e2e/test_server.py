@@ -347,7 +347,7 @@ def test_health_answers_at_once_while_a_script_computes(slow_worker: Worker, wor
         thread.start()
         times = []
         while thread.is_alive():
-            for path in ("/health/live", "/health/ready", "/"):
+            for path in ("/health/live", "/health/ready", "/v2/health/ready", "/"):
                 start = time.perf_counter()
                 assert probe.get(url + path).status_code == 200
                 times.append(time.perf_counter() - start)

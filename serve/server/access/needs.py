@@ -18,25 +18,30 @@ class Need(NamedTuple):
     Attributes:
         scope: Empty: everyone may ask.
         model: None where it is about no single model; empty for the server's default model.
+        instead: A scope that does as well.
     """
 
     scope: str
     model: str | None = None
+    instead: str = ""
 
 
 OPEN = Need("")
 _DEFAULT_MODEL = Need(INFER, "")
 _ANY_MODEL = Need(INFER)
+_INDEX = Need(INFER, instead=ADMIN)
 
 _EXACT = {
     **dict.fromkeys(("/", "/health", "/ping"), OPEN),
     **dict.fromkeys(("/health/live", "/health/ready", "/health/startup"), OPEN),
+    "/v2/repository/index": _INDEX,
     **dict.fromkeys(("/score", "/invocations", "/swagger.json", "/openapi.json"), _DEFAULT_MODEL),
 }
 
 _GRPC_NEEDS = {
     "ServerLive": OPEN,
     "ServerReady": OPEN,
+    "RepositoryIndex": _INDEX,
     "RepositoryModelLoad": Need(ADMIN),
     "RepositoryModelUnload": Need(ADMIN),
 }
@@ -61,7 +66,7 @@ def _need(parts: list[str]) -> Need:
         case ["v2", "repository", "models", model, *_]:
             return Need(ADMIN, model)
         case ["metrics", *_]:
-            return Need(METRICS)
+            return Need(METRICS, instead=ADMIN)
         case ["inference.GRPCInferenceService", method]:
             return _GRPC_NEEDS.get(method, _ANY_MODEL)
         case ["grpc.health.v1.Health", *_]:

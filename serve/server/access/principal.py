@@ -73,7 +73,8 @@ class Principal:
         """
         if not need.scope:
             return
-        models = self._models(need.scope)
+        enough = need.scope not in self._grants and need.instead in self._grants
+        models = self._models(need.instead if enough else need.scope)
         if models is None or need.model is None:
             return
         model = need.model or default_model
@@ -105,8 +106,6 @@ class Principal:
         return f"The credential of {self.name!r}" if self.name else "This credential"
 
     def _models(self, scope: str) -> frozenset[str] | None:
-        if scope == METRICS and scope not in self._grants:
-            scope = ADMIN if ADMIN in self._grants else METRICS
         if scope not in self._grants:
             raise ForbiddenError(
                 f"{self._title} lacks the scope {scope!r}.",

@@ -133,5 +133,13 @@ def folder_of(jobs_dir: str, name: str) -> Path:
     if jobs_dir:
         return Path(jobs_dir)
     state = os.environ.get("XDG_STATE_HOME", "")
-    home = Path(state) if state.startswith("/") else Path.home() / ".local/state"
+    home = Path(state) if state.startswith("/") else _home() / ".local/state"
     return home / "fieldpost/jobs" / (_UNSAFE.sub("_", name).lstrip(".") or "unnamed")
+
+
+def _home() -> Path:
+    """The user's; of one without a name, as containers have them, the root folder."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")

@@ -361,6 +361,8 @@ class Repository:
 
     def _failed(self, name: str, entry: _Entry, error: BaseException | None) -> None:
         reason = error.message if isinstance(error, FieldpostError) else str(error)
+        if self._telemetry is not None:
+            self._telemetry.model(name, "").load_failed()
         if not entry.versions:
             entry.state, entry.reason = "UNAVAILABLE", reason
         logger.error("%s was not loaded: %s", name, reason)

@@ -53,7 +53,6 @@ class V2Service:
         repository: The server's models.
         jobs: Where large answers are compressed.
         settings: The server's.
-        ready: Whether the server takes new requests.
     """
 
     def __init__(
@@ -61,19 +60,15 @@ class V2Service:
         repository: Repository,
         jobs: Jobs,
         settings: ServerSettings,
-        ready: Callable[[], bool],
     ) -> None:
         self._repository = repository
         self._jobs = jobs
         self._settings = settings
-        self._ready = ready
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
         self.routes: Mapping[str, Methods] = {}
         self._pages: dict[str, Methods] = {
             "": {"GET": self._server},
             "openapi.json": {"GET": _openapi},
-            "health/live": {"GET": _live},
-            "health/ready": {"GET": self._server_ready},
             "models": {"GET": self._list},
             "models/stats": {"GET": partial(self._statistics, "", "")},
             "repository/index": {"POST": self._index},
@@ -189,10 +184,6 @@ class V2Service:
     def _server(self, exchange: Exchange) -> None:
         _tell(exchange, metadata.server(self._settings.server_name))
 
-    def _server_ready(self, exchange: Exchange) -> None:
-        ready = self._ready()
-        _tell(exchange, {"ready": ready}, 200 if ready else 503)
-
     def _list(self, exchange: Exchange) -> None:
         names = dict.fromkeys(model.name for model in self._repository.models())
         _tell(exchange, {"models": list(names)})
@@ -302,10 +293,6 @@ def _not_controlled(error: BaseException, name: str, control: str) -> BaseExcept
     if isinstance(error, FieldpostError) and start not in error.message:
         error.message = f"{start}, {error.message}"
     return error
-
-
-def _live(exchange: Exchange) -> None:
-    _tell(exchange, {"live": True})
 
 
 def _openapi(exchange: Exchange) -> None:

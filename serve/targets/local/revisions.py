@@ -124,7 +124,7 @@ class RunningRevision:
 
     async def leave(self) -> None:
         """Drains the workers and lets go of the listener."""
-        await self._pool.drain()
+        await self._pool.drain(last=self.listener.users == 1)
         self.listener.release()
 
     async def abort(self) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import select
 import threading
 import time
+import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -103,6 +105,34 @@ def test_a_deadline_is_told_in_time_and_nothing_is_run(threaded: Harness) -> Non
     threaded.until(lambda: threaded.jobs.pending == 0)
     assert len(threaded.outcomes) == 2
     assert not ran
+
+
+def test_an_answered_job_is_not_held_until_its_deadline(threaded: Harness) -> None:
+    class Body:
+        """What a request holds."""
+
+    def ask() -> weakref.ref[Body]:
+        body = Body()
+        threaded.jobs.submit(partial(id, body), threaded.done, deadline=time.monotonic() + 3600)
+        return weakref.ref(body)
+
+    held = threaded.do(ask)
+    threaded.until(lambda: bool(threaded.outcomes))
+    threaded.until(lambda: held() is None)
+
+
+def test_each_of_several_deadlines_is_told(threaded: Harness) -> None:
+    go = threading.Event()
+    threaded.do(lambda: threaded.jobs.submit(go.wait, threaded.done))
+    begun = time.monotonic()
+    for left in (0.06, 0.02, 0.04, 3600):
+        submit = partial(threaded.jobs.submit, int, threaded.done, deadline=begun + left)
+        threaded.do(submit)
+    threaded.until(lambda: len(threaded.outcomes) == 3)
+    assert time.monotonic() - begun >= 0.06
+    go.set()
+    threaded.until(lambda: threaded.jobs.pending == 0)
+    assert threaded.outcomes[3:] == [(True, None), (0, None)]
 
 
 def test_a_deadline_that_passes_while_it_runs_changes_nothing(threaded: Harness) -> None:

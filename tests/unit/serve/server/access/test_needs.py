@@ -44,11 +44,11 @@ def test_probes_are_open(target: bytes) -> None:
         (b"/v1/models/iris/versions/1:predict", Need(INFER, "iris")),
         (b"/v1/models", Need(INFER)),
         (b"/v2", Need(INFER)),
-        (b"/v2/repository/index", Need(INFER)),
+        (b"/v2/repository/index", Need(INFER, instead=ADMIN)),
         (b"/v2/repository/models/iris/load", Need(ADMIN, "iris")),
         (b"/v2/repository/models/iris/unload", Need(ADMIN, "iris")),
-        (b"/metrics", Need(METRICS)),
-        (b"/metrics/", Need(METRICS)),
+        (b"/metrics", Need(METRICS, instead=ADMIN)),
+        (b"/metrics/", Need(METRICS, instead=ADMIN)),
         (b"/jobs/1", Need(INFER)),
         (b"/elsewhere", Need(INFER)),
         (b"/health/../score", Need(INFER)),
@@ -90,10 +90,20 @@ def test_a_scope_may_be_for_some_models() -> None:
 
 
 def test_who_administers_may_read_metrics() -> None:
-    holder(admin=None).require(Need(METRICS))
-    holder(metrics=None).require(Need(METRICS))
+    holder(admin=None).require(need_of(b"/metrics"))
+    holder(metrics=None).require(need_of(b"/metrics"))
     with pytest.raises(ForbiddenError, match="metrics"):
-        holder(infer=None).require(Need(METRICS))
+        holder(infer=None).require(need_of(b"/metrics"))
+
+
+def test_who_administers_may_list_models() -> None:
+    for target in (b"/v2/repository/index", b"/inference.GRPCInferenceService/RepositoryIndex"):
+        holder(admin=None).require(need_of(target))
+        holder(infer=None).require(need_of(target))
+        with pytest.raises(ForbiddenError, match="infer"):
+            holder(metrics=None).require(need_of(target))
+    with pytest.raises(ForbiddenError, match="infer"):
+        holder(admin=None).require(need_of(b"/v2/models"))
 
 
 def test_everyone_may_do_what_nobody_guards() -> None:

@@ -14,7 +14,9 @@ from serve.server.models.call import Call
 from serve.server.models.repository import LonelySource, Repository
 from serve.server.models.served import ServedModel
 from serve.server.settings import ServerSettings
+from serve.server.telemetry.telemetry import Telemetry
 from tests.support.server import Sums, until
+from tests.support.telemetry import scrape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,12 +160,15 @@ def test_versions_that_stay_are_not_loaded_again(loop: Loop) -> None:
 
 def test_a_load_that_fails_leaves_the_old_versions(loop: Loop) -> None:
     shelf = Shelf(loop, a=[1])
-    repository = Repository(shelf, loop.post)
+    telemetry = Telemetry.from_settings(ServerSettings(), loop.post, {})
+    repository = Repository(shelf, loop.post, telemetry)
     repository.load_all()
     old = repository.get("a")
     shelf.versions["a"] = []
     assert isinstance(ask(loop, lambda done: repository.load("a", done)), CorruptModelError)
     assert repository.get("a") is old
+    assert scrape(telemetry)("fieldpost_model_loads_total", model="a", outcome="failed") == 1
+    telemetry.close()
 
 
 def test_a_model_that_never_loaded_says_why(loop: Loop) -> None:

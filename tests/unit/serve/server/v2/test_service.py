@@ -320,7 +320,7 @@ def test_a_model_that_does_not_load_is_told() -> None:
         repository: Any = server.app.repository
         repository._source.makers["sums"] = broken
         answer = http.post("/v2/repository/models/sums/load")
-        assert answer.status_code == 500
+        assert answer.status_code == 400
         assert answer.json()["error"].startswith("failed to load 'sums', The file is cut off.")
         assert http.post("/v2/models/sums/infer", json=REQUEST).status_code == 200
 
