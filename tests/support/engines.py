@@ -8,7 +8,6 @@ engine with it. `running(kind)` gives an engine of its own to a test that breaks
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import http.client
 import json
@@ -34,8 +33,12 @@ Kind = Literal["docker", "podman"]
 START_S = 60.0
 _STOP_S = 30.0
 _PATIENCE_S = 60.0
-_PR_SET_PDEATHSIG = 1
-_NEEDS = {"docker": ("dockerd", "containerd", "runc", "ip"), "podman": ("podman", "conmon", "runc")}
+# Whoever starts an engine takes it along, also where it is killed.
+_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM")
+_NEEDS = {
+    "docker": ("dockerd", "containerd", "runc", "ip", "setpriv"),
+    "podman": ("podman", "conmon", "runc", "setpriv"),
+}
 
 _CONTAINERS_CONF = """\
 [engine]
@@ -155,12 +158,11 @@ class Daemon:
         command = self._dockerd() if self.engine.kind == "docker" else self._podman()
         with (folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                [*_WITH_PARENT, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=self._environment(),
-                preexec_fn=_die_with_parent,
             )
         deadline = time.monotonic() + START_S
         while not self._answers():
@@ -260,10 +262,6 @@ def _require(kind: Kind) -> None:
         raise NoEngineError(f"a private {kind} needs root here")
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def _quietly(*command: str) -> None:
     subprocess.run(command, capture_output=True, check=False, timeout=30)
 
@@ -314,8 +312,8 @@ def _join(address: Path) -> tuple[socket.socket, str] | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(START_S)
     with contextlib.suppress(OSError):
-        target = os.readlink(address)  # sockets' paths are short, those of test folders are not
-        connection.connect(target)
+        target = address.readlink()  # sockets' paths are short, those of test folders are not
+        connection.connect(str(target))
         folder = connection.makefile("r").readline().strip()
         if folder:
             return connection, folder
