@@ -36,6 +36,9 @@ _PACKAGE = {
     "build": Entry("serve.cli.package:build", "Build the package of a model or a script."),
     "list": Entry("serve.cli.package:list_packages", "List packages."),
     "show": Entry("serve.cli.package:show", "Show a package: its layers, model, environment."),
+    "dockerfile": Entry(
+        "serve.cli.dockerfile:dockerfile", "Write a Dockerfile and its build context."
+    ),
     "verify": Entry("serve.cli.package:verify", "Check every digest of a package."),
 }
 _DEPLOYMENT = {

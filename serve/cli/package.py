@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from serve.cli.dockerfile import build_with, require_builder
 from serve.cli.output import changes, common, fields, note, size, table
 from serve.cli.output import show as print_out
 
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 @click.option("--base", help="The base image, by digest; a reference until an image is exported.")
 @click.option("--platform", help="linux/amd64 or linux/arm64. Default: this machine's.")
 @click.option("--python", help="The Python version, where no environment says it.")
+@click.option(
+    "--builder",
+    type=click.Choice(["docker", "buildah", "podman"]),
+    help="Build the image as well, through a Dockerfile, on --base.",
+)
 @changes
 @common
 def build(
@@ -38,6 +44,7 @@ def build(
     base: str | None,
     platform: str | None,
     python: str | None,
+    builder: str | None,
     dry_run: bool,
     as_json: bool,
     workspace: str | None,
@@ -51,7 +58,7 @@ def build(
         "script": script,
         "source": source,
         "environment": environment,
-        "base": base,
+        "base": None if builder else base,  # the image's alone: a builder's need not have a digest
         "platform": platform,
         "python": python,
     }
@@ -60,10 +67,15 @@ def build(
             plan = opened.packages.plan(model, **inputs).describe()
             print_out(plan, _describe_plan(plan), as_json=as_json)
             return
+        if builder:
+            require_builder(builder)
         package = opened.packages.build(model, **inputs, progress=None if as_json else note)
         details = opened.packages.describe(package)
+        image = build_with(opened, package, builder, base, quiet=as_json) if builder else {}
     text = f"Built {_label(package)} ({size(package.size)})\n{package.digest}"
-    print_out(_document(package, details), text, as_json=as_json)
+    document = _document(package, details) | ({"image": image} if image else {})
+    text += f"\nImage {image['name']}\n{image['id']}" if image else ""
+    print_out(document, text, as_json=as_json)
 
 
 def _describe_plan(plan: dict[str, Any]) -> str:

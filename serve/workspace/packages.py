@@ -19,6 +19,9 @@ from serve.roots import MODELS, registered_bundle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from serve.packaging.builders import BuiltImage
+    from serve.packaging.contexts import Context
+    from serve.packaging.images.basestore import BaseStore
     from serve.workspace import Workspace
     from serve.workspace.environments import Environments
 
@@ -145,6 +148,69 @@ class Packages:
     def verify(self, package: Package) -> None:
         """Reads every blob and compares it with its digest; raises DigestMismatchError."""
         reading.verify_package(package.digest, self._registry.blobs)
+
+    def dockerfile(
+        self, package: Package, folder: str | Path, *, base: str | None = None
+    ) -> Context:
+        """Writes a Dockerfile and its build context; `serve.packaging.contexts` has the details.
+
+        Args:
+            package: What the image holds.
+            folder: Not there yet, empty, or one that was written before.
+            base: An image's name, or a base of this machine (`rootfs:FILE`).
+        """
+        from serve.packaging import contexts  # noqa: PLC0415
+
+        chosen = contexts.choose_base(base, self.describe(package))
+        with self._registry.blobs.hold():
+            return contexts.write_context(
+                package.digest, self._registry.blobs, self._bases, Path(folder), base=chosen
+            )
+
+    def dockerfile_text(self, package: Package, *, base: str | None = None) -> str:
+        """The Dockerfile that `dockerfile` would write."""
+        from serve.packaging import contexts  # noqa: PLC0415
+
+        chosen = contexts.choose_base(base, self.describe(package))
+        return contexts.render(package.digest, self._registry.blobs, self._bases, base=chosen)
+
+    def build_image(
+        self,
+        package: Package,
+        builder: str,
+        *,
+        base: str | None = None,
+        name: str | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> BuiltImage:
+        """Builds a package's image through its Dockerfile, with `docker`, `buildah` or `podman`.
+
+        Args:
+            package: What the image holds.
+            builder: Whose program builds it, and keeps it.
+            base: As for `dockerfile`.
+            name: Of the image; by default made of the model's name and the package's digest.
+            progress: Called with each line that the builder writes.
+        """
+        from serve.packaging import builders, contexts  # noqa: PLC0415
+
+        with self._registry.blobs.hold():
+            return builders.build_image(
+                package.digest,
+                self._registry.blobs,
+                self._bases,
+                builder=builder,
+                base=contexts.choose_base(base, self.describe(package)),
+                name=name or builders.image_name(package.model or "", package.digest),
+                work=self._registry.location.blobs / "cache" / "work",
+                progress=progress or _silent,
+            )
+
+    @property
+    def _bases(self) -> BaseStore:
+        from serve.packaging.images.basestore import BaseStore  # noqa: PLC0415
+
+        return BaseStore(self._registry.location.blobs / "cache" / "bases")
 
     def model_of(self, digest: str) -> str:
         """NAME:VERSION of a package's model; empty where the package is gone or has none."""
