@@ -45,6 +45,10 @@ def main(arguments: list[str]) -> None:
     _require_utf8()
     _require_interpreter(root)
     prepare(root)
+    if os.getpid() == 1:  # in a container, without an init of the engine's
+        from scoring.init import become_init  # noqa: PLC0415 - not importable before
+
+        become_init()
     sys.argv = [WORKER, str(root), *arguments[1:]]
     runpy.run_module(WORKER, run_name="__main__", alter_sys=True)
 

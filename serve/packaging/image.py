@@ -30,6 +30,7 @@ LAYER_ORDER: tuple[LayerName, ...] = ("env", "runtime", "code", "model")
 
 PORT = 5001
 USER = 65532
+_SECOND = 1_000_000_000  # engines count in nanoseconds
 _EPOCH = "1970-01-01T00:00:00Z"
 _ROOT = f"/{IMAGE_ROOT}"
 
@@ -90,9 +91,10 @@ def image_config(plan: BuildPlan, layers: dict[LayerName, Layer]) -> bytes:
 
 
 def _run_config(plan: BuildPlan) -> dict[str, object]:
-    boot = f"{_ROOT}/runtime/scoring/boot.py"
+    scoring = f"{_ROOT}/runtime/scoring"
+    python = f"python{plan.lock.target.python}"  # a base may have several
     return {
-        "Entrypoint": ["python3", "-I", "-S", "-X", "utf8", boot, _ROOT],
+        "Entrypoint": [python, "-I", "-S", "-X", "utf8", f"{scoring}/boot.py", _ROOT],
         "Env": [
             "FIELDPOST_SERVER_HOST=0.0.0.0",
             f"FIELDPOST_SERVER_PORT={PORT}",
@@ -100,6 +102,13 @@ def _run_config(plan: BuildPlan) -> dict[str, object]:
             "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin",
         ],
         "ExposedPorts": {f"{PORT}/tcp": {}},
+        "Healthcheck": {
+            "Test": ["CMD", python, "-I", "-S", f"{scoring}/probe.py"],
+            "Interval": 10 * _SECOND,
+            "Timeout": 5 * _SECOND,
+            "StartPeriod": 60 * _SECOND,
+            "Retries": 3,
+        },
         "Labels": package_annotations(plan),
         "StopSignal": "SIGTERM",
         "User": f"{USER}:{USER}",
