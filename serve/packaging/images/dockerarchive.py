@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from scoring import digest as digests
-from scoring.errors import PackagingError
 from scoring.tarheaders import BLOCK
 from serve.packaging.image import canonical_json
-from serve.packaging.images.streams import BUFFER_BYTES
+from serve.packaging.images.streams import BUFFER_BYTES, checked
 from serve.packaging.tarball import file_header
 
 if TYPE_CHECKING:
@@ -65,20 +64,12 @@ def _layer_name(layer: Descriptor) -> str:
 
 
 def archived(name: str, descriptor: Descriptor, content: _Opens) -> Iterator[bytes]:
-    """A blob as a file of an archive; raises PackagingError where it has another size."""
+    """A blob as a file of an archive; raises DigestMismatchError where it is damaged."""
     yield file_header(name, descriptor.size)
-    left = descriptor.size
-    with content.open(descriptor) as source:
+    what = f"The blob {descriptor.digest}"
+    with checked(content.open(descriptor), descriptor.digest, descriptor.size, what) as source:
         while piece := source.read(BUFFER_BYTES):
-            left -= len(piece)
-            if left < 0:
-                break
             yield piece
-    if left:
-        raise PackagingError(
-            f"The blob {descriptor.digest} has not the size {descriptor.size}.",
-            hint="Build the package again.",
-        )
     yield bytes(-descriptor.size % BLOCK)
 
 
