@@ -1,0 +1,194 @@
+"""SLSA provenance v1: from what, by what and when a package was built, as an in-toto statement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from scoring import __version__
+from scoring.errors import VerificationError
+from serve.packaging.image import canonical_json
+from serve.provenance.names import hexadecimal, oci_purl, pypi_purl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from serve.packaging.plan import BuildPlan
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+SPDX_PREDICATE = "https://spdx.dev/Document"
+CYCLONEDX_PREDICATE = "https://cyclonedx.org/bom"
+BUILD_TYPE = "https://fieldpost.dev/build/package/v1"
+BUILDER = "https://fieldpost.dev/builder/local"
+BUILDER_VARIABLE = "FIELDPOST_BUILDER_ID"
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A build as it was run.
+
+    Attributes:
+        started: UTC, ISO 8601, whole seconds, with `Z`.
+        finished: The same.
+        builder: A URI: whose word this is.
+        model_commit: Git commit that the model was registered from; empty for none.
+        script_commit: Git commit of the script's folder; empty for none.
+        dirty: Whether the script's folder differed from its commit.
+    """
+
+    started: str
+    finished: str
+    builder: str = BUILDER
+    model_commit: str = ""
+    script_commit: str = ""
+    dirty: bool = False
+
+
+class StatementSubject(msgspec.Struct, frozen=True):
+    """What a statement is about."""
+
+    name: str
+    digest: dict[str, str]
+
+
+class Statement(msgspec.Struct, frozen=True, rename="camel"):
+    """An in-toto statement as far as it is read."""
+
+    type: str = msgspec.field(name="_type")
+    subject: tuple[StatementSubject, ...]
+    predicate_type: str
+    predicate: dict[str, Any]
+
+
+def provenance(plan: BuildPlan, digest: str, run: Run) -> bytes:
+    """The provenance statement of a package that has just been built.
+
+    Args:
+        plan: What it was built from.
+        digest: The package's.
+        run: How.
+    """
+    predicate = {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": _parameters(plan),
+            "internalParameters": {"fieldpost": plan.fieldpost_version},
+            "resolvedDependencies": [*_dependencies(plan), *_sources(run)],
+        },
+        "runDetails": {
+            "builder": {"id": run.builder, "version": {"fieldpost": __version__}},
+            "metadata": {"startedOn": run.started, "finishedOn": run.finished},
+        },
+    }
+    return statement(PREDICATE, predicate, {_name(plan): digest})
+
+
+def statement(
+    predicate_type: str, predicate: Mapping[str, object], subjects: Mapping[str, str]
+) -> bytes:
+    """An in-toto statement.
+
+    Args:
+        predicate_type: A URI.
+        predicate: What is stated.
+        subjects: Name to digest.
+    """
+    return canonical_json(
+        {
+            "_type": STATEMENT,
+            "subject": [
+                {"name": name, "digest": {"sha256": hexadecimal(digest)}}
+                for name, digest in subjects.items()
+            ],
+            "predicateType": predicate_type,
+            "predicate": predicate,
+        }
+    )
+
+
+def parse_statement(content: bytes) -> Statement:
+    """Reads an in-toto statement.
+
+    Raises:
+        VerificationError: It is none.
+    """
+    try:
+        found = msgspec.json.decode(content, type=Statement)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise VerificationError(f"A statement cannot be read: {error}.") from error
+    if not found.type.startswith("https://in-toto.io/Statement/"):
+        raise VerificationError(f"A statement is of the unknown type {found.type!r}.")
+    return found
+
+
+def is_about(found: Statement, digest: str) -> bool:
+    """Whether the statement names the digest among its subjects."""
+    return any(each.digest.get("sha256") == hexadecimal(digest) for each in found.subject)
+
+
+def for_image(package_statement: bytes, image: str, base: tuple[str, str]) -> bytes:
+    """The provenance of an image: that of its package, on a base.
+
+    Args:
+        package_statement: What `provenance` made.
+        image: The image's digest.
+        base: Name and digest of the base.
+    """
+    found = parse_statement(package_statement)
+    subjects = {each.name: f"sha256:{each.digest.get('sha256', '')}" for each in found.subject}
+    definition = dict(found.predicate.get("buildDefinition", {}))
+    definition["resolvedDependencies"] = [
+        *(each for each in definition.get("resolvedDependencies", []) if each["name"] != "base"),
+        _base(*base),
+    ]
+    predicate = found.predicate | {"buildDefinition": definition}
+    name = next(iter(subjects), "image")
+    return statement(PREDICATE, predicate, {f"{name} on {base[0]}": image} | subjects)
+
+
+def _name(plan: BuildPlan) -> str:
+    version = f":{plan.bundle.model_version}" if plan.bundle.model_version else ""
+    return plan.bundle.name + version
+
+
+def _parameters(plan: BuildPlan) -> dict[str, Any]:
+    values = {
+        "model": _name(plan) if plan.model_digest else "",
+        "script": plan.bundle.script.entry if plan.bundle.script else "",
+        "environment": plan.lock.hash,
+        "platform": plan.lock.target.platform,
+        "python": plan.lock.target.python,
+        "base": f"{plan.base.name}@{plan.base.digest}" if plan.base else "",
+    }
+    return {key: value for key, value in values.items() if value}
+
+
+def _dependencies(plan: BuildPlan) -> Iterable[dict[str, Any]]:
+    for wheel in plan.lock.packages:
+        uri = pypi_purl(wheel.name, wheel.version, wheel.url)
+        yield {"uri": uri, "digest": {"sha256": wheel.sha256}, "name": wheel.name}
+    if plan.model_digest:
+        yield _named("model", plan.model_digest)
+    for file in plan.model_files:
+        yield _named(f"model/{file.path}", file.digest)
+    if plan.base:
+        yield _base(plan.base.name, plan.base.digest)
+
+
+def _sources(run: Run) -> Iterable[dict[str, Any]]:
+    if run.model_commit:
+        yield {"name": "model source", "digest": {"gitCommit": run.model_commit}}
+    if run.script_commit:
+        annotations = {"annotations": {"dirty": True}} if run.dirty else {}
+        yield {"name": "script source", "digest": {"gitCommit": run.script_commit}} | annotations
+
+
+def _named(name: str, digest: str) -> dict[str, Any]:
+    return {"name": name, "digest": {"sha256": hexadecimal(digest)}}
+
+
+def _base(name: str, digest: str) -> dict[str, Any]:
+    if not digest:
+        return {"name": "base", "uri": name}
+    return _named("base", digest) | {"uri": oci_purl(name, digest)}
