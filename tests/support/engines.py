@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import http.client
 import json
 import os
@@ -50,7 +51,22 @@ default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 log_driver = "k8s-file"
 [network]
 network_config_dir = "{folder}/networks"
+default_network = "{bridge}"
 default_subnet = "{subnet}.0/24"
+"""
+_CNI = """\
+{{"cniVersion": "0.4.0", "name": "{bridge}", "plugins": [
+  {{"type": "bridge", "bridge": "{bridge}", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+   "ipam": {{"type": "host-local", "routes": [{{"dst": "0.0.0.0/0"}}],
+            "ranges": [[{{"subnet": "{subnet}.0/24", "gateway": "{subnet}.1"}}]]}}}},
+  {{"type": "portmap", "capabilities": {{"portMappings": true}}}},
+  {{"type": "firewall"}}, {{"type": "tuning"}}]}}
+"""
+_NETAVARK = """\
+{{"name": "{bridge}", "id": "{digest}", "driver": "bridge", "network_interface": "{bridge}",
+ "created": "2024-01-01T00:00:00Z", "ipv6_enabled": false, "internal": false, "dns_enabled": false,
+ "subnets": [{{"subnet": "{subnet}.0/24", "gateway": "{subnet}.1"}}],
+ "ipam_options": {{"driver": "host-local"}}}}
 """
 # Registries of tests answer over plain HTTP on loopback.
 _REGISTRIES_CONF = """\
@@ -147,10 +163,7 @@ class Daemon:
         self._subnet = f"10.{random.randint(200, 250)}.{random.randint(0, 126)}"
         self._bridge = f"fp{folder.name[-8:]}"
         if kind == "podman":
-            text = _CONTAINERS_CONF.format(folder=folder, subnet=self._subnet)
-            (folder / "containers.conf").write_text(text)
-            (folder / "registries.conf").write_text(_REGISTRIES_CONF)
-            (folder / "networks").mkdir()
+            self._configure_podman()
 
     def start(self) -> None:
         """Starts it and waits until it answers; raises `NoEngineError` where it does not."""
@@ -191,7 +204,7 @@ class Daemon:
         self.stop()
         if self.engine.kind == "docker":
             self._end_containerd()
-            _quietly("ip", "link", "delete", self._bridge)
+        _quietly("ip", "link", "delete", self._bridge)
         _unmount_below(self.engine.folder)
         shutil.rmtree(self.engine.folder, ignore_errors=True)
 
@@ -237,6 +250,20 @@ class Daemon:
             *("--bridge", self._bridge, "--shutdown-timeout", "5"),
             *("--default-address-pool", f"base={self._subnet.rpartition('.')[0]}.128.0/17,size=24"),
         ]
+
+    def _configure_podman(self) -> None:
+        """A network of its own, with a bridge of its own: several services share the machine."""
+        folder = self.engine.folder
+        values = {"folder": folder, "subnet": self._subnet, "bridge": self._bridge}
+        values["digest"] = hashlib.sha256(self._bridge.encode()).hexdigest()
+        (folder / "networks").mkdir()
+        for name, form in (
+            ("containers.conf", _CONTAINERS_CONF),
+            ("registries.conf", _REGISTRIES_CONF),
+            (f"networks/{self._bridge}.conflist", _CNI),
+            (f"networks/{self._bridge}.json", _NETAVARK),
+        ):
+            (folder / name).write_text(form.format(**values))
 
     def _podman(self) -> list[str]:
         folder = self.engine.folder
