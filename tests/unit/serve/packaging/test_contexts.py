@@ -1,0 +1,192 @@
+"""Build contexts on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from scoring.errors import (
+    AlreadyExistsError,
+    DigestMismatchError,
+    FieldpostError,
+    IncompatibleEnvironmentError,
+    NotFoundError,
+    PackagingError,
+)
+from serve.packaging.contexts import BASE_VARIABLE, Context, choose_base, render, write_context
+from serve.packaging.images.basestore import BaseStore
+from serve.packaging.reading import Package, read_package
+from serve.packaging.tarball import FileEntry, tar_stream
+
+if TYPE_CHECKING:
+    from tests.unit.serve.packaging.conftest import Built
+
+NAME = "python:3.11-slim"
+
+
+@pytest.fixture
+def bases(tmp_path: Path) -> BaseStore:
+    return BaseStore(tmp_path / "bases")
+
+
+@pytest.fixture
+def package(built: Built) -> Package:
+    return read_package(built.package.digest, built.blobs)
+
+
+def write(built: Built, bases: BaseStore, folder: Path, base: str = NAME) -> Context:
+    return write_context(built.package.digest, built.blobs, bases, folder, base=base)
+
+
+def rootfs(path: Path, *names: str) -> str:
+    entries = [FileEntry.from_bytes(name, b"") for name in names]
+    path.write_bytes(b"".join(tar_stream(entries)))
+    return f"rootfs:{path}"
+
+
+def test_a_context_holds_the_packages_own_layers(
+    built: Built, bases: BaseStore, package: Package, tmp_path: Path
+) -> None:
+    context = write(built, bases, tmp_path / "context")
+
+    assert context.files == (
+        *(".dockerignore", "Dockerfile"),
+        *sorted(f"{layer.name}.tar.gz" for layer in package.layers),
+    )
+    for layer in package.layers:
+        content = (tmp_path / "context" / f"{layer.name}.tar.gz").read_bytes()
+        assert "sha256:" + hashlib.sha256(content).hexdigest() == layer.digest
+    assert context.size == sum(f.stat().st_size for f in (tmp_path / "context").iterdir())
+
+
+def test_the_copies_are_the_readers_own(built: Built, bases: BaseStore, tmp_path: Path) -> None:
+    write(built, bases, tmp_path / "context")
+
+    assert all(f.stat().st_nlink == 1 for f in (tmp_path / "context").iterdir())
+
+
+def test_writing_again_replaces_what_was_written(
+    built: Built, bases: BaseStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "context"
+    local = rootfs(tmp_path / "base.tar", "usr/bin/python3.11")
+    first = write(built, bases, folder, local)
+    (folder / "README").write_text("the reader's own")
+
+    second = write(built, bases, folder)
+
+    assert "base.tar.gz" in first.files
+    assert {path.name for path in folder.iterdir()} == {*second.files, "README"}
+    assert f"ARG BASE={NAME}\n" in (folder / "Dockerfile").read_text()
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    built: Built, bases: BaseStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "context"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text("FROM mine")
+
+    with pytest.raises(AlreadyExistsError):
+        write(built, bases, folder)
+
+    assert [path.name for path in folder.iterdir()] == ["Dockerfile"]
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_a_file_or_link_is_no_folder(
+    built: Built, bases: BaseStore, tmp_path: Path, make: object
+) -> None:
+    assert callable(make)
+    make(tmp_path / "context")
+
+    with pytest.raises(AlreadyExistsError):
+        write(built, bases, tmp_path / "context")
+
+
+def test_a_failed_write_leaves_nothing(
+    built: Built, bases: BaseStore, package: Package, tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    layer = built.blobs.path(package.layers[-1].digest)
+    content, mode = layer.read_bytes(), layer.stat().st_mode
+    layer.chmod(0o600)
+    layer.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        with pytest.raises(DigestMismatchError):
+            write(built, bases, tmp_path / "here" / "context")
+    finally:
+        layer.write_bytes(content)
+        layer.chmod(mode)
+
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_root_filesystem_lies_beside_the_dockerfile(
+    built: Built, bases: BaseStore, tmp_path: Path
+) -> None:
+    local = rootfs(tmp_path / "base.tar", "usr/bin/python3.11")
+
+    write(built, bases, tmp_path / "context", local)
+
+    assert (tmp_path / "context" / "base.tar.gz").read_bytes()[:2] == b"\x1f\x8b"
+    assert "FROM scratch\nADD base.tar.gz /\n" in (tmp_path / "context/Dockerfile").read_text()
+
+
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        (("usr/bin/python3.9",), IncompatibleEnvironmentError),
+        (("lib/ld-musl-x86_64.so.1", "usr/bin/python3.11"), IncompatibleEnvironmentError),
+    ],
+)
+def test_a_base_that_cannot_run_it_is_refused(
+    built: Built,
+    bases: BaseStore,
+    tmp_path: Path,
+    names: tuple[str, ...],
+    error: type[FieldpostError],
+) -> None:
+    with pytest.raises(error):
+        write(built, bases, tmp_path / "context", rootfs(tmp_path / "base.tar", *names))
+
+    assert not (tmp_path / "context").exists()
+
+
+def test_the_text_alone_writes_nothing(built: Built, bases: BaseStore, tmp_path: Path) -> None:
+    text = render(built.package.digest, built.blobs, bases, base=NAME)
+    write(built, bases, tmp_path / "context")
+
+    assert text == (tmp_path / "context" / "Dockerfile").read_text()
+
+
+def test_a_package_that_is_not_there(built: Built, bases: BaseStore, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        write_context("sha256:" + "0" * 64, built.blobs, bases, tmp_path / "context", base=NAME)
+
+
+def test_a_base_that_is_no_name(built: Built, bases: BaseStore, tmp_path: Path) -> None:
+    with pytest.raises(PackagingError):
+        write(built, bases, tmp_path / "context", "python\nRUN x")
+
+
+def test_which_base_is_taken(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(BASE_VARIABLE, raising=False)
+    own = {"org.opencontainers.image.base.name": "own", **package.annotations}
+    based = Package(
+        digest=package.digest,
+        platform=package.platform,
+        config=package.config,
+        layers=package.layers,
+        annotations=own,
+    )
+
+    assert choose_base("given", based) == "given"
+    assert choose_base(None, based) == "own"
+    assert choose_base(None, package) == "docker.io/library/python:3.11-slim"
+    monkeypatch.setitem(os.environ, BASE_VARIABLE, "mine:1")
+    assert choose_base(None, package) == "mine:1"
