@@ -39,6 +39,7 @@ _PACKAGE = {
     "dockerfile": Entry(
         "serve.cli.dockerfile:dockerfile", "Write a Dockerfile and its build context."
     ),
+    "export": Entry("serve.cli.export:export", "Write a package's image to a file or an engine."),
     "verify": Entry("serve.cli.package:verify", "Check every digest of a package."),
 }
 _DEPLOYMENT = {

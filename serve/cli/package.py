@@ -15,6 +15,7 @@ from serve.cli.output import show as print_out
 if TYPE_CHECKING:
     from serve.packaging.reading import Package as Details
     from serve.registry.records import Package
+    from serve.workspace import Workspace
 
 
 @click.command(help="Build the package of a model or a script.")
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
     help="The script's folder, packed whole. Default: the script alone.",
 )
 @click.option("--env", "environment", help="A registered environment: NAME or NAME:VERSION.")
-@click.option("--base", help="The base image, by digest; a reference until an image is exported.")
-@click.option("--platform", help="linux/amd64 or linux/arm64. Default: this machine's.")
+@click.option(
+    "--base", help="The base image: NAME[:TAG][@DIGEST], or rootfs:FILE, oci:DIR and their like."
+)
+@click.option(
+    "--platform", help="linux/amd64, linux/arm64, or both with a comma. Default: this machine's."
+)
 @click.option("--python", help="The Python version, where no environment says it.")
 @click.option(
     "--builder",
@@ -64,10 +69,13 @@ def build(
     }
     with Workspace(workspace) as opened:
         if dry_run:
-            plan = opened.packages.plan(model, **inputs).describe()
-            print_out(plan, _describe_plan(plan), as_json=as_json)
+            plans = _plans(opened, model, inputs)
+            document = plans[0] if len(plans) == 1 else {"platforms": plans}
+            print_out(document, "\n\n".join(map(_describe_plan, plans)), as_json=as_json)
             return
         if builder:
+            if platform and "," in platform:
+                raise click.UsageError("--builder builds for one --platform at a time.")
             require_builder(builder)
         package = opened.packages.build(model, **inputs, progress=None if as_json else note)
         details = opened.packages.describe(package)
@@ -76,6 +84,17 @@ def build(
     document = _document(package, details) | ({"image": image} if image else {})
     text += f"\nImage {image['name']}\n{image['id']}" if image else ""
     print_out(document, text, as_json=as_json)
+
+
+def _plans(opened: Workspace, model: str | None, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+    """What would be built, for each platform."""
+    from serve.packaging.platformindex import parse_platforms
+
+    platforms = parse_platforms(inputs["platform"]) or (None,)
+    return [
+        opened.packages.plan(model, **inputs | {"platform": platform}).describe()
+        for platform in platforms
+    ]
 
 
 def _describe_plan(plan: dict[str, Any]) -> str:
@@ -134,11 +153,14 @@ def show(ref: str, as_json: bool, workspace: str | None) -> None:
     with Workspace(workspace) as opened:
         package = opened.packages.get(ref)
         details = opened.packages.describe(package)
+        platforms = opened.packages.platforms(package)
+    several = platforms if len(platforms) > 1 else {}
     text = fields(
         [
             ("package", package.digest),
             ("model", _label(package)),
             ("platform", package.platform),
+            ("packages", "\n".join(f"{name:12} {each}" for name, each in several.items())),
             ("environment", package.environment),
             (
                 "layers",
@@ -147,9 +169,8 @@ def show(ref: str, as_json: bool, workspace: str | None) -> None:
             ("created", package.created_at),
         ]
     )
-    print_out(
-        _document(package, details) | {"annotations": details.annotations}, text, as_json=as_json
-    )
+    more = {"annotations": details.annotations, "platforms": platforms}
+    print_out(_document(package, details) | more, text, as_json=as_json)
 
 
 @click.command(help="Check every digest of a package.")

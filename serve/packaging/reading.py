@@ -25,6 +25,7 @@ from serve.packaging.image import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from serve.packaging.image import Index
     from serve.packaging.storage import Blobs
 
 _DOCUMENT_BYTES = 4 << 20
@@ -100,6 +101,24 @@ def read_package(digest: str, blobs: Blobs) -> Package:
         config=manifest.config,
         layers=_layers(manifest, config, digest),
         annotations=manifest.annotations,
+    )
+
+
+def read_several(digest: str, index: Index, blobs: Blobs) -> Package:
+    """What the packages of an index name together; layers that several have come once.
+
+    Raises:
+        NotFoundError: A document is not in the store.
+        DigestMismatchError: A stored document is damaged.
+    """
+    packages = [read_package(entry.digest, blobs) for entry in index.manifests]
+    layers = {layer.digest: layer for package in packages for layer in package.layers}
+    return Package(
+        digest=digest,
+        platform=",".join(package.platform for package in packages),
+        config=packages[0].config,
+        layers=tuple(layers.values()),
+        annotations=index.annotations,
     )
 
 

@@ -23,8 +23,10 @@ from scoring import durable
 from scoring.archive import Limits, unpack_tar_gz
 from scoring.bundle import IMAGE_ROOT
 from scoring.errors import NotFoundError, PackagingError, StorageFullError
+from serve.packaging import platformindex
 from serve.packaging.image import LAYER_ORDER
 from serve.packaging.reading import PackageLayer, read_package
+from serve.packaging.requirements import this_platform
 from serve.packaging.workfolder import locked, work_folder
 
 if TYPE_CHECKING:
@@ -38,17 +40,18 @@ def unpack_package(digest: str, blobs: Blobs, cache_dir: Path) -> Path:
     """Unpacks what is not unpacked yet and returns the package's root.
 
     Args:
-        digest: Of the manifest.
+        digest: Of the manifest; of a package for several platforms this machine's is taken.
         blobs: The store that holds the package.
         cache_dir: The cache; made where it is missing.
 
     Raises:
         NotFoundError: The package, or a blob of it, is not in the store.
         DigestMismatchError: A blob is damaged.
+        PackagingError: It is for other platforms than this machine's.
         UnsafeArchiveError: A layer would write where it must not.
         StorageFullError: The disk is full; whatever was there before is as it was.
     """
-    package = read_package(digest, blobs)
+    package = read_package(platformindex.resolve(digest, blobs, this_platform()), blobs)
     links: dict[str, Path] = {}
     with durable.storage_errors("the cache of unpacked packages"):
         for layer in package.layers:
@@ -58,7 +61,7 @@ def unpack_package(digest: str, blobs: Blobs, cache_dir: Path) -> Path:
             links[layer.name] = Path("../..", folder.relative_to(cache_dir), IMAGE_ROOT, layer.name)
         (cache_dir / "pycache").mkdir(exist_ok=True)
         links["pycache"] = Path("../../pycache")
-        return _make_root(cache_dir / "roots" / digests.parse(digest), links)
+        return _make_root(cache_dir / "roots" / digests.parse(package.digest), links)
 
 
 def _unpack_layer(layer: PackageLayer, blobs: Blobs, cache_dir: Path) -> Path:

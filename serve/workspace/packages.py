@@ -6,27 +6,32 @@ What builds them is imported where that is done: listing needs none of it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from scoring import digest as digests
 from scoring.bundle import Bundle, ScriptSpec
 from scoring.errors import ModelNotFoundError, NotFoundError, UsageError
 from scoring.prepare import COMPILED_PATH
 from serve.packaging import reading
 from serve.packaging.plan import BaseImage, BuildPlan, CodeFile, ModelFile
+from serve.packaging.platformindex import package_manifests, parse_platforms, put_index
 from serve.registry.records import Blob, ModelVersion, Package
 from serve.roots import MODELS, registered_bundle
+from serve.workspace.vouching import Vouching
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from serve.packaging.builders import BuiltImage
     from serve.packaging.contexts import Context
     from serve.packaging.images.basestore import BaseStore
+    from serve.packaging.images.imageset import ImageSet
     from serve.workspace import Workspace
     from serve.workspace.environments import Environments
+    from serve.workspace.images import Exported, Images
 
 
-class Packages:
+class Packages(Vouching):
     """The built packages of a workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
@@ -57,8 +62,10 @@ class Packages:
             script: A scoring script with `init` and `run`.
             source: The script's folder, packed whole; by default the script alone.
             environment: A registered environment; by default one that suits the model.
-            base: The base image; only a reference until an image is exported.
-            platform: `linux/amd64` or `linux/arm64`; by default this machine's.
+            base: The base image: `NAME@sha256:…` is a reference until an image is made; a tag, or
+                a base of this machine (`rootfs:FILE`, `oci:FOLDER`), is looked up now.
+            platform: `linux/amd64`, `linux/arm64`, or both with a comma between; by default this
+                machine's.
             python: `3.11`; by default the environment's, else the running one.
             progress: Called with a sentence at each step.
 
@@ -67,36 +74,73 @@ class Packages:
             IncompatibleEnvironmentError: It lacks what the model needs; `where` names the line.
             PackagingError: A file changed while it was read, or names clash.
         """
+        inputs = {
+            "script": script,
+            "source": source,
+            "environment": environment,
+            "base": base,
+            "python": python,
+        }
+        platforms = parse_platforms(platform) or (None,)
+        with self._registry.blobs.hold():
+            built = [self._build(model, one, inputs, progress or _silent) for one in platforms]
+            if len(built) == 1:
+                return built[0]
+            return self._combine(built)
+
+    def _build(
+        self,
+        model: ModelVersion | str | None,
+        platform: str | None,
+        inputs: dict[str, Any],
+        tell: Callable[[str], None],
+    ) -> Package:
+        """The package for one platform."""
         from serve.packaging.build import build_package  # noqa: PLC0415
         from serve.packaging.cache import LayerCache  # noqa: PLC0415
+        from serve.provenance import recording  # noqa: PLC0415
 
-        tell = progress or _silent
-        tell("Resolving the environment")
-        plan = self.plan(
-            model,
-            script=script,
-            source=source,
-            environment=environment,
-            base=base,
-            platform=platform,
-            python=python,
-        )
+        started = recording.now()
+        tell("Resolving the environment" + (f" for {platform}" if platform else ""))
+        plan = self.plan(model, **inputs, platform=platform)
         tell(f"Building the layers of {plan.bundle.name}")
-        with self._registry.blobs.hold():
-            cache = LayerCache(self._registry.location.blobs / "cache" / "layers-built")
-            built = build_package(plan, self._registry.blobs, cache)
-            found = reading.read_package(built.digest, self._registry.blobs)
-            return self._store.register(
-                built.digest,
-                [
-                    Blob(digest=found.config.digest, size=found.config.size),
-                    *(Blob(digest=layer.digest, size=layer.size) for layer in found.layers),
-                ],
-                model=plan.bundle.name,
-                model_version=plan.bundle.model_version or None,
-                environment=plan.lock.hash,
-                platform=plan.lock.target.platform,
-            )
+        cache = LayerCache(self._registry.location.blobs / "cache" / "layers-built")
+        built = build_package(plan, self._registry.blobs, cache)
+        found = reading.read_package(built.digest, self._registry.blobs)
+        package = self._store.register(
+            built.digest,
+            [
+                Blob(digest=found.config.digest, size=found.config.size),
+                *(Blob(digest=layer.digest, size=layer.size) for layer in found.layers),
+            ],
+            model=plan.bundle.name,
+            model_version=plan.bundle.model_version or None,
+            environment=plan.lock.hash,
+            platform=plan.lock.target.platform,
+        )
+        script = Path(inputs["script"]) if inputs["script"] else None
+        recording.record_build(self._registry, plan, package.digest, started, script)
+        return package
+
+    def _combine(self, packages: Sequence[Package]) -> Package:
+        """The index of one package for each platform, which is a package itself."""
+        blobs = self._registry.blobs
+        index = put_index({package.platform: package.digest for package in packages}, blobs)
+        parts = {blob.digest: blob for package in packages for blob in package.blobs}
+        manifests = [
+            Blob(digest=package.digest, size=blobs.path(package.digest).stat().st_size)
+            for package in packages
+        ]
+        first = packages[0]
+        environments = {package.environment for package in packages}
+        return self._store.register(
+            index.digest,
+            [*manifests, *parts.values()],
+            model=first.model,
+            model_version=first.model_version,
+            environment=first.environment if len(environments) == 1 else None,
+            platform=",".join(sorted(package.platform for package in packages)),
+        )
 
     def plan(
         self,
@@ -130,8 +174,19 @@ class Packages:
             model_files=files,
             code_files=code,
             model_digest=version.digest if version else "",
-            base=_base(base),
+            base=self._base(base, lock.target.platform),
         )
+
+    def _base(self, text: str | None, platform: str) -> BaseImage | None:
+        if text is None:
+            return None
+        from serve.packaging.images.bases import is_local  # noqa: PLC0415
+        from serve.packaging.images.finding import BaseFinder  # noqa: PLC0415
+
+        name, separator, digest = text.partition("@")
+        if separator and digests.is_digest(digest) and not is_local(text) and "=" not in name:
+            return BaseImage(name=name, digest=digest)
+        return BaseFinder(self._registry.location.blobs).pinned(text, platform)
 
     def get(self, ref: str) -> Package:
         """The package that a digest, the beginning of one, or NAME[:VERSION] names."""
@@ -142,12 +197,22 @@ class Packages:
         return self._store.list()
 
     def describe(self, package: Package) -> reading.Package:
-        """Manifest, configuration and layers of a package."""
+        """Manifest, configuration and layers of a package.
+
+        Of one for several platforms those of all, one after another.
+        """
+        blobs = self._registry.blobs
+        index = package_manifests(package.digest, blobs)
+        if index is not None:
+            return reading.read_several(package.digest, index, blobs)
         return reading.read_package(package.digest, self._registry.blobs)
 
-    def verify(self, package: Package) -> None:
-        """Reads every blob and compares it with its digest; raises DigestMismatchError."""
-        reading.verify_package(package.digest, self._registry.blobs)
+    def platforms(self, package: Package) -> dict[str, str]:
+        """The packages for each platform, by their digests; of one for a single platform itself."""
+        index = package_manifests(package.digest, self._registry.blobs)
+        if index is None:
+            return {package.platform: package.digest}
+        return {each.platform.name: each.digest for each in index.manifests if each.platform}
 
     def dockerfile(
         self, package: Package, folder: str | Path, *, base: str | None = None
@@ -211,6 +276,78 @@ class Packages:
         from serve.packaging.images.basestore import BaseStore  # noqa: PLC0415
 
         return BaseStore(self._registry.location.blobs / "cache" / "bases")
+
+    @property
+    def _images(self) -> Images:
+        from serve.workspace.images import Images  # noqa: PLC0415
+
+        return Images(self._registry)
+
+    def image(
+        self, package: Package, *, base: str | None = None, platform: str | None = None
+    ) -> ImageSet:
+        """Puts a package on a base; nothing is copied until somebody reads the image's layers.
+
+        Args:
+            package: The package.
+            base: `registry/name[:tag][@digest]`, `oci:FOLDER[:TAG]`, `oci-archive:FILE`,
+                `docker-archive:FILE`, `rootfs:FILE`; by default the package's own, that of
+                `FIELDPOST_BASE`, or Python's own image.
+            platform: Of a package of several platforms, only these (`linux/amd64`).
+
+        Raises:
+            NotFoundError: There is no such base.
+            PackagingError: The base, or the package, is not for the platform.
+            IncompatibleEnvironmentError: The base lacks the package's Python version.
+            UnsafeArchiveError: The base's archive holds what no base may.
+            UnreachableError: The base's registry does not answer.
+        """
+        return self._images.compose(package, base=base, platform=platform)
+
+    def export(
+        self,
+        package: Package,
+        to: str,
+        *,
+        format: str | None = None,  # noqa: A002 - as the command calls it
+        base: str | None = None,
+        platform: str | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> Exported:
+        """Writes a package's image to a file or an engine; a file is there whole or not at all.
+
+        Args:
+            package: The package.
+            to: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:NAME:TAG]`,
+                `docker-daemon:NAME:TAG`, `podman:NAME:TAG`.
+            format: The format, where `to` does not begin with it.
+            base: As for `image`.
+            platform: As for `image`; Docker's archives and engines take one.
+            progress: Called with a sentence at each step.
+
+        Raises:
+            UsageError: The destination has not its form.
+            AlreadyExistsError: Something else is there.
+            StorageFullError: No space is left; what was there is as it was.
+            UnreachableError: No engine answers.
+        """
+        return self._images.export(
+            package, to, kind=format, base=base, platform=platform, tell=progress or _silent
+        )
+
+    def take(self, place: str, *, platform: str | None = None) -> Package:
+        """Reads a package back from what `export` wrote: the same package, by its digest.
+
+        Args:
+            place: `oci:DIR[:TAG]` or `oci-archive:FILE[:TAG]`.
+            platform: Of a package of several platforms, only this one.
+
+        Raises:
+            NotFoundError: There is no layout, or no image of that tag in it.
+            PackagingError: The image holds no package.
+            DigestMismatchError: A blob is damaged.
+        """
+        return self._images.take(place, platform=platform)
 
     def model_of(self, digest: str) -> str:
         """NAME:VERSION of a package's model; empty where the package is gone or has none."""
@@ -290,15 +427,3 @@ def _native(version: ModelVersion | None, bundle: Bundle) -> tuple[str, ...]:
     if version is None or (bundle.runtime == "onnx" and bundle.script is None):
         return ()
     return version.native_requirements
-
-
-def _base(text: str | None) -> BaseImage | None:
-    if text is None:
-        return None
-    name, separator, digest = text.partition("@")
-    if not separator:
-        raise UsageError(
-            f"The base {text!r} is not named by its digest.",
-            hint="Write NAME@sha256:…, so that the package stays the same.",
-        )
-    return BaseImage(name=name, digest=digest)

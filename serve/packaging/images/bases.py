@@ -47,6 +47,7 @@ class Base:
         platform: `linux/amd64`.
         config: Its configuration.
         layers: As an OCI manifest names them, the lowest first.
+        documents: Its manifest and its configuration.
         source: Where they are.
         label: For messages.
         facts: What is in it; None where its layers were not looked into.
@@ -57,6 +58,7 @@ class Base:
     platform: str
     config: ForeignConfig
     layers: tuple[Descriptor, ...]
+    documents: tuple[Descriptor, ...] = field(repr=False)
     source: Source = field(repr=False)
     label: str = ""
     facts: Facts | None = None
@@ -99,6 +101,7 @@ def read_base(
         platform=platform,
         config=config,
         layers=documents.layers_of(manifest, config, f"The base {label}"),
+        documents=(entry, manifest.config),
         source=source,
         label=label,
     )

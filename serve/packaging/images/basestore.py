@@ -23,8 +23,9 @@ from serve.packaging.image import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, Descri
 from serve.packaging.images import imports
 from serve.packaging.images.bases import Base, read_base
 from serve.packaging.images.facts import Facts
-from serve.packaging.images.layout import FolderLayout
+from serve.packaging.images.layout import FolderLayout, read_blob
 from serve.packaging.images.scan import scan_layers
+from serve.packaging.images.streams import BUFFER_BYTES
 
 if TYPE_CHECKING:
     from serve.packaging.layers import Layer
@@ -84,8 +85,30 @@ class BaseStore:
         """The base of a manifest that is kept here; None for none."""
         if not self.layout.has(digest):
             return None
-        size = (self.folder / "blobs" / "sha256" / digests.parse(digest)).stat().st_size
-        return self._base(ImportRecord(digest=digest, size=size), platform, label)
+        record = ImportRecord(digest=digest, size=self.size(digest))
+        return self.with_facts(self._base(record, platform, label))
+
+    def adopt(self, base: Base) -> None:
+        """Copies a base from elsewhere on this machine, whole, so that it is found by its digest.
+
+        Raises:
+            DigestMismatchError: A layer is damaged.
+            StorageFullError: The disk is full.
+        """
+        blobs = self.blobs
+        for descriptor in (*base.layers, *base.documents):
+            if not self.layout.has(descriptor.digest):
+                with base.open(descriptor) as source:
+                    blobs.put_stream(iter(lambda: source.read(BUFFER_BYTES), b""))
+
+    def size(self, digest: str) -> int:
+        """Of a blob that is kept here."""
+        return (self.folder / "blobs" / "sha256" / digests.parse(digest)).stat().st_size
+
+    def read(self, digest: str) -> bytes:
+        """A document that is kept here, checked."""
+        descriptor = Descriptor(media_type="", digest=digest, size=self.size(digest))
+        return read_blob(self.layout, descriptor, f"The document {digest}")
 
     def with_facts(self, base: Base) -> Base:
         """The base with what is inside of it, looked at once."""

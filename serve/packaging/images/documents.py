@@ -81,13 +81,13 @@ def decode(content: bytes, kind: type[_Document], what: str) -> _Document:
         raise PackagingError(f"{what} cannot be read: {error}.") from error
 
 
+class _Typed(msgspec.Struct, rename="camel"):
+    media_type: str = ""
+
+
 def media_type(content: bytes, told: str, what: str) -> str:
     """What a manifest says that it is; else what was told where it was named."""
-
-    class Typed(msgspec.Struct, rename="camel"):
-        media_type: str = ""
-
-    return decode(content, Typed, what).media_type or told
+    return decode(content, _Typed, what).media_type or told
 
 
 def choose(manifests: tuple[Descriptor, ...], platform: str, what: str) -> Descriptor:

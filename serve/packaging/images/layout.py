@@ -53,6 +53,10 @@ class Layout(Protocol):
         """Whether the blob is there."""
         ...
 
+    def read(self, digest: str) -> bytes:
+        """A document of unknown size, unchecked."""
+        ...
+
     def index(self) -> Index:
         """What is in it."""
         ...
@@ -72,7 +76,7 @@ class FolderLayout:
     def open(self, digest: str, size: int) -> BinaryIO:
         """A blob; raises NotFoundError for none."""
         try:
-            file = (self.folder / "blobs" / "sha256" / digests.parse(digest)).open("rb")
+            file = self._path(digest).open("rb")
         except FileNotFoundError as error:
             raise _no_blob(self.name, digest) from error
         return checked(file, digest, size, f"The blob {digest} in {self.name}")
@@ -83,7 +87,17 @@ class FolderLayout:
 
     def has(self, digest: str) -> bool:
         """Whether the blob is there."""
-        return (self.folder / "blobs" / "sha256" / digests.parse(digest)).is_file()
+        return self._path(digest).is_file()
+
+    def read(self, digest: str) -> bytes:
+        """A document of unknown size, unchecked; raises NotFoundError for none."""
+        try:
+            return read_document(self._path(digest).open("rb"), f"{digest} in {self.name}")
+        except FileNotFoundError as error:
+            raise _no_blob(self.name, digest) from error
+
+    def _path(self, digest: str) -> Path:
+        return self.folder / "blobs" / "sha256" / digests.parse(digest)
 
     def index(self) -> Index:
         """What is in it; raises NotFoundError where it is no layout."""
@@ -120,6 +134,11 @@ class ArchiveLayout:
     def has(self, digest: str) -> bool:
         """Whether the blob is there."""
         return f"blobs/sha256/{digests.parse(digest)}" in self._tar.names
+
+    def read(self, digest: str) -> bytes:
+        """A document of unknown size, unchecked."""
+        file = self._tar.open(f"blobs/sha256/{digests.parse(digest)}")
+        return read_document(file, f"{digest} in {self.name}")
 
     def index(self) -> Index:
         """What is in it; raises NotFoundError where it is no layout."""

@@ -21,6 +21,7 @@ from serve.packaging.images import facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import BufferedReader
 
 KINDS = "0123456"
 _FOLDER = "5"
@@ -145,13 +146,12 @@ class _Input:
 
 
 def decompressed(source: BinaryIO, what: str) -> _Readable:
-    """The content of a stream, by the magic number of what it is compressed with.
+    """The content of a buffered stream, by the magic number of what it is compressed with.
 
     Raises:
         PackagingError: A module for its compression is missing.
     """
-    magic = source.read(_MAGIC_BYTES)
-    source.seek(-len(magic), 1)
+    magic = cast("BufferedReader", source).peek(_MAGIC_BYTES)[:_MAGIC_BYTES]
     if magic.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=source)
     if magic.startswith(b"\xfd7zXZ\0"):

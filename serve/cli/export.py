@@ -1,0 +1,93 @@
+"""`fieldpost package export`: a package's image as a file, or straight into an engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from serve.cli.output import changes, common, fields, note, show, size
+
+if TYPE_CHECKING:
+    from serve.packaging.images.imageset import ImageSet
+
+BASE_HELP = (
+    "The base: NAME[:TAG][@DIGEST], oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE or "
+    "rootfs:FILE. Default: the package's own, $FIELDPOST_BASE, or python:X.Y-slim."
+)
+
+
+@click.command(help="Write a package's image to a file or an engine.")
+@click.argument("ref")
+@click.argument("dest")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["oci", "oci-archive", "docker-archive", "docker-daemon", "podman"]),
+    help="The format, where DEST does not begin with it.",
+)
+@click.option("--base", help=BASE_HELP)
+@click.option("--platform", help="Of a package for several platforms, only these.")
+@changes
+@common
+def export(
+    ref: str,
+    dest: str,
+    kind: str | None,
+    base: str | None,
+    platform: str | None,
+    dry_run: bool,
+    as_json: bool,
+    workspace: str | None,
+) -> None:
+    """Puts REF on a base and writes the image to DEST.
+
+    DEST is oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG],
+    docker-daemon:NAME:TAG or podman:NAME:TAG.
+    """
+    from serve.workspace import Workspace
+
+    with Workspace(workspace) as opened:
+        package = opened.packages.get(ref)
+        if dry_run:
+            from serve.packaging.images.export import parse_destination
+
+            place = str(parse_destination(dest, kind))
+            images = opened.packages.image(package, base=base, platform=platform)
+            plan = _plan(images, place)
+            show(plan, _describe(plan), as_json=as_json)
+            return
+        done = opened.packages.export(
+            package,
+            dest,
+            format=kind,
+            base=base,
+            platform=platform,
+            progress=None if as_json else note,
+        )
+    text = f"{done.destination}: {size(done.size)}, {size(done.written)} written\n{done.digest}"
+    show(done, text, as_json=as_json)
+
+
+def _plan(images: ImageSet, place: str) -> dict[str, Any]:
+    return {
+        "digest": images.digest,
+        "package": images.package.digest,
+        "destination": place,
+        "platforms": images.platforms,
+        "size": images.size,
+        "bases": [image.base.digest for image in images.images],
+    }
+
+
+def _describe(plan: dict[str, Any]) -> str:
+    return fields(
+        [
+            ("would write", plan["destination"]),
+            ("image", plan["digest"]),
+            ("package", plan["package"]),
+            ("platforms", ", ".join(plan["platforms"])),
+            ("bases", "\n".join(plan["bases"])),
+            ("size", size(plan["size"])),
+        ]
+    )
