@@ -27,6 +27,7 @@ EMPTY = b"{}"
 SPDX_TYPE = "application/spdx+json"
 CYCLONEDX_TYPE = "application/vnd.cyclonedx+json"
 PROVENANCE_TYPE = STATEMENT_TYPE
+PROVENANCE_TITLE = "provenance.json"
 SIGNATURE_TYPE = "application/vnd.dev.cosign.artifact.sig.v1+json"
 ATTESTATION_TYPE = "application/vnd.dev.cosign.artifact.att.v1+json"
 
@@ -35,7 +36,6 @@ PREDICATE_TYPE = "in-toto.io/predicate-type"
 TITLE = "org.opencontainers.image.title"
 
 Suffix = Literal["sig", "att"]
-_LAYERS_OF: dict[Suffix, str] = {"sig": PAYLOAD_TYPE, "att": ENVELOPE_TYPE}
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -263,11 +263,6 @@ def parse(manifest: bytes) -> ArtifactManifest:
         return msgspec.json.decode(manifest, type=ArtifactManifest)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise VerificationError(f"An attachment's manifest cannot be read: {error}.") from error
-
-
-def payload_layers(manifest: ArtifactManifest, suffix: Suffix) -> list[Part]:
-    """The layers that hold signatures or envelopes; others may stand beside them."""
-    return [layer for layer in manifest.layers if layer.media_type == _LAYERS_OF[suffix]]
 
 
 def signature_of(layer: Part) -> bytes:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from scoring.errors import SigningKeyError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 MIN_RSA_BITS = 2048
 
@@ -116,11 +112,6 @@ class PrivateKey:
 
     def __repr__(self) -> str:
         return f"PrivateKey({self.public.fingerprint})"
-
-
-def which_accepts(keys: Iterable[PublicKey], signature: bytes, data: bytes) -> PublicKey | None:
-    """The first of the keys that the signature is by; None for none."""
-    return next((key for key in keys if key.accepts(signature, data)), None)
 
 
 def _unknown_kind(numbers: object) -> SigningKeyError:

@@ -5,6 +5,8 @@ The signature is over the document's very bytes, so these are kept beside it and
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from scoring import __version__
@@ -12,8 +14,12 @@ from scoring import digest as digests
 from scoring.errors import VerificationError
 from serve.packaging.image import canonical_json
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 PAYLOAD_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 KIND = "cosign container image signature"
+STATEMENTS = "dev.fieldpost.statements"
 
 
 class _Image(msgspec.Struct, frozen=True):
@@ -30,8 +36,13 @@ class _Critical(msgspec.Struct, frozen=True):
     identity: _Identity = _Identity()
 
 
+class _Optional(msgspec.Struct, frozen=True):
+    statements: dict[str, str] = msgspec.field(name=STATEMENTS, default_factory=dict)
+
+
 class _Document(msgspec.Struct, frozen=True):
     critical: _Critical
+    optional: _Optional | None = None
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -40,18 +51,21 @@ class Claim(msgspec.Struct, frozen=True):
     Attributes:
         digest: Of the manifest that was signed.
         reference: The repository that it was signed in; empty where it was in none.
+        statements: Predicate type to digest of the statements that were signed with it.
     """
 
     digest: str
     reference: str
+    statements: dict[str, str]
 
 
-def payload(digest: str, reference: str) -> bytes:
+def payload(digest: str, reference: str, statements: Mapping[str, str]) -> bytes:
     """The document to sign.
 
     Args:
         digest: Of the image's manifest.
         reference: The image's repository, without tag and digest.
+        statements: Predicate type to digest of the statements that are signed with it.
     """
     digests.parse(digest)
     return canonical_json(
@@ -61,7 +75,7 @@ def payload(digest: str, reference: str) -> bytes:
                 "image": {"docker-manifest-digest": digest},
                 "type": KIND,
             },
-            "optional": {"creator": f"Fieldpost {__version__}"},
+            "optional": {"creator": f"Fieldpost {__version__}", STATEMENTS: dict(statements)},
         }
     )
 
@@ -73,9 +87,11 @@ def parse(content: bytes) -> Claim:
         VerificationError: It is no such document.
     """
     try:
-        critical = msgspec.json.decode(content, type=_Document).critical
+        document = msgspec.json.decode(content, type=_Document)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise VerificationError(f"What was signed is no cosign document: {error}.") from error
+    critical = document.critical
     if critical.type != KIND or not digests.is_digest(critical.image.digest):
         raise VerificationError("What was signed is something else than a container image.")
-    return Claim(digest=critical.image.digest, reference=critical.identity.reference)
+    statements = document.optional.statements if document.optional else {}
+    return Claim(critical.image.digest, critical.identity.reference, statements)

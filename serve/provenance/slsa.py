@@ -10,6 +10,7 @@ from scoring import __version__
 from scoring.errors import VerificationError
 from serve.packaging.image import canonical_json
 from serve.provenance.names import hexadecimal, oci_purl, pypi_purl
+from serve.registry.provenance import GitSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,16 +34,14 @@ class Run(msgspec.Struct, frozen=True):
         finished: The same.
         builder: A URI: whose word this is.
         model_commit: Git commit that the model was registered from; empty for none.
-        script_commit: Git commit of the script's folder; empty for none.
-        dirty: Whether the script's folder differed from its commit.
+        script: The git repository of the scoring script; None where there is no script.
     """
 
     started: str
     finished: str
     builder: str = BUILDER
     model_commit: str = ""
-    script_commit: str = ""
-    dirty: bool = False
+    script: GitSource | None = None
 
 
 class StatementSubject(msgspec.Struct, frozen=True):
@@ -179,9 +178,12 @@ def _dependencies(plan: BuildPlan) -> Iterable[dict[str, Any]]:
 def _sources(run: Run) -> Iterable[dict[str, Any]]:
     if run.model_commit:
         yield {"name": "model source", "digest": {"gitCommit": run.model_commit}}
-    if run.script_commit:
-        annotations = {"annotations": {"dirty": True}} if run.dirty else {}
-        yield {"name": "script source", "digest": {"gitCommit": run.script_commit}} | annotations
+    if run.script is not None and run.script.commit:
+        source: dict[str, Any] = {"name": "script source"}
+        source["digest"] = {"gitCommit": run.script.commit}
+        if run.script.dirty:
+            source["annotations"] = {"dirty": True}
+        yield source
 
 
 def _named(name: str, digest: str) -> dict[str, Any]:

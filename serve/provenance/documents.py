@@ -1,0 +1,79 @@
+"""The documents about a package, or about an image of it: SBOMs and provenance. No I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from serve.provenance import artifacts, slsa
+from serve.provenance.about import About
+from serve.provenance.cyclonedx import cyclonedx_document
+from serve.provenance.spdx import spdx_document
+
+if TYPE_CHECKING:
+    from serve.provenance.artifacts import Artifact
+
+Format = Literal["spdx", "cyclonedx"]
+FORMATS: tuple[Format, ...] = ("spdx", "cyclonedx")
+
+
+class Documents(msgspec.Struct, frozen=True):
+    """What can be said about a manifest.
+
+    Attributes:
+        about: The manifest, and what is in it.
+        spdx: As JSON.
+        cyclonedx: As JSON.
+        provenance: An in-toto statement; None where nobody recorded the build.
+    """
+
+    about: About
+    spdx: bytes
+    cyclonedx: bytes
+    provenance: bytes | None
+
+    @property
+    def statements(self) -> dict[str, bytes]:
+        """Predicate type to in-toto statement: what is signed."""
+        subject = {self.about.name: self.about.subject.digest}
+        found = {
+            slsa.SPDX_PREDICATE: self.spdx,
+            slsa.CYCLONEDX_PREDICATE: self.cyclonedx,
+        }
+        statements = {
+            kind: slsa.statement(kind, msgspec.json.decode(content), subject)
+            for kind, content in found.items()
+        }
+        if self.provenance is not None:
+            statements[slsa.PREDICATE] = self.provenance
+        return statements
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The documents as OCI artifacts, unsigned: what scanners look for beside an image."""
+        subject = self.about.subject
+        found = [
+            artifacts.document(self.spdx, artifacts.SPDX_TYPE, subject, title="sbom.spdx.json"),
+            artifacts.document(
+                self.cyclonedx, artifacts.CYCLONEDX_TYPE, subject, title="sbom.cdx.json"
+            ),
+        ]
+        if self.provenance is not None:
+            title = artifacts.PROVENANCE_TITLE
+            found.append(artifacts.statement(self.provenance, slsa.PREDICATE, subject, title=title))
+        return tuple(found)
+
+
+def describe(about: About, provenance: bytes | None) -> Documents:
+    """Writes the documents.
+
+    Args:
+        about: The manifest, and what is in it.
+        provenance: Of the package, where it was recorded.
+    """
+    inventory = about.inventory
+    if provenance is not None and about.subject.digest != inventory.package:
+        base = (inventory.base.name, inventory.base.digest) if inventory.base else ("", "")
+        provenance = slsa.for_image(provenance, about.subject.digest, base)
+    return Documents(about, spdx_document(about), cyclonedx_document(about), provenance)
