@@ -19,6 +19,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         redirects: How often an answer may name another address.
         document_bytes: The largest manifest, index or token.
         manifests: The most manifests that one transfer follows.
+        depth: How far indexes may name indexes.
         threads: Transfers side by side.
         chunk_bytes: What is sent between two words of the registry on what has arrived.
     """
@@ -33,6 +34,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     redirects: int = 5
     document_bytes: int = 4 << 20
     manifests: int = 200
+    depth: int = 3
     threads: int = 4
     chunk_bytes: int = 16 << 20
 

@@ -1,0 +1,166 @@
+"""A registry's answers, and what failures of the connection mean."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Self
+
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import SSLError as TlsError
+from urllib3.exceptions import TimeoutError as WaitedError
+
+from scoring.errors import RegistryError, UnreachableError
+from serve.distribution import faults
+from serve.distribution.faults import Passing
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from urllib3 import BaseHTTPResponse
+
+    from serve.distribution.limits import Limits
+
+PIECE_BYTES = 1 << 18
+
+
+class Answer:
+    """A registry's answer; its body is read as it is asked for.
+
+    Attributes:
+        status: HTTP's.
+        headers: Names in any case.
+        url: What answered.
+    """
+
+    def __init__(self, raw: BaseHTTPResponse, url: str, host: str, limits: Limits) -> None:
+        self.status = raw.status
+        self.headers = raw.headers
+        self.url = url
+        self._raw = raw
+        self._host = host
+        self._limits = limits
+
+    @property
+    def content_type(self) -> str:
+        """In lower case, without parameters."""
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    @property
+    def length(self) -> int | None:
+        """`Content-Length`, where it is one."""
+        text = self.headers.get("Content-Length", "")
+        return int(text) if text.isascii() and text.isdigit() else None
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it comes.
+
+        Raises:
+            Passing: It breaks off, or comes too slowly.
+        """
+        start, received = time.monotonic(), 0
+        try:
+            while piece := self._raw.read1(PIECE_BYTES):
+                received += len(piece)
+                now = time.monotonic()
+                if now - start > self._limits.slow_s:
+                    self._require_speed(received)
+                    start, received = now, 0
+                yield piece
+            if self._raw.length_remaining:
+                raise _broken(self._host, "it broke off in the middle of an answer")
+        except (HTTPError, OSError) as error:
+            raise failure(self._host, error) from error
+
+    def read(self, limit: int, what: str) -> bytes:
+        """The whole body.
+
+        Raises:
+            RegistryError: It is larger than the limit.
+            Passing: It breaks off, or comes too slowly.
+        """
+        body = bytearray()
+        with self:
+            for piece in self.pieces():
+                body += piece
+                if len(body) > limit:
+                    raise RegistryError(
+                        f"{self._host} sends more than {limit} bytes for {what}.",
+                        hint="That is no such document: check the registry's address.",
+                    )
+        return bytes(body)
+
+    def begin(self) -> bytes:
+        """The beginning of the body, for a message; it may break off or be slow."""
+        body = bytearray()
+        with self, contextlib.suppress(Passing):
+            for piece in self.pieces():
+                body += piece
+                if len(body) >= faults.MAX_BODY_BYTES:
+                    break
+        return bytes(body[: faults.MAX_BODY_BYTES])
+
+    def close(self) -> None:
+        """Gives the connection back if all was read, else ends it."""
+        if not self._raw.closed:
+            self._raw.close()
+        self._raw.release_conn()
+
+    def _require_speed(self, received: int) -> None:
+        if received < self._limits.slow_bytes:
+            raise _broken(self._host, f"only {received} bytes came in {self._limits.slow_s:.0f} s")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def failure(host: str, error: Exception) -> Exception:
+    """What a failure of the connection means: most pass, a wrong certificate does not."""
+    cause = _root(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        reason = f"its certificate is not believed ({cause.verify_message or cause.reason})"
+        return UnreachableError(
+            f"The registry {host} cannot be trusted: {reason}.",
+            hint=f"Put its authority's certificate into /etc/docker/certs.d/{host}/ca.crt, or name "
+            "it with SSL_CERT_FILE.",
+        )
+    silent = isinstance(error, NewConnectionError | NameResolutionError | TlsError)
+    return Passing(faults.unreachable(host, _reason(error, cause)), silent=silent)
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first cause: urllib3 wraps what the system says, sometimes twice."""
+    while True:
+        inner = error.__cause__ or error.__context__
+        inner = inner or next((x for x in error.args if isinstance(x, BaseException)), None)
+        if inner is None:
+            return error
+        error = inner
+
+
+def _reason(error: Exception, cause: BaseException) -> str:
+    if isinstance(error, NameResolutionError):
+        return "its name is not known"
+    if isinstance(error, WaitedError) or isinstance(cause, TimeoutError):
+        return "it takes too long"
+    if isinstance(cause, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS fails ({faults.printable(cause.reason or str(cause))})"
+    if isinstance(cause, OSError) and cause.strerror:
+        return faults.printable(cause.strerror)
+    return "the connection broke off"
+
+
+def _broken(host: str, reason: str) -> Passing:
+    return Passing(faults.unreachable(host, reason))

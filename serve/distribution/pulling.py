@@ -1,0 +1,197 @@
+"""Pulls images into a blob store: documents first, then the blobs that are not there yet."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from scoring.errors import DigestMismatchError, NotFoundError, RegistryError, UnreachableError
+from serve.distribution.client import RegistryClient
+from serve.distribution.documents import Document
+from serve.distribution.options import Options
+from serve.distribution.progress import Progress, side_by_side
+
+if TYPE_CHECKING:
+    from serve.distribution.content import Descriptor
+    from serve.distribution.hosts import Place
+    from serve.distribution.reference import Reference
+    from serve.registry.blobs import BlobStore
+
+Tell = Callable[[int], None]
+
+_log = logging.getLogger(__name__)
+
+
+class PullResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pull did.
+
+    Attributes:
+        reference: Where it came from, with its digest; a mirror, perhaps.
+        named: The digest of the document that the reference named.
+        documents: The manifests and indexes that are in the store now, the root first.
+        bytes_received: Of blobs and documents.
+        blobs_fetched: How many blobs were received,
+        existing: and how many were in the store before.
+        seconds: How long it took.
+    """
+
+    reference: str
+    named: str
+    documents: tuple[Document, ...]
+    bytes_received: int
+    blobs_fetched: int
+    existing: int
+    seconds: float
+
+    @property
+    def root(self) -> Document:
+        """The document that names all others."""
+        return self.documents[0]
+
+
+def pull(
+    reference: Reference,
+    blobs: BlobStore,
+    *,
+    platform: str | None = None,
+    instead: str = "",
+    options: Options | None = None,
+    progress: Tell | None = None,
+) -> PullResult:
+    """Brings an image, or an index of images, into the store; every digest is checked.
+
+    Who records what was pulled keeps `BlobStore.hold` until then.
+
+    Args:
+        reference: Where it is.
+        blobs: Where it goes; what is there is not fetched.
+        platform: `linux/amd64`: of an index, this image alone; by default all.
+        instead: An annotation: of a document that has it, the one in the same repository is
+            pulled whose digest it holds.
+        options: How.
+        progress: Called with the number of bytes that were received since the last call.
+
+    Raises:
+        NotFoundError: There is no such image, or none for the platform.
+        DigestMismatchError: Bytes are not what their digest says; they are not kept.
+        RegistryError: The registry refuses, or answers what is no answer.
+        UnreachableError, RegistryBusyError: It does not answer, or not now.
+        StorageFullError: No space is left; blobs that came before are kept for the next time.
+    """
+    options = options or Options()
+    places = options.hosts.places(reference)
+    for place in places:
+        try:
+            return _Pull(place, blobs, platform, instead, options, progress).run()
+        except (NotFoundError, UnreachableError, RegistryError, DigestMismatchError) as error:
+            if not place.mirror:
+                raise
+            _log.warning("the mirror %s has failed: %s", place.reference.name, error.message)
+    raise AssertionError("the registry itself is the last of the places")
+
+
+class _Pull:
+    def __init__(
+        self,
+        place: Place,
+        blobs: BlobStore,
+        platform: str | None,
+        instead: str,
+        options: Options,
+        tell: Tell | None,
+    ) -> None:
+        self._reference = place.reference
+        self._blobs = blobs
+        self._platform = platform
+        self._instead = instead
+        self._options = options
+        self._progress = Progress(tell)
+        self._client = RegistryClient(
+            place, hosts=options.hosts, logins=options.logins, limits=options.limits
+        )
+
+    def run(self) -> PullResult:
+        start = time.monotonic()
+        with self._client:
+            named = self._document(self._reference.target)
+            documents = self._below(self._real(named))
+            wanted = {blob.digest: blob for each in documents for blob in each.blobs}
+            missing = [blob for blob in wanted.values() if not self._has(blob)]
+            side_by_side(
+                self._fetch,
+                sorted(missing, key=lambda each: -each.size),
+                threads=self._options.limits.threads,
+                progress=self._progress,
+            )
+        with self._blobs.batch() as batch:
+            for document in documents:
+                batch.put_bytes(document.data)
+        return PullResult(
+            reference=str(self._reference.at(named.digest)),
+            named=named.digest,
+            documents=tuple(documents),
+            bytes_received=self._progress.bytes,
+            blobs_fetched=len(missing),
+            existing=len(wanted) - len(missing),
+            seconds=round(time.monotonic() - start, 3),
+        )
+
+    def _document(self, target: str) -> Document:
+        document = self._client.manifest(target)
+        self._progress.add(len(document.data))
+        return document
+
+    def _real(self, document: Document) -> Document:
+        digest = document.annotations.get(self._instead, "") if self._instead else ""
+        return self._document(digest) if digest else document
+
+    def _below(self, root: Document) -> list[Document]:
+        """The root and all that it names for the platform."""
+        found = {root.digest: root}
+        level = [root]
+        for _ in range(self._options.limits.depth):
+            wanted = [child for each in level for child in self._children(each)]
+            new = {child.digest: child for child in wanted if child.digest not in found}
+            if len(found) + len(new) > self._options.limits.manifests:
+                raise RegistryError(f"{self._reference} is an index of too many images.")
+            level = [self._real(self._document(digest)) for digest in new]
+            found |= {each.digest: each for each in level}
+        return list(found.values())
+
+    def _children(self, document: Document) -> list[Descriptor]:
+        if self._platform is None or not document.manifests:
+            return list(document.manifests)
+        chosen = [each for each in document.manifests if _fits(each, self._platform)]
+        if not chosen:
+            there = sorted({each.platform.name for each in document.manifests if each.platform})
+            raise NotFoundError(
+                f"{self._reference} has nothing for {self._platform}.",
+                hint=f"It is there for {', '.join(there) or 'no platform'}.",
+            )
+        return chosen[:1]
+
+    def _has(self, blob: Descriptor) -> bool:
+        try:
+            return self._blobs.path(blob.digest).stat().st_size == blob.size
+        except (NotFoundError, OSError):
+            return False
+
+    def _fetch(self, blob: Descriptor) -> None:
+        self._blobs.put_stream(self._counted(self._client.blob(blob)))
+
+    def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._progress.add(len(piece))
+            yield piece
+
+
+def _fits(descriptor: Descriptor, platform: str) -> bool:
+    """Whether an entry is for `OS/ARCHITECTURE[/VARIANT]`."""
+    if descriptor.platform is None:
+        return False
+    name = descriptor.platform.name
+    return platform in {name, f"{name}/{descriptor.platform.variant}"}
