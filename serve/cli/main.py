@@ -40,7 +40,18 @@ _PACKAGE = {
         "serve.cli.dockerfile:dockerfile", "Write a Dockerfile and its build context."
     ),
     "export": Entry("serve.cli.export:export", "Write a package's image to a file or an engine."),
-    "verify": Entry("serve.cli.package:verify", "Check every digest of a package."),
+    "sign": Entry(
+        "serve.cli.provenance:sign", "Sign a package, here or in a registry, as cosign does."
+    ),
+    "verify": Entry(
+        "serve.cli.provenance:verify", "Check every digest, signature and document of a package."
+    ),
+    "sbom": Entry(
+        "serve.cli.provenance:sbom", "Print what is in a package: an SBOM in SPDX or CycloneDX."
+    ),
+    "provenance": Entry(
+        "serve.cli.provenance:provenance", "Print from what and when a package was built (SLSA)."
+    ),
 }
 _DEPLOYMENT = {
     "list": Entry("serve.cli.deployment:list_deployments", "List deployments as they are."),
@@ -57,6 +68,13 @@ _KEY = {
     "list": Entry("serve.cli.key:list_keys", "List API keys; their secrets are nowhere."),
     "revoke": Entry("serve.cli.key:revoke", "End an API key."),
 }
+_SIGNING_KEY = {
+    "create": Entry(
+        "serve.cli.provenance:create",
+        "Make a pair of keys to sign packages with, as cosign reads them.",
+    ),
+    "show": Entry("serve.cli.provenance:show", "Show the fingerprints of public keys."),
+}
 _WORKSPACE = {
     "show": Entry("serve.cli.workspace:show", "Show where the workspace is and what it holds."),
     "gc": Entry("serve.cli.workspace:gc", "Free bytes that nothing needs any more."),
@@ -72,6 +90,7 @@ environment = _group("env", _ENVIRONMENT, "Environments: locked sets of dependen
 package = _group("package", _PACKAGE, "Packages: a model with its environment, as an OCI image.")
 deployment = _group("deployment", _DEPLOYMENT, "Deployments: named, running packages.")
 key = _group("key", _KEY, "API keys: who may ask a server.")
+signing_key = _group("signing-key", _SIGNING_KEY, "Signing keys: who vouches for packages.")
 workspace = _group("workspace", _WORKSPACE, "The workspace: records and bytes.")
 
 COMMANDS = {
@@ -83,6 +102,7 @@ COMMANDS = {
     "package": Entry("serve.cli.main:package", "Packages: a model with its environment."),
     "deployment": Entry("serve.cli.main:deployment", "Deployments: named, running packages."),
     "key": Entry("serve.cli.main:key", "API keys: who may ask a server."),
+    "signing-key": Entry("serve.cli.main:signing_key", "Signing keys: who vouches for packages."),
     "workspace": Entry("serve.cli.main:workspace", "The workspace: records and bytes."),
 }
 

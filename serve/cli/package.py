@@ -171,17 +171,3 @@ def show(ref: str, as_json: bool, workspace: str | None) -> None:
     )
     more = {"annotations": details.annotations, "platforms": platforms}
     print_out(_document(package, details) | more, text, as_json=as_json)
-
-
-@click.command(help="Check every digest of a package.")
-@click.argument("ref")
-@common
-def verify(ref: str, as_json: bool, workspace: str | None) -> None:
-    """Reads every blob of REF and compares it with its digest."""
-    from serve.workspace import Workspace
-
-    with Workspace(workspace) as opened:
-        package = opened.packages.get(ref)
-        opened.packages.verify(package)
-    document = {"digest": package.digest, "verified": True}
-    print_out(document, f"{package.digest} is whole.", as_json=as_json)

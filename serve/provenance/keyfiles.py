@@ -108,6 +108,14 @@ def write_pair(key: PrivateKey, password: str, prefix: Path) -> tuple[Path, Path
         AlreadyExistsError: One of them is there: a key that is overwritten is lost.
         WorkspaceError: They cannot be written.
     """
+    private, public = pair_paths(prefix)
+    durable.write_bytes(private, encrypted_pem(key, password), mode=0o600)
+    durable.write_bytes(public, key.public.pem)
+    return private, public
+
+
+def pair_paths(prefix: Path) -> tuple[Path, Path]:
+    """Where a pair would be written; raises AlreadyExistsError where one of them is there."""
     private, public = (prefix.with_name(f"{prefix.name}.{end}") for end in ("key", "pub"))
     for path in (private, public):
         if path.exists() or path.is_symlink():
@@ -115,8 +123,6 @@ def write_pair(key: PrivateKey, password: str, prefix: Path) -> tuple[Path, Path
                 f"{path} is there already.",
                 hint="Choose another name with --output, or move the old key away.",
             )
-    durable.write_bytes(private, encrypted_pem(key, password), mode=0o600)
-    durable.write_bytes(public, key.public.pem)
     return private, public
 
 
