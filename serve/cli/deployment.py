@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ import msgspec
 
 from serve.cli.output import changes, common, fields, note, pairs, size, table, write_line
 from serve.cli.output import show as print_out
+from serve.cli.provenance import public_keys
 
 if TYPE_CHECKING:
     from serve.workspace.deployments import DeploymentView
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting; may be repeated."
 )
+@click.option(
+    "--verify-key",
+    "verify_keys",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A public key (cosign.pub) that must have signed the package; of several, one.",
+)
 @changes
 @common
 def deploy(
@@ -30,6 +39,7 @@ def deploy(
     package: str,
     target: str,
     settings: tuple[str, ...],
+    verify_keys: tuple[Path, ...],
     dry_run: bool,
     as_json: bool,
     workspace: str | None,
@@ -38,14 +48,22 @@ def deploy(
     from serve.workspace import Workspace
 
     chosen = pairs(settings, "--set")
+    keys = public_keys(verify_keys)
     with Workspace(workspace) as opened:
         if dry_run:
-            plan = opened.plan_deployment(name, package, target=target, settings=chosen)
+            plan = opened.plan_deployment(
+                name, package, target=target, settings=chosen, verify_keys=keys
+            )
             print_out(plan, fields(plan.items()), as_json=as_json)
             return
         with _interruptible(name):
             deployed = opened.deploy(
-                name, package, target=target, settings=chosen, progress=None if as_json else note
+                name,
+                package,
+                target=target,
+                settings=chosen,
+                progress=None if as_json else note,
+                verify_keys=keys,
             )
         view = deployed.view()
     text = f"{view.name} revision {view.revision} is {view.state} at {view.url}"

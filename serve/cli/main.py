@@ -39,6 +39,8 @@ _PACKAGE = {
     "dockerfile": Entry(
         "serve.cli.dockerfile:dockerfile", "Write a Dockerfile and its build context."
     ),
+    "push": Entry("serve.cli.images:push", "Push a package's image to a registry."),
+    "pull": Entry("serve.cli.images:pull", "Pull a package from a registry."),
     "export": Entry("serve.cli.export:export", "Write a package's image to a file or an engine."),
     "sign": Entry(
         "serve.cli.provenance:sign", "Sign a package, here or in a registry, as cosign does."
@@ -77,6 +79,9 @@ _SIGNING_KEY = {
 }
 _WORKSPACE = {
     "show": Entry("serve.cli.workspace:show", "Show where the workspace is and what it holds."),
+    "policy": Entry(
+        "serve.cli.workspace:policy", "Show or set whose signature deployments require."
+    ),
     "gc": Entry("serve.cli.workspace:gc", "Free bytes that nothing needs any more."),
 }
 

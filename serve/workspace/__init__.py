@@ -7,7 +7,7 @@ that registers a model does not pay for what deploying needs.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 from serve.registry.location import resolve
 
 if TYPE_CHECKING:
+    from serve.provenance.keys import PublicKey
     from serve.registry import Registry
     from serve.registry.records import Package
     from serve.workspace.deployments import DeploymentHandle, Deployments
@@ -85,6 +86,7 @@ class Workspace:
         target: str = "local",
         settings: Mapping[str, str] | None = None,
         progress: Callable[[str], None] | None = None,
+        verify_keys: Sequence[PublicKey] = (),
     ) -> DeploymentHandle:
         """Runs a package under a name; a further call is a new revision of it.
 
@@ -96,19 +98,52 @@ class Workspace:
             target: Where it runs.
             settings: The target's settings, such as `{"workers": "2"}`.
             progress: Called with a sentence at each step.
+            verify_keys: Public keys of which one must have signed the package, besides what the
+                workspace's policy requires.
 
         Raises:
             DeploymentFailedError: It never became ready; the revision before goes on answering.
+            UnsignedError: A signature is required, and there is none.
+            VerificationError: The signature, or what it vouches for, does not match.
         """
         return self.deployments.deploy(
-            name, package, target=target, settings=settings or {}, progress=progress
+            name,
+            package,
+            target=target,
+            settings=settings or {},
+            progress=progress,
+            verify_keys=verify_keys,
         )
 
     def plan_deployment(
-        self, name: str, package: Package | str, *, target: str, settings: Mapping[str, str]
+        self,
+        name: str,
+        package: Package | str,
+        *,
+        target: str,
+        settings: Mapping[str, str],
+        verify_keys: Sequence[PublicKey] = (),
     ) -> dict[str, object]:
         """What `deploy` would do, after the same checks."""
-        return self.deployments.plan(name, package, target=target, settings=settings)
+        return self.deployments.plan(
+            name, package, target=target, settings=settings, verify_keys=verify_keys
+        )
+
+    def require_signatures(self, keys: Sequence[PublicKey]) -> None:
+        """From now on deploys only what one of the keys signed; with none, whatever there is.
+
+        Args:
+            keys: Public keys (`serve.provenance.keyfiles.load_public`).
+        """
+        from serve.provenance.policy import write_policy
+
+        write_policy(self.registry, keys)
+
+    def required_signers(self) -> tuple[PublicKey, ...]:
+        """The keys of which one must have signed what is deployed; none: nothing is required."""
+        from serve.provenance.policy import read_policy
+
+        return read_policy(self.registry)
 
     @property
     def folder(self) -> Path:

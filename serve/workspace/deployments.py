@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from scoring.errors import NotFoundError, UsageError
+from serve.provenance.policy import admit
 from serve.registry import provenance
 from serve.registry.names import check_name
 from serve.targets.base import (
@@ -22,6 +23,7 @@ from serve.targets.settings import mask_settings
 
 if TYPE_CHECKING:
     from serve.asking import Protocol
+    from serve.provenance.keys import PublicKey
     from serve.registry.records import Deployment, Package, Revision
     from serve.workspace import Workspace
 
@@ -148,9 +150,10 @@ class Deployments:
         settings: Mapping[str, str] | None = None,
         progress: Progress | None = None,
         rollback_of: int | None = None,
+        verify_keys: Sequence[PublicKey] = (),
     ) -> DeploymentHandle:
         """See `Workspace.deploy`."""
-        found, chosen = self._check(name, package, target, settings or {})
+        found, chosen = self._check(name, package, target, settings or {}, verify_keys)
         revision = self._registry.deployments.create_revision(
             name,
             target=target,
@@ -170,10 +173,16 @@ class Deployments:
         return DeploymentHandle(self, name, result.url)
 
     def plan(
-        self, name: str, package: Package | str, *, target: str, settings: Mapping[str, str]
+        self,
+        name: str,
+        package: Package | str,
+        *,
+        target: str,
+        settings: Mapping[str, str],
+        verify_keys: Sequence[PublicKey] = (),
     ) -> dict[str, object]:
         """What `deploy` would do, after the same checks."""
-        found, _ = self._check(name, package, target, settings)
+        found, _ = self._check(name, package, target, settings, verify_keys)
         try:
             last = self._registry.deployments.get(name).revisions[-1].number
         except NotFoundError:
@@ -275,13 +284,19 @@ class Deployments:
         self._target(record.target).remove(record)
 
     def _check(
-        self, name: str, package: Package | str, target: str, settings: Mapping[str, str]
+        self,
+        name: str,
+        package: Package | str,
+        target: str,
+        settings: Mapping[str, str],
+        verify_keys: Sequence[PublicKey],
     ) -> tuple[Package, Target]:
         """All that can be wrong before anything is written."""
         check_name(name, "deployment")
         chosen = self._target(target)
         chosen.check_settings(settings)
         found = self._packages.get(package) if isinstance(package, str) else package
+        admit(self._registry, found.digest, verify_keys)
         return found, chosen
 
     def _target(self, name: str) -> Target:
