@@ -172,7 +172,7 @@ class Engine:
         Args:
             repository: `registry:5000/team/iris`.
             reference: A tag or digest.
-            credentials: `{"username": …, "password": …}`.
+            credentials: `{"username": …, "password": …}`, or a token.
         """
         what = f"pull {repository} {reference}"
         with self._doing(what), self._patient():

@@ -23,8 +23,8 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
-class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of a deployment on this machine.
+class ServingSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of a deployment whose workers are our servers, wherever they run.
 
     Attributes:
         port: 0 keeps the deployment's port, or chooses a free one for its first revision.
@@ -32,9 +32,6 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
         workers: Processes.
         ready_timeout_s: Until a worker has loaded its model.
         drain_timeout_s: For requests that a leaving worker has begun.
-        max_restarts: Deaths of one worker within a minute that are answered by a restart.
-        worker_max_mib: Memory of one worker (and its children) beyond which it is replaced while
-            it answers. Default: no limit.
         scoring_timeout_ms: For one answer. This and what follows is the server's own by default.
         pin: `off` leaves the choice of the workers' cores to the kernel.
         azureml_compat: `strict` also answers errors as Azure ML does.
@@ -61,8 +58,6 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     ready_timeout_s: Seconds = 60.0
     drain_timeout_s: Seconds = 30.0
-    max_restarts: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 5
-    worker_max_mib: Positive | None = None
     scoring_timeout_ms: Positive | None = None
     pin: Literal["auto", "off"] | None = None
     azureml_compat: Literal["corrected", "strict"] | None = None
@@ -82,6 +77,19 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
     jobs_dir: str | None = None
     server: dict[str, str] = {}
     env: dict[str, str] = {}
+
+
+class LocalSettings(ServingSettings, frozen=True, kw_only=True):
+    """Settings of a deployment on this machine: those of serving, and these.
+
+    Attributes:
+        max_restarts: Deaths of one worker within a minute that are answered by a restart.
+        worker_max_mib: Memory of one worker (and its children) beyond which it is replaced while
+            it answers. Default: no limit.
+    """
+
+    max_restarts: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 5
+    worker_max_mib: Positive | None = None
 
 
 _PASSED = (
@@ -105,6 +113,16 @@ def parse(given: Mapping[str, Any]) -> LocalSettings:
             command was run.
     """
     settings = parse_settings(LocalSettings, given)
+    check_serving(settings)
+    return settings
+
+
+def check_serving(settings: ServingSettings) -> None:
+    """Checks the settings of the server as the server does.
+
+    Raises:
+        UsageError: A value is not valid, or a path depends on where the command was run.
+    """
     known = {field.name for field in fields(ServerSettings)}
     for name in settings.server:
         if name not in known:
@@ -116,7 +134,6 @@ def parse(given: Mapping[str, Any]) -> LocalSettings:
         _check_alone(variable, text)
     tls = {name: text for name, text in settings.env.items() if name.startswith(f"{PREFIX}TLS_")}
     from_environment({**variables, **tls})
-    return settings
 
 
 def _unknown(name: str, known: set[str]) -> UsageError:
@@ -159,13 +176,13 @@ def memory_limit(settings: LocalSettings) -> int:
     return settings.worker_max_mib or 0
 
 
-def speaks_tls(settings: LocalSettings) -> bool:
+def speaks_tls(settings: ServingSettings) -> bool:
     """Whether the deployment is reached over https."""
     return bool(settings.env.get(_TLS, _server_variables(settings).get(_TLS, "")))
 
 
 def worker_environment(
-    settings: LocalSettings, base: Mapping[str, str], folder: Path | None = None
+    settings: ServingSettings, base: Mapping[str, str], folder: Path | None = None
 ) -> dict[str, str]:
     """The environment of a worker: what was set, over the base, and the user's own last.
 
@@ -182,6 +199,6 @@ def worker_environment(
     return {**base, **kept, **_server_variables(settings), **level, **settings.env}
 
 
-def _server_variables(settings: LocalSettings) -> dict[str, str]:
+def _server_variables(settings: ServingSettings) -> dict[str, str]:
     values = {name: getattr(settings, name) for name in _PASSED} | settings.server
     return {PREFIX + name.upper(): f"{v}" for name, v in values.items() if v is not None}
