@@ -29,7 +29,15 @@ IMAGE_ROOT = "opt/fieldpost"
 BUNDLE_FILE = "model/bundle.json"
 
 RuntimeName = Literal[
-    "onnx", "sklearn", "xgboost", "lightgbm", "torch-export", "torchscript", "keras", "script"
+    "onnx",
+    "sklearn",
+    "xgboost",
+    "lightgbm",
+    "torch-export",
+    "torchscript",
+    "keras",
+    "circuit",
+    "script",
 ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -19,8 +19,11 @@ from scoring.formats.base import Detection, FormatName, LoadedModel, Trust
 from scoring.formats.detect import detect
 from scoring.schema import ModelSchema
 
+if TYPE_CHECKING:
+    from scoring.compilation.compile import Compiled
+
 COMPILED_PATH = "compiled/model.onnx"
-_COMPILED_RUNTIMES = ("sklearn", "xgboost", "lightgbm")
+_COMPILED_RUNTIMES = ("sklearn", "xgboost", "lightgbm", "circuit")
 _EXAMPLE_ROWS = 32
 
 
@@ -125,20 +128,40 @@ def _prepare_compiled(
     rows: Any,
     tolerance: float,
 ) -> Prepared:
-    from scoring.compilation.compile import compile_model  # noqa: PLC0415 - late: not for ONNX
-    from scoring.compilation.draw import draw_inputs  # noqa: PLC0415 - late: not for ONNX
     from scoring.example import with_example  # noqa: PLC0415 - late: see `prepare_with`
 
-    compilation, compiled = compile_model(loaded, sample=rows, tolerance=tolerance)
+    compilation, compiled = _compile(loaded, rows, tolerance)
     schema = loaded.schema
     if compiled is not None:
         schema = compiled.schema
         _write(out / COMPILED_PATH, compiled.model)
-    drawn = draw_inputs(loaded, _EXAMPLE_ROWS, seed=1)
+    drawn = _draw(loaded)
     schema = with_example(
         schema, [drawn] if rows is None else [rows, drawn], loaded.predictor.predict
     )
     return _prepared(path, loaded, trust, schema, compilation)
+
+
+def _compile(
+    loaded: LoadedModel, rows: Any, tolerance: float
+) -> tuple[Compilation, Compiled | None]:
+    if loaded.detection.runtime == "circuit":
+        from scoring.compilation import circuits  # noqa: PLC0415 - late: for circuits only
+
+        return circuits.compile_model(loaded, sample=rows, tolerance=tolerance)
+    from scoring.compilation.compile import compile_model  # noqa: PLC0415 - late: not for ONNX
+
+    return compile_model(loaded, sample=rows, tolerance=tolerance)
+
+
+def _draw(loaded: LoadedModel) -> dict[str, Any]:
+    if loaded.detection.runtime == "circuit":
+        from scoring.compilation.circuits import draw_rows  # noqa: PLC0415 - late: as above
+
+        return {loaded.schema.inputs[0].name: draw_rows(loaded.model, _EXAMPLE_ROWS, seed=1)}
+    from scoring.compilation.draw import draw_inputs  # noqa: PLC0415 - late: not for ONNX
+
+    return draw_inputs(loaded, _EXAMPLE_ROWS, seed=1)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -208,7 +208,7 @@ def _judge(
     agreement = Agreement()
     unlike = ""
     if batches:
-        predictor = _predictor(compiled)
+        predictor = predictor_of(compiled)
         for batch in batches:
             answers = _answers(predictor, batch.inputs)
             agreement += compare(loaded.schema, batch.answers, answers)
@@ -264,8 +264,12 @@ def _reason(agreement: Agreement, tolerance: float) -> str:
     )
 
 
-def _predictor(compiled: Compiled) -> OnnxPredictor:
-    """What will serve the compiled form; it is compared as it answers requests."""
+def predictor_of(compiled: Compiled) -> OnnxPredictor:
+    """What will serve the compiled form; it is compared as it answers requests.
+
+    Raises:
+        ConversionError: onnxruntime does not take it.
+    """
     from scoring.runtimes.onnx import OnnxPredictor  # noqa: PLC0415 - late: it imports onnxruntime
     from scoring.runtimes.ort import onnxruntime  # noqa: PLC0415 - likewise
 

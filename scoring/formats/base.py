@@ -24,6 +24,7 @@ FormatName = Literal[
     "torch-export",
     "torchscript",
     "keras",
+    "circuit",
 ]
 
 

@@ -12,7 +12,7 @@ from scoring.errors import (
     UnknownFormatError,
     UnsupportedModelError,
 )
-from scoring.formats import archives, boosters, folders, foreign, pickles, protobuf
+from scoring.formats import archives, boosters, circuits, folders, foreign, pickles, protobuf
 from scoring.formats.source import Source, not_readable, open_source
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 KNOWN = (
     "ONNX, scikit-learn (joblib, pickle, skops), XGBoost (.json, .ubj), LightGBM (text), "
-    "PyTorch (.pt2, TorchScript) and Keras (.keras)"
+    "PyTorch (.pt2, TorchScript), Keras (.keras) and quantum circuits (.circuit.json)"
 )
 _MAX_DEPTH = 4
 
@@ -73,6 +73,7 @@ def _sniff(source: Source) -> Detection:
     if found is None:
         foreign.refuse(source)
         for kind in (
+            circuits.detect,
             boosters.detect,
             pickles.detect_compressed,
             protobuf.detect,

@@ -19,6 +19,7 @@ _MODULES = {
     "torch-export": "scoring.formats.torch",
     "torchscript": "scoring.formats.torch",
     "keras": "scoring.formats.keras",
+    "circuit": "scoring.formats.circuits",
 }
 
 Load = Callable[[Detection, Trust, Any], LoadedModel]

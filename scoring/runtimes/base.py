@@ -27,6 +27,7 @@ _MODULES = {
     "torch-export": "scoring.runtimes.torch",
     "torchscript": "scoring.runtimes.torch",
     "keras": "scoring.runtimes.keras",
+    "circuit": "scoring.runtimes.circuit",
 }
 
 
