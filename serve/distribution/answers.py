@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -134,6 +135,8 @@ def failure(host: str, error: Exception) -> Exception:
             hint=f"Put its authority's certificate into /etc/docker/certs.d/{host}/ca.crt, or name "
             "it with SSL_CERT_FILE.",
         )
+    if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+        return faults.unreachable(host, "its name is not known")
     silent = isinstance(error, NewConnectionError | NameResolutionError | TlsError)
     return Passing(faults.unreachable(host, _reason(error, cause)), silent=silent)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self, TypeVar
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 import msgspec
 
@@ -23,7 +24,7 @@ from serve.distribution.downloads import Download
 from serve.distribution.hosts import Hosts, Place
 from serve.distribution.limits import DEFAULT, Limits
 from serve.distribution.retries import persist
-from serve.distribution.transport import Transport
+from serve.distribution.transport import Transport, following
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
 PULL = "pull"
 PUSH = "pull,push"
 DELETE = "pull,push,delete"
-_MAX_TAG_PAGES = 1000
+_MAX_PAGES = 1000
+_NEXT = re.compile(r"<([^<>]{1,2000})>\s*;[^,<]*\brel=\"?next\b")
 
 _Result = TypeVar("_Result")
+_Page = TypeVar("_Page")
 
 
 class RegistryClient:
@@ -120,26 +123,40 @@ class RegistryClient:
 
         return self.persist(fetch)
 
-    def put_manifest(self, document: Document | bytes, target: str, media_type: str = "") -> str:
+    def put_manifest(self, data: bytes, media_type: str, target: str) -> str:
         """Uploads a manifest under a tag or its digest; returns its digest.
 
         Raises:
             RegistryError: The registry refuses it, or stores something else.
         """
-        data = document if isinstance(document, bytes) else document.data
-        kind = media_type or ("" if isinstance(document, bytes) else document.descriptor.media_type)
-        headers = {"Content-Type": kind}
-        with self.ask(
-            "PUT", f"manifests/{quote(target)}", headers=headers, body=data, expected=(201, 200)
-        ) as answer:
+        self._put(data, media_type, target)
+        return digests.of_bytes(data)
+
+    def put_referrer(self, data: bytes, media_type: str) -> bool:
+        """Uploads a manifest that has a subject, under its digest.
+
+        Returns:
+            Whether the registry lists it among its subject's referrers by itself; where not, its
+            tag does (`serve.distribution.referrers`).
+
+        Raises:
+            RegistryError: The registry refuses it, or stores something else.
+        """
+        return bool(self._put(data, media_type, digests.of_bytes(data)))
+
+    def _put(self, data: bytes, media_type: str, target: str) -> str:
+        """Returns the subject that the registry has understood; empty for none."""
+        found, path = digests.of_bytes(data), f"manifests/{quote(target)}"
+        headers = {"Content-Type": media_type}
+        with self.ask("PUT", path, headers=headers, body=data, expected=(201, 200)) as answer:
             said = answer.headers.get("Docker-Content-Digest", "")
-        found = digests.of_bytes(data)
+            subject = answer.headers.get("OCI-Subject", "")
         if said and said != found:
             raise RegistryError(
                 f"{self.host} stores {faults.printable(said)} where {found} was sent.",
                 hint="The registry changes manifests, which no digest survives.",
             )
-        return found
+        return subject
 
     def delete_manifest(self, target: str) -> None:
         """Deletes a manifest by digest, or a tag where the registry lets tags be deleted.
@@ -194,21 +211,35 @@ class RegistryClient:
             NotFoundError: There is no such repository.
             RegistryError: The answer is no list.
         """
+        what = f"the tags of {self.reference.repository}"
         found: list[str] = []
-        path = "tags/list"
-        for _ in range(_MAX_TAG_PAGES):
-            answer = self.ask("GET", path, what=f"the tags of {self.reference.repository}")
-            link, url, kind = answer.headers.get("Link", ""), answer.url, answer.content_type
-            data = answer.read(self.limits.document_bytes, "the list of tags")
-            try:
-                found += msgspec.json.decode(data, type=_Tags).tags or ()
-            except (msgspec.DecodeError, msgspec.ValidationError) as error:
-                raise faults.no_document(self.host, "the list of tags", data, kind) from error
-            address, _, rest = link.partition(">")
-            if 'rel="next"' not in rest.replace("rel=next", 'rel="next"'):
-                break
-            path = urljoin(url, address.strip().lstrip("<"))
+        for page in self.pages("tags/list", _Tags, what):
+            found += page.tags or ()
         return found
+
+    def pages(self, path: str, kind: type[_Page], what: str, accept: str = "") -> Iterator[_Page]:
+        """The pages of a list, each as a document of a kind.
+
+        Raises:
+            NotFoundError: There is no such list.
+            RegistryError: A page is none.
+        """
+        for _ in range(_MAX_PAGES):
+            answer = self.ask("GET", path, what=what, accept=accept)
+            link, url, content_type = (
+                answer.headers.get("Link", ""),
+                answer.url,
+                answer.content_type,
+            )
+            data = answer.read(self.limits.document_bytes, what)
+            try:
+                yield msgspec.json.decode(data, type=kind)
+            except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+                raise faults.no_document(self.host, what, data, content_type) from error
+            match = _NEXT.search(link)
+            if match is None:
+                return
+            path = following(url, match.group(1), self.host)
 
     def ask(
         self,

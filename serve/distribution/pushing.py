@@ -153,7 +153,8 @@ class _Push:
         for digest, document in self._documents.items():
             if digest not in present:
                 self._progress.add(len(document.data))
-                self._client.put_manifest(document, self._targets[digest])
+                kind = document.descriptor.media_type
+                self._client.put_manifest(document.data, kind, self._targets[digest])
         self._remember()
         there = sum(each.size for each in self._blobs.values()) - plan.bytes_missing
         return PushResult(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from serve.workspace import Workspace
     from serve.workspace.environments import Environments
     from serve.workspace.images import Exported, Images
+    from serve.workspace.transfers import Pulled, Pushed, PushPlanned, Transfers
 
 
 class Packages(Vouching):
@@ -348,6 +349,86 @@ class Packages(Vouching):
             DigestMismatchError: A blob is damaged.
         """
         return self._images.take(place, platform=platform)
+
+    def push(
+        self,
+        package: Package | str,
+        to: str,
+        *,
+        base: str | None = None,
+        platform: str | None = None,
+        bare: bool = False,
+        plain_http: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Pushed:
+        """Brings a package's image to a registry: only what it lacks, its tag last.
+
+        Interrupted at any moment, the same call goes on where it was.
+
+        Args:
+            package: A package, or a reference to one.
+            to: `REGISTRY/NAME:TAG`.
+            base: As for `image`.
+            platform: As for `image`.
+            bare: Push the package by itself, without a base: Fieldpost runs it, engines do not.
+            plain_http: Ask the registry without TLS, wherever it is.
+            progress: Called with the number of bytes that were sent since the last call.
+
+        Raises:
+            InvalidNameError: `to` has not the form of a reference.
+            RegistryDeniedError: The registry wants another login.
+            RegistryError: It refuses something.
+            UnreachableError, RegistryBusyError: It does not answer, or not now.
+            DigestMismatchError: A stored blob is damaged.
+        """
+        return self._transfers(plain_http).push(
+            self._named(package), to, base=base, platform=platform, bare=bare, progress=progress
+        )
+
+    def plan_push(
+        self,
+        package: Package | str,
+        to: str,
+        *,
+        base: str | None = None,
+        platform: str | None = None,
+        bare: bool = False,
+        plain_http: bool = False,
+    ) -> PushPlanned:
+        """What `push` would send, after the same checks; raises like it."""
+        return self._transfers(plain_http).plan(
+            self._named(package), to, base=base, platform=platform, bare=bare
+        )
+
+    def pull(
+        self,
+        reference: str,
+        *,
+        platform: str | None = None,
+        plain_http: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Pulled:
+        """Brings a package from a registry into the workspace, checked; its base is left there.
+
+        Args:
+            reference: `REGISTRY/NAME[:TAG][@DIGEST]` of what `push` has pushed.
+            platform: Of a package of several platforms, only this one.
+            plain_http: As for `push`.
+            progress: Called with the number of bytes that were received since the last call.
+
+        Raises:
+            NotFoundError: There is no such image, or none for the platform.
+            PackagingError: The image was not made of a package.
+            DigestMismatchError: Bytes are not what their digest says; none of them is kept.
+            StorageFullError: No space is left.
+            RegistryError, UnreachableError: As for `push`.
+        """
+        return self._transfers(plain_http).pull(reference, platform=platform, progress=progress)
+
+    def _transfers(self, plain_http: bool) -> Transfers:
+        from serve.workspace.transfers import Transfers  # noqa: PLC0415
+
+        return Transfers(self._registry, plain_http=plain_http)
 
     def model_of(self, digest: str) -> str:
         """NAME:VERSION of a package's model; empty where the package is gone or has none."""
