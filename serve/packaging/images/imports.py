@@ -69,7 +69,7 @@ def import_rootfs(path: Path, platform: str, blobs: Blobs) -> Imported:
     if facts.platform and facts.platform != platform:
         raise PackagingError(
             f"{what} is for {facts.platform}, and the package for {platform}.",
-            hint="Choose a root filesystem for the package's platform, or export one platform alone "
+            hint="Choose one for the package's platform, or export one platform alone "
             "with --platform; '--base linux/amd64=rootfs:A,linux/arm64=rootfs:B' names several.",
         )
     system, _, architecture = platform.partition("/")

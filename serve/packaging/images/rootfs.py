@@ -82,7 +82,7 @@ class RootArchive:
             raise UnsafeArchiveError(f"{self._what}: {error.message}", hint=error.hint) from error
 
     def _content(self, header: TarHeader) -> Iterator[bytes]:
-        path = _normal(header.name)
+        path = normal(header.name)
         if facts.is_telling(path):
             self._telling.append(path)
         left, first = header.size + (-header.size % BLOCK), True
@@ -224,7 +224,7 @@ class _Names:
             raise UnsafeArchiveError(f"{self._what}: the {kind} {name[:200]!r} is absolute.")
         if ".." in parts:
             raise UnsafeArchiveError(f"{self._what}: the {kind} {name[:200]!r} leads outside.")
-        return _normal(name)
+        return normal(name)
 
     def _require_real_folders(self, path: str) -> None:
         at = path.find("/")
@@ -263,5 +263,6 @@ class _Names:
         return False
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
+    """A path in an archive without what means nothing: `./usr//bin/` is `usr/bin`."""
     return "/".join(part for part in name.split("/") if part not in ("", "."))

@@ -9,7 +9,8 @@ from scoring.errors import UnsafeArchiveError
 from scoring.tarheaders import TarHeader, TarReader, read_header
 from serve.packaging.images import facts
 from serve.packaging.images.facts import Facts
-from serve.packaging.images.rootfs import DAMAGED, KINDS, decompressed
+from serve.packaging.images.rootfs import DAMAGED, KINDS, decompressed, normal
+from serve.packaging.images.streams import BUFFER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,13 +33,15 @@ def scan_layers(base: Base) -> Facts:
     for number, layer in enumerate(base.layers, 1):
         what = f"Layer {number} of the base {base.label}"
         with base.open(layer) as source:
-            for header, head in _entries(source, what):
-                path = "/".join(part for part in header.name.split("/") if part not in ("", "."))
-                _apply(path, telling)
-                if not platform and "bin/" in path:
-                    platform = facts.elf_platform(head)
-            while source.read(1 << 20):  # to the end, where its digest is compared
-                pass
+            try:
+                for header, head in _entries(source, what):
+                    path = normal(header.name)
+                    _apply(path, telling)
+                    if not platform and "bin/" in path:
+                        platform = facts.elf_platform(head)
+            finally:  # damage is the better explanation of whatever is wrong with the content
+                while source.read(BUFFER_BYTES):  # to the end, where its digest is compared
+                    pass
     return facts.from_names(telling, platform)
 
 
