@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from serve.provenance.checks import Verdict
     from serve.provenance.keys import PublicKey
+    from serve.workspace.packages import Packages
 
 PASSWORD = "COSIGN_PASSWORD"  # noqa: S105 - the name of a variable
 _FORMATS = ("spdx", "cyclonedx")
@@ -74,6 +75,11 @@ def _password(*, confirm: bool) -> str:
     return str(click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True))
 
 
+_plain_http = click.option(
+    "--plain-http", is_flag=True, help="Ask the registry without TLS, wherever it is."
+)
+
+
 @click.command(help="Sign a package, here or in a registry, as cosign does.")
 @click.argument("ref")
 @click.option(
@@ -88,12 +94,14 @@ def _password(*, confirm: bool) -> str:
     metavar="REGISTRY/NAME",
     help="What the signature calls it. Default: where it is, or the model's name.",
 )
+@_plain_http
 @changes
 @common
 def sign(
     ref: str,
     key_file: Path,
     reference: str | None,
+    plain_http: bool,
     dry_run: bool,
     as_json: bool,
     workspace: str | None,
@@ -102,22 +110,54 @@ def sign(
     from serve.workspace import Workspace
 
     key = _keyfiles().load_private(key_file, _ask_password)
+    if _is_remote(ref) and reference:
+        raise click.UsageError("--reference is for packages of the workspace.")
     with Workspace(workspace) as opened:
-        found = opened.packages.get(ref)
-        signed: tuple[str, ...] = (found.digest,)
-        if not dry_run:
-            signed = opened.packages.sign(found, key, reference=reference or "")
+        packages = opened.packages
+        if dry_run:
+            verdict = _look(packages, ref, plain_http=plain_http)
+            signed: tuple[str, ...] = (verdict.digest,)
+        elif _is_remote(ref):
+            signed = packages.sign_image(ref, key, plain_http=plain_http)
+        else:
+            signed = packages.sign(ref, key, reference=reference or "")
     document = {"signed": signed, "key": key.public.fingerprint, "dry_run": dry_run}
     verb = "Would sign" if dry_run else "Signed"
     text = "\n".join([f"{verb} with {key.public.fingerprint}", *signed])
     print_out(document, text, as_json=as_json)
 
 
+def _look(
+    packages: Packages,
+    ref: str,
+    keys: tuple[PublicKey, ...] = (),
+    *,
+    whole: bool = False,
+    plain_http: bool,
+) -> Verdict:
+    if _is_remote(ref):
+        return packages.verify_image(ref, keys, whole=whole, plain_http=plain_http)
+    return packages.verify(ref, keys)
+
+
 @click.command(help="Check every digest, signature and document of a package.")
 @click.argument("ref")
 @_key_option
+@click.option(
+    "--no-layers",
+    is_flag=True,
+    help="Of an image in a registry, do not download the layers to hash them.",
+)
+@_plain_http
 @common
-def verify(ref: str, key_files: tuple[Path, ...], as_json: bool, workspace: str | None) -> None:
+def verify(
+    ref: str,
+    key_files: tuple[Path, ...],
+    no_layers: bool,
+    plain_http: bool,
+    as_json: bool,
+    workspace: str | None,
+) -> None:
     """Checks REF: a package of the workspace, or REGISTRY/NAME:TAG (or @DIGEST).
 
     Without --key only that its bytes are whole, and that what is attached speaks of it.
@@ -126,7 +166,7 @@ def verify(ref: str, key_files: tuple[Path, ...], as_json: bool, workspace: str 
 
     keys = public_keys(key_files)
     with Workspace(workspace) as opened:
-        verdict = opened.packages.verify(ref, keys)
+        verdict = _look(opened.packages, ref, keys, whole=not no_layers, plain_http=plain_http)
     document: dict[str, Any] = msgspec.to_builtins(verdict)
     print_out(document | {"verified": True}, _describe(verdict), as_json=as_json)
 

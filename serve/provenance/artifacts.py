@@ -36,6 +36,8 @@ PREDICATE_TYPE = "in-toto.io/predicate-type"
 TITLE = "org.opencontainers.image.title"
 
 Suffix = Literal["sig", "att"]
+SUFFIXES: tuple[Suffix, ...] = ("sig", "att")
+ARTIFACT_TYPES: dict[Suffix, str] = {"sig": SIGNATURE_TYPE, "att": ATTESTATION_TYPE}
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -140,7 +142,7 @@ def statement(content: bytes, predicate_type: str, subject: Subject, *, title: s
 
 def signature(signed: Signed, subject: Subject) -> Artifact:
     """The artifact of one signature, as cosign writes it in its OCI 1.1 mode."""
-    config = _cosign_config([signed.payload])
+    config = _cosign_config([digests.of_bytes(signed.payload)])
     return _artifact(
         part(config, SIGNATURE_TYPE),
         config,
@@ -154,7 +156,7 @@ def signature(signed: Signed, subject: Subject) -> Artifact:
 
 def attestation(envelope: bytes, predicate_type: str, subject: Subject) -> Artifact:
     """The artifact of one signed statement."""
-    config = _cosign_config([envelope])
+    config = _cosign_config([digests.of_bytes(envelope)])
     return _artifact(
         part(config, ATTESTATION_TYPE),
         config,
@@ -199,25 +201,25 @@ class TagImage(msgspec.Struct, frozen=True):
 
     Attributes:
         manifest: Its bytes.
-        blobs: Config and layers, in the manifest's order.
+        config: Its configuration; the layers are those of artifacts.
     """
 
     manifest: bytes
-    blobs: tuple[bytes, ...]
+    config: bytes
 
 
-def tag_image(layers: Sequence[tuple[Part, bytes]]) -> TagImage:
+def tag_image(layers: Sequence[Part]) -> TagImage:
     """The image whose layers are these signatures or envelopes, in their order."""
-    config = _cosign_config([content for _, content in layers])
+    config = _cosign_config([layer.digest for layer in layers])
     manifest = canonical_json(
         {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": part(config, CONFIG_TYPE),
-            "layers": [layer for layer, _ in layers],
+            "layers": list(layers),
         }
     )
-    return TagImage(manifest, (config, *(content for _, content in layers)))
+    return TagImage(manifest, config)
 
 
 def _signature_layer(signed: Signed) -> Part:
@@ -230,20 +232,15 @@ def _attestation_layer(envelope: bytes, predicate_type: str) -> Part:
     return part(envelope, ENVELOPE_TYPE, {SIGNATURE: "", "predicateType": predicate_type})
 
 
-def tag_layers(artifact: Artifact) -> list[tuple[Part, bytes]]:
-    """The layers of a signature or an attestation, for the image under cosign's tag."""
-    return list(zip(parse(artifact.manifest).layers, artifact.blobs[1:], strict=True))
-
-
-def _cosign_config(contents: Sequence[bytes]) -> bytes:
+def _cosign_config(layers: Sequence[str]) -> bytes:
     return canonical_json(
         {
             "architecture": "",
             "os": "",
             "created": "0001-01-01T00:00:00Z",
-            "history": [{"created": "0001-01-01T00:00:00Z"} for _ in contents],
+            "history": [{"created": "0001-01-01T00:00:00Z"} for _ in layers],
             "config": {},
-            "rootfs": {"type": "layers", "diff_ids": [digests.of_bytes(each) for each in contents]},
+            "rootfs": {"type": "layers", "diff_ids": list(layers)},
         }
     )
 

@@ -25,8 +25,7 @@ from serve.provenance.dsse import ENVELOPE_TYPE, open_envelope
 from serve.provenance.names import hexadecimal
 from serve.provenance.simplesigning import PAYLOAD_TYPE
 from serve.provenance.slsa import (
-    CYCLONEDX_PREDICATE,
-    SPDX_PREDICATE,
+    SBOM_PREDICATES,
     Statement,
     is_about,
     parse_statement,
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from serve.provenance.keys import PublicKey
 
 _RESIGN = "Do not run it; get it anew from whoever signed it, or sign it again if you trust it."
-_PREDICATES = {SPDX_TYPE: SPDX_PREDICATE, CYCLONEDX_TYPE: CYCLONEDX_PREDICATE}
 _TITLES = {
     SPDX_TYPE: "SPDX document",
     CYCLONEDX_TYPE: "CycloneDX document",
@@ -257,7 +255,7 @@ def _decode(content: bytes, title: str) -> dict[str, Any]:
 def _predicate(artifact_type: str, content: dict[str, Any]) -> tuple[str, Any]:
     if artifact_type == PROVENANCE_TYPE:
         return str(content.get("predicateType", "")), content.get("predicate")
-    return _PREDICATES.get(artifact_type, ""), content
+    return SBOM_PREDICATES.get(artifact_type, ""), content
 
 
 def _speaks_of(artifact_type: str, content: dict[str, Any], digest: str) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from serve.provenance import artifacts, slsa
+from serve.provenance import artifacts, checks, slsa
 from serve.provenance.about import About
 from serve.provenance.cyclonedx import cyclonedx_document
 from serve.provenance.spdx import spdx_document
@@ -36,18 +36,13 @@ class Documents(msgspec.Struct, frozen=True):
     @property
     def statements(self) -> dict[str, bytes]:
         """Predicate type to in-toto statement: what is signed."""
-        subject = {self.about.name: self.about.subject.digest}
-        found = {
-            slsa.SPDX_PREDICATE: self.spdx,
-            slsa.CYCLONEDX_PREDICATE: self.cyclonedx,
-        }
-        statements = {
-            kind: slsa.statement(kind, msgspec.json.decode(content), subject)
-            for kind, content in found.items()
-        }
+        found = [
+            checks.Attached(artifacts.SPDX_TYPE, self.spdx),
+            checks.Attached(artifacts.CYCLONEDX_TYPE, self.cyclonedx),
+        ]
         if self.provenance is not None:
-            statements[slsa.PREDICATE] = self.provenance
-        return statements
+            found.append(checks.Attached(artifacts.PROVENANCE_TYPE, self.provenance))
+        return slsa.statements_of(found, self.about.subject.digest)
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:

@@ -12,7 +12,7 @@ from serve.packaging.platformindex import package_manifests
 from serve.packaging.reading import verify_package
 from serve.provenance import artifacts, checks, signing
 from serve.provenance.about import About
-from serve.provenance.artifacts import Subject
+from serve.provenance.artifacts import Artifact, Subject
 from serve.provenance.documents import Documents, describe
 from serve.provenance.inventory import BaseFact, take_inventory
 from serve.provenance.recording import attach, find_provenance
@@ -76,8 +76,10 @@ def sign(registry: Registry, digest: str, key: PrivateKey, *, reference: str) ->
         if package_manifests(one, registry.blobs) is None:
             verify_package(one, registry.blobs)
             statements = documents(registry, one).statements
-        for artifact in signing.sign(subject(registry, one), statements, key, reference):
-            attach(registry, artifact)
+        own = subject(registry, one)
+        if not signing.is_signed(evidence(registry, one), own, statements, key, reference):
+            for artifact in signing.sign(own, statements, key, reference):
+                attach(registry, artifact)
     return tuple(members)
 
 
@@ -132,3 +134,17 @@ def evidence(registry: Registry, digest: str) -> checks.Evidence:
         manifest = artifacts.parse(registry.referrers.manifest(referrer))
         found.add(manifest, lambda part: registry.blobs.read_bytes(part.digest))
     return found.evidence()
+
+
+def kept_artifacts(registry: Registry, digest: str) -> list[Artifact]:
+    """What is attached to a package, to be sent elsewhere."""
+    own = subject(registry, digest)
+    return [
+        Artifact(
+            manifest=registry.referrers.manifest(each),
+            blobs=tuple(registry.blobs.read_bytes(blob.digest) for blob in each.blobs),
+            subject=own,
+            artifact_type=each.artifact_type,
+        )
+        for each in registry.referrers.list(digest)
+    ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scoring import digest as digests
-from serve.provenance import artifacts, dsse, simplesigning
+from scoring.errors import VerificationError
+from serve.provenance import artifacts, checks, dsse, simplesigning
 from serve.provenance.artifacts import Signed
 
 if TYPE_CHECKING:
@@ -33,7 +34,32 @@ def sign(
         artifacts.attestation(dsse.seal(statement, key), kind, subject)
         for kind, statement in statements.items()
     )
-    named = {kind: digests.of_bytes(statement) for kind, statement in statements.items()}
-    payload = simplesigning.payload(subject.digest, reference, named)
+    payload = _payload(subject, statements, reference)
     signature = artifacts.signature(Signed(payload, key.sign(payload)), subject)
     return (*attestations, signature)
+
+
+def is_signed(
+    found: checks.Evidence,
+    subject: Subject,
+    statements: Mapping[str, bytes],
+    key: PrivateKey,
+    reference: str,
+) -> bool:
+    """Whether the key has signed exactly this already, and all of it is there and holds."""
+    payload = _payload(subject, statements, reference)
+    if not any(
+        each.payload == payload and key.public.accepts(each.signature, payload)
+        for each in found.signatures
+    ):
+        return False
+    try:
+        checks.check(found, [key.public])
+    except VerificationError:
+        return False
+    return True
+
+
+def _payload(subject: Subject, statements: Mapping[str, bytes], reference: str) -> bytes:
+    named = {kind: digests.of_bytes(statement) for kind, statement in statements.items()}
+    return simplesigning.payload(subject.digest, reference, named)

@@ -9,6 +9,7 @@ import msgspec
 from scoring import __version__
 from scoring.errors import VerificationError
 from serve.packaging.image import canonical_json
+from serve.provenance.artifacts import CYCLONEDX_TYPE, SPDX_TYPE
 from serve.provenance.names import hexadecimal, oci_purl, pypi_purl
 from serve.registry.provenance import GitSource
 
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from serve.packaging.plan import BuildPlan
+    from serve.provenance.checks import Attached
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 SPDX_PREDICATE = "https://spdx.dev/Document"
 CYCLONEDX_PREDICATE = "https://cyclonedx.org/bom"
+SBOM_PREDICATES = {SPDX_TYPE: SPDX_PREDICATE, CYCLONEDX_TYPE: CYCLONEDX_PREDICATE}
 BUILD_TYPE = "https://fieldpost.dev/build/package/v1"
 BUILDER = "https://fieldpost.dev/builder/local"
 BUILDER_VARIABLE = "FIELDPOST_BUILDER_ID"
@@ -119,6 +122,31 @@ def parse_statement(content: bytes) -> Statement:
     if not found.type.startswith("https://in-toto.io/Statement/"):
         raise VerificationError(f"A statement is of the unknown type {found.type!r}.")
     return found
+
+
+def statements_of(documents: Iterable[Attached], digest: str) -> dict[str, bytes]:
+    """Predicate type to statement: what attached documents say, ready to be signed.
+
+    Args:
+        documents: SBOMs and unsigned statements.
+        digest: The manifest that they speak of.
+    """
+    found = {}
+    for document in documents:
+        kind = SBOM_PREDICATES.get(document.artifact_type)
+        if kind is None:
+            found[parse_statement(document.content).predicate_type] = document.content
+        else:
+            content = msgspec.json.decode(document.content)
+            found[kind] = statement(kind, content, {_titled(content): digest})
+    return found
+
+
+def _titled(document: dict[str, Any]) -> str:
+    """The name that an SBOM gives to what it is about."""
+    root = document.get("metadata", {}).get("component", {})
+    named = ":".join(filter(None, (root.get("name", ""), root.get("version", ""))))
+    return str(document.get("name") or named)
 
 
 def is_about(found: Statement, digest: str) -> bool:
