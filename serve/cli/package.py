@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 )
 @click.option("--python", help="The Python version, where no environment says it.")
 @click.option(
+    "--cache",
+    metavar="REGISTRY/NAME",
+    envvar="FIELDPOST_CACHE",
+    help="Where a team shares environment layers. Default: $FIELDPOST_CACHE, else the workspace's.",
+)
+@click.option(
     "--builder",
     type=click.Choice(["docker", "buildah", "podman"]),
     help="Build the image as well, through a Dockerfile, on --base.",
@@ -49,6 +55,7 @@ def build(
     base: str | None,
     platform: str | None,
     python: str | None,
+    cache: str | None,
     builder: str | None,
     dry_run: bool,
     as_json: bool,
@@ -77,7 +84,9 @@ def build(
             if platform and "," in platform:
                 raise click.UsageError("--builder builds for one --platform at a time.")
             require_builder(builder)
-        package = opened.packages.build(model, **inputs, progress=None if as_json else note)
+        package = opened.packages.build(
+            model, **inputs, cache=cache, progress=None if as_json else note
+        )
         details = opened.packages.describe(package)
         image = build_with(opened, package, builder, base, quiet=as_json) if builder else {}
     text = f"Built {_label(package)} ({size(package.size)})\n{package.digest}"

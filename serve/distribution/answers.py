@@ -154,10 +154,10 @@ def _root(error: BaseException) -> BaseException:
 def _reason(error: Exception, cause: BaseException) -> str:
     if isinstance(error, NameResolutionError):
         return "its name is not known"
-    if isinstance(error, WaitedError) or isinstance(cause, TimeoutError):
-        return "it takes too long"
     if isinstance(cause, ConnectionRefusedError):
         return "nothing listens there"
+    if isinstance(error, WaitedError) or isinstance(cause, TimeoutError):
+        return "it takes too long"
     if isinstance(cause, ssl.SSLError):
         return f"TLS fails ({faults.printable(cause.reason or str(cause))})"
     if isinstance(cause, OSError) and cause.strerror:

@@ -28,6 +28,7 @@ from serve.packaging.workfolder import work_folder
 if TYPE_CHECKING:
     from serve.packaging.cache import LayerCache
     from serve.packaging.plan import BuildPlan
+    from serve.packaging.sharedcache import SharedCache
     from serve.packaging.storage import Blobs
 
 Clock = Callable[[], float]
@@ -52,7 +53,12 @@ class BuiltPackage(msgspec.Struct, frozen=True):
 
 
 def build_package(
-    plan: BuildPlan, blobs: Blobs, cache: LayerCache, *, clock: Clock = time.perf_counter
+    plan: BuildPlan,
+    blobs: Blobs,
+    cache: LayerCache,
+    *,
+    shared: SharedCache | None = None,
+    clock: Clock = time.perf_counter,
 ) -> BuiltPackage:
     """Builds a package; the same plan gives the same digest on any machine.
 
@@ -60,6 +66,7 @@ def build_package(
         plan: What to build.
         blobs: Where model files are read from and everything is written to.
         cache: Finds layers that were built before.
+        shared: Finds environment layers that others have built, and is given ours.
         clock: Seconds, for the timings.
 
     Raises:
@@ -70,7 +77,7 @@ def build_package(
     timer = _Timer(clock)
     layers: dict[LayerName, Layer] = {}
     with timer.measure("env"):
-        layers["env"] = _environment_layer(plan, blobs, cache)
+        layers["env"] = _shared_layer(plan, blobs, cache, shared)
     with timer.measure("runtime"):
         layers["runtime"] = write_layer(runtime_entries(), blobs)
     if plan.code_files:
@@ -99,6 +106,23 @@ class _Timer:
         start = self._clock()
         yield
         self.seconds[name] = round(self._clock() - start, 6)
+
+
+def _shared_layer(
+    plan: BuildPlan, blobs: Blobs, cache: LayerCache, shared: SharedCache | None
+) -> Layer:
+    """The environment layer: of this machine's cache, of the team's, else built for both."""
+    key = plan.environment_key
+    if shared is None:
+        return _environment_layer(plan, blobs, cache)
+    if cache.find(key, blobs) is None:
+        found = shared.find(key)
+        if found is not None:
+            cache.record(key, found)
+            return found
+    layer = _environment_layer(plan, blobs, cache)
+    shared.offer(key, layer)
+    return layer
 
 
 def _environment_layer(plan: BuildPlan, blobs: Blobs, cache: LayerCache) -> Layer:

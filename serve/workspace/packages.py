@@ -17,6 +17,7 @@ from serve.packaging.plan import BaseImage, BuildPlan, CodeFile, ModelFile
 from serve.packaging.platformindex import package_manifests, parse_platforms, put_index
 from serve.registry.records import Blob, ModelVersion, Package
 from serve.roots import MODELS, registered_bundle
+from serve.workspace.distributing import Distributing
 from serve.workspace.vouching import Vouching
 
 if TYPE_CHECKING:
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
     from serve.packaging.contexts import Context
     from serve.packaging.images.basestore import BaseStore
     from serve.packaging.images.imageset import ImageSet
+    from serve.packaging.sharedcache import SharedCache
     from serve.workspace import Workspace
     from serve.workspace.environments import Environments
     from serve.workspace.images import Exported, Images
-    from serve.workspace.transfers import Pulled, Pushed, PushPlanned, Transfers
 
 
-class Packages(Vouching):
+class Packages(Vouching, Distributing):
     """The built packages of a workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
@@ -54,6 +55,7 @@ class Packages(Vouching):
         base: str | None = None,
         platform: str | None = None,
         python: str | None = None,
+        cache: str | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> Package:
         """Builds a package; the same inputs give the same digest on any machine, at any time.
@@ -68,6 +70,8 @@ class Packages(Vouching):
             platform: `linux/amd64`, `linux/arm64`, or both with a comma between; by default this
                 machine's.
             python: `3.11`; by default the environment's, else the running one.
+            cache: `REGISTRY/NAME` where a team shares environment layers; by default
+                `FIELDPOST_CACHE`, else the workspace's setting, else none.
             progress: Called with a sentence at each step.
 
         Raises:
@@ -83,8 +87,11 @@ class Packages(Vouching):
             "python": python,
         }
         platforms = parse_platforms(platform) or (None,)
+        shared = self._shared_cache(cache)
         with self._registry.blobs.hold():
-            built = [self._build(model, one, inputs, progress or _silent) for one in platforms]
+            built = [
+                self._build(model, one, inputs, shared, progress or _silent) for one in platforms
+            ]
             if len(built) == 1:
                 return built[0]
             return self._combine(built)
@@ -94,6 +101,7 @@ class Packages(Vouching):
         model: ModelVersion | str | None,
         platform: str | None,
         inputs: dict[str, Any],
+        shared: SharedCache | None,
         tell: Callable[[str], None],
     ) -> Package:
         """The package for one platform."""
@@ -106,7 +114,7 @@ class Packages(Vouching):
         plan = self.plan(model, **inputs, platform=platform)
         tell(f"Building the layers of {plan.bundle.name}")
         cache = LayerCache(self._registry.location.blobs / "cache" / "layers-built")
-        built = build_package(plan, self._registry.blobs, cache)
+        built = build_package(plan, self._registry.blobs, cache, shared=shared)
         found = reading.read_package(built.digest, self._registry.blobs)
         package = self._store.register(
             built.digest,
@@ -349,86 +357,6 @@ class Packages(Vouching):
             DigestMismatchError: A blob is damaged.
         """
         return self._images.take(place, platform=platform)
-
-    def push(
-        self,
-        package: Package | str,
-        to: str,
-        *,
-        base: str | None = None,
-        platform: str | None = None,
-        bare: bool = False,
-        plain_http: bool = False,
-        progress: Callable[[int], None] | None = None,
-    ) -> Pushed:
-        """Brings a package's image to a registry: only what it lacks, its tag last.
-
-        Interrupted at any moment, the same call goes on where it was.
-
-        Args:
-            package: A package, or a reference to one.
-            to: `REGISTRY/NAME:TAG`.
-            base: As for `image`.
-            platform: As for `image`.
-            bare: Push the package by itself, without a base: Fieldpost runs it, engines do not.
-            plain_http: Ask the registry without TLS, wherever it is.
-            progress: Called with the number of bytes that were sent since the last call.
-
-        Raises:
-            InvalidNameError: `to` has not the form of a reference.
-            RegistryDeniedError: The registry wants another login.
-            RegistryError: It refuses something.
-            UnreachableError, RegistryBusyError: It does not answer, or not now.
-            DigestMismatchError: A stored blob is damaged.
-        """
-        return self._transfers(plain_http).push(
-            self._named(package), to, base=base, platform=platform, bare=bare, progress=progress
-        )
-
-    def plan_push(
-        self,
-        package: Package | str,
-        to: str,
-        *,
-        base: str | None = None,
-        platform: str | None = None,
-        bare: bool = False,
-        plain_http: bool = False,
-    ) -> PushPlanned:
-        """What `push` would send, after the same checks; raises like it."""
-        return self._transfers(plain_http).plan(
-            self._named(package), to, base=base, platform=platform, bare=bare
-        )
-
-    def pull(
-        self,
-        reference: str,
-        *,
-        platform: str | None = None,
-        plain_http: bool = False,
-        progress: Callable[[int], None] | None = None,
-    ) -> Pulled:
-        """Brings a package from a registry into the workspace, checked; its base is left there.
-
-        Args:
-            reference: `REGISTRY/NAME[:TAG][@DIGEST]` of what `push` has pushed.
-            platform: Of a package of several platforms, only this one.
-            plain_http: As for `push`.
-            progress: Called with the number of bytes that were received since the last call.
-
-        Raises:
-            NotFoundError: There is no such image, or none for the platform.
-            PackagingError: The image was not made of a package.
-            DigestMismatchError: Bytes are not what their digest says; none of them is kept.
-            StorageFullError: No space is left.
-            RegistryError, UnreachableError: As for `push`.
-        """
-        return self._transfers(plain_http).pull(reference, platform=platform, progress=progress)
-
-    def _transfers(self, plain_http: bool) -> Transfers:
-        from serve.workspace.transfers import Transfers  # noqa: PLC0415
-
-        return Transfers(self._registry, plain_http=plain_http)
 
     def model_of(self, digest: str) -> str:
         """NAME:VERSION of a package's model; empty where the package is gone or has none."""
