@@ -72,6 +72,21 @@ def parse(structure: str, qubits: int) -> list[Gate]:
     return combined([_layer(word, qubits) for word in structure.split()])
 
 
+def least_qubits(structure: str) -> int:
+    """The smallest register on which the words can be layers."""
+    least = 1
+    for word in structure.split():
+        head, _, tail = word.partition(":")
+        numbers = _numbers(tail, word)
+        if head.startswith("cyclic-"):
+            steps = [abs(stride) + 1 for stride in numbers]
+            least = max(least, _LEAST_FOR_ENTANGLING, *steps)
+        else:
+            needed = (number + 1 if number >= 0 else -number for number in numbers)
+            least = max(least, *needed, 1)
+    return least
+
+
 def _layer(word: str, qubits: int) -> list[Gate]:
     head, _, tail = word.partition(":")
     kind, _, axis = head.partition("-")

@@ -69,7 +69,7 @@ def _step(word: str, rows: Rows) -> Step:
 
 
 def _standard(rows: Rows, factor: float = 1.0, shift: float = 0.0) -> Step:
-    """(x - mean) / deviation, plus the shift, times the factor; a constant feature stays as it is."""
+    """Deviations from the mean, plus the shift, times the factor; constants stay as they are."""
     deviation = rows.std(axis=0)
     deviation[deviation == 0] = 1.0
     offset = rows.mean(axis=0) - shift * deviation
