@@ -177,7 +177,7 @@ class Launcher:
     def _create_front(self, launch: Launch, port: int) -> Member:
         own, number = self._crew.own, launch.revision
         labels = {**own.labels, names.ROLE: names.FRONT}
-        self._engine.create_volume(own.run(number), specs.run_options(), labels)
+        self._engine.create_volume(own.run(number), specs.run_options(self._facts), labels)
         document = specs.front(own, number, launch.image, launch.settings, self._facts, port)
         container = self._create(own.front(number), document)
         try:

@@ -7,8 +7,8 @@ import heapq
 import queue
 import threading
 import time
-from collections import deque
-from typing import TYPE_CHECKING
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING, NamedTuple
 
 from scoring.errors import FieldpostError
 from serve.server.lines import is_json, with_source
@@ -42,34 +42,61 @@ def follow(crew: Crew, tail: int | None = None) -> Iterator[str]:
         follower.close()
 
 
+class _Place(NamedTuple):
+    """How far a worker's log has been read: engines' times may be as coarse as seconds.
+
+    Attributes:
+        stamp: Of the last line.
+        many: How many lines with that time have been read.
+    """
+
+    stamp: str = ""
+    many: int = 0
+
+    def after(self, stamp: str) -> _Place:
+        """When one more line has been read."""
+        return _Place(stamp, self.many + 1 if stamp == self.stamp else 1)
+
+
 class _Follower:
     """Follows each worker's log in a thread of its own."""
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
-        self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._threads: dict[str, threading.Thread] = {}
-        self._seen: dict[str, str] = {}
+        self._places: dict[str, _Place] = defaultdict(_Place)
         self._closed = False
 
     def lines(self, tail: int | None) -> Iterator[str]:
-        present = self._crew.workers()
-        streams = [_stamped(self._crew, each, tail=tail) for each in present]
-        merged: Iterable[tuple[str, str]] = heapq.merge(*streams)
-        for stamp, line in merged if tail is None else deque(merged, maxlen=tail):
-            self._seen[_source_of(line)] = stamp
-            yield line
+        yield from self._present(tail)
         while not self._closed:
             self._look()
             deadline = time.monotonic() + _LOOK_S
             while (left := deadline - time.monotonic()) > 0:
                 with contextlib.suppress(queue.Empty):
-                    text = self._queue.get(timeout=left)
-                    if text is not None:
-                        yield text
+                    yield self._queue.get(timeout=left)
 
     def close(self) -> None:
         self._closed = True
+
+    def _present(self, tail: int | None) -> Iterator[str]:
+        """What there is now; all of it is read, to know where to go on."""
+        lines = heapq.merge(*(self._pass_on(each) for each in self._crew.workers()))
+        shown = (line for _, line in lines)
+        yield from shown if tail is None else deque(shown, maxlen=tail)
+
+    def _pass_on(self, member: Member, *, follow: bool = False) -> Iterator[tuple[str, str]]:
+        """The lines of a worker that have not been read yet, noted as read."""
+        known, repeated = self._places[member.id], 0
+        for stamp, line in _stamped(self._crew, member, follow=follow):
+            if stamp < known.stamp:
+                continue
+            if stamp == known.stamp and repeated < known.many:
+                repeated += 1
+                continue
+            self._places[member.id] = self._places[member.id].after(stamp)
+            yield stamp, line
 
     def _look(self) -> None:
         """Follows those that run and are not followed."""
@@ -85,14 +112,11 @@ class _Follower:
         return thread
 
     def _follow(self, member: Member) -> None:
-        last = self._seen.get(member.source, "")
         with contextlib.suppress(FieldpostError):
-            for stamp, line in _stamped(self._crew, member, follow=True):
+            for _, line in self._pass_on(member, follow=True):
                 if self._closed:
                     return
-                if stamp > last:
-                    self._seen[member.source] = stamp
-                    self._queue.put(line)
+                self._queue.put(line)
 
 
 def _stamped(
@@ -108,13 +132,7 @@ def _shown(stamp: str, source: str, text: str) -> str:
     """As the local target writes it; a line of the access log stays JSON."""
     if is_json(text):
         return with_source(source, text)
-    return f"{stamp[:_STAMP]}Z {source} {text}"
-
-
-def _source_of(line: str) -> str:
-    if is_json(line):
-        return line.rpartition('"source":"')[2].partition('"')[0]
-    return line.split(" ", 2)[1]
+    return f"{stamp.rstrip('Z')[:_STAMP]}Z {source} {text}"
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[str]:

@@ -31,7 +31,8 @@ LEAVE_S = 5.0
 _FRONT_MEMORY = 64 << 20
 _FRONT_PIDS = 32
 _MAX_RETRIES = 10
-_RUN_OPTIONS = {"type": "tmpfs", "device": "tmpfs", "o": "mode=1777,nosuid,nodev,size=512m"}
+_RUN_OPTIONS = "mode=1777,nosuid,nodev"
+_RUN_SIZE = "size=512m"
 _LOG = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 _SELINUX_CATEGORIES = 1023
 
@@ -64,9 +65,11 @@ class EngineFacts(NamedTuple):
     restarts_later: bool = True
 
 
-def run_options() -> dict[str, str]:
+def run_options(engine: EngineFacts) -> dict[str, str]:
     """Of the volume that a front shares with its workers: in memory, for any user."""
-    return dict(_RUN_OPTIONS)
+    # Podman takes a size for a quota of the disk. Its tmpfs ends at half of the memory.
+    options = f"{_RUN_OPTIONS},{_RUN_SIZE}" if engine.kind == "docker" else _RUN_OPTIONS
+    return {"type": "tmpfs", "device": "tmpfs", "o": options}
 
 
 def front(
