@@ -32,8 +32,12 @@ DROPPED = frozenset(
     }
 )
 DROPPED_PREFIXES = ("config-", "_tkinter", "turtle.", "_test", "xxlimited", "_xxtest")
-# Linked by wheels: numpy, onnxruntime and most others are C++; some of them use OpenMP.
-FOR_WHEELS = ("libstdc++.so.6", "libgcc_s.so.1", "libgomp.so.1", "libz.so.1")
+# Linked by wheels, which bring all else: what manylinux lets them expect, and OpenMP.
+FOR_WHEELS = (
+    *("libc.so.6", "libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1", "libutil.so.1"),
+    *("libanl.so.1", "libexpat.so.1", "libgcc_s.so.1", "libgomp.so.1", "libstdc++.so.6"),
+    "libz.so.1",
+)
 # Opened by name: host names are looked up through them where the C library is an old one.
 BY_NAME = ("libresolv.so.2", "libnss_dns.so.2", "libnss_files.so.2")
 FILES = {
