@@ -29,6 +29,9 @@ _SECOND_S = 0.2
 @click.option("--base", help=BASE_HELP)
 @click.option("--platform", help="Of a package for several platforms, only these.")
 @click.option("--no-base", "bare", is_flag=True, help="The package by itself: no engine runs it.")
+@click.option(
+    "--no-attach", is_flag=True, help="Without SBOMs, provenance and signatures beside it."
+)
 @_PLAIN
 @changes
 @common
@@ -38,6 +41,7 @@ def push(
     base: str | None,
     platform: str | None,
     bare: bool,
+    no_attach: bool,
     plain_http: bool,
     dry_run: bool,
     as_json: bool,
@@ -63,6 +67,7 @@ def push(
                 base=base,
                 platform=platform,
                 bare=bare,
+                attach=not no_attach,
                 plain_http=plain_http,
                 progress=meter.add,
             )

@@ -5,25 +5,29 @@ What talks to registries is imported where that is done: listing needs none of i
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
+
+import msgspec
+
+from scoring.errors import RegistryError, UnreachableError, VerificationError
+from serve.workspace.vouching import Vouching
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from serve.packaging.sharedcache import SharedCache
-    from serve.registry import Registry
     from serve.registry.records import Package
     from serve.workspace.transfers import Pulled, Pushed, PushPlanned, Transfers
 
 CACHE_VARIABLE = "FIELDPOST_CACHE"
 _CACHE_SETTING = "cache"
+_log = logging.getLogger(__name__)
 
 
-class Distributing:
+class Distributing(Vouching):
     """Brings the packages of a workspace to registries and back."""
-
-    _registry: Registry
 
     def push(
         self,
@@ -33,6 +37,7 @@ class Distributing:
         base: str | None = None,
         platform: str | None = None,
         bare: bool = False,
+        attach: bool = True,
         plain_http: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Pushed:
@@ -46,6 +51,7 @@ class Distributing:
             base: As for `image`.
             platform: As for `image`.
             bare: Push the package by itself, without a base: Fieldpost runs it, engines do not.
+            attach: Attach SBOMs and provenance to the image, and the package's own signatures.
             plain_http: Ask the registry without TLS, wherever it is.
             progress: Called with the number of bytes that were sent since the last call.
 
@@ -56,9 +62,17 @@ class Distributing:
             UnreachableError, RegistryBusyError: It does not answer, or not now.
             DigestMismatchError: A stored blob is damaged.
         """
-        return self._transfers(plain_http).push(
+        done = self._transfers(plain_http).push(
             self._named(package), to, base=base, platform=platform, bare=bare, progress=progress
         )
+        if not attach:
+            return done
+        try:
+            sent = self.attach_to_image(done.reference, plain_http=plain_http)
+        except RegistryError as error:  # the image is there, whole; some registries take no more
+            warning = f"Nothing was attached to the image: {error.message}"
+            return msgspec.structs.replace(done, warning=done.warning or warning)
+        return msgspec.structs.replace(done, bytes_sent=done.bytes_sent + sent)
 
     def plan_push(
         self,
@@ -85,6 +99,8 @@ class Distributing:
     ) -> Pulled:
         """Brings a package from a registry into the workspace, checked; its base is left there.
 
+        The signatures and documents of the package come along; `verify` says what they are worth.
+
         Args:
             reference: `REGISTRY/NAME[:TAG][@DIGEST]` of what `push` has pushed.
             platform: Of a package of several platforms, only this one.
@@ -98,7 +114,12 @@ class Distributing:
             StorageFullError: No space is left.
             RegistryError, UnreachableError: As for `push`.
         """
-        return self._transfers(plain_http).pull(reference, platform=platform, progress=progress)
+        done = self._transfers(plain_http).pull(reference, platform=platform, progress=progress)
+        try:
+            self.fetch_attached(reference, done.package, plain_http=plain_http)
+        except (RegistryError, UnreachableError, VerificationError) as error:
+            _log.warning("what is attached to %s was not pulled: %s", reference, error.message)
+        return done
 
     @property
     def cache(self) -> str:
@@ -127,6 +148,3 @@ class Distributing:
         from serve.workspace.transfers import Transfers  # noqa: PLC0415
 
         return Transfers(self._registry, plain_http=plain_http)
-
-    def _named(self, package: Package | str) -> Package:
-        return self._registry.packages.get(package) if isinstance(package, str) else package

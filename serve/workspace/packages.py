@@ -18,7 +18,6 @@ from serve.packaging.platformindex import package_manifests, parse_platforms, pu
 from serve.registry.records import Blob, ModelVersion, Package
 from serve.roots import MODELS, registered_bundle
 from serve.workspace.distributing import Distributing
-from serve.workspace.vouching import Vouching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from serve.workspace.images import Exported, Images
 
 
-class Packages(Vouching, Distributing):
+class Packages(Distributing):
     """The built packages of a workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
