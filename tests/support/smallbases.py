@@ -9,7 +9,7 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 MACHINES = {"linux/amd64": 0x3E, "linux/arm64": 0xB7}
@@ -70,10 +70,23 @@ def system(
     ]
 
 
+def unchanged(_kind: str, document: dict[str, Any]) -> dict[str, Any]:
+    """A document as it is."""
+    return document
+
+
 def write_layout(
-    root: Path, *, platforms: Iterable[str] = ("linux/amd64",), tag: str = "", **config: Any
+    root: Path,
+    *,
+    platforms: Iterable[str] = ("linux/amd64",),
+    tag: str = "",
+    change: Callable[[str, dict[str, Any]], dict[str, Any]] = unchanged,
+    **config: Any,
 ) -> dict[str, str]:
-    """An OCI layout of systems, one for each platform; their digests by platform."""
+    """An OCI layout of systems, one for each platform; their digests by platform.
+
+    `change` may put another document in the place of a `config`, `manifest` or `index`.
+    """
     blobs = root / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     (root / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
@@ -101,10 +114,12 @@ def write_layout(
         }
         manifest = {
             "schemaVersion": 2,
-            "config": put_json(document, "application/vnd.oci.image.config.v1+json"),
+            "config": put_json(
+                change("config", document), "application/vnd.oci.image.config.v1+json"
+            ),
             "layers": [put(layer, "application/vnd.oci.image.layer.v1.tar")],
         }
-        named = put_json(manifest, "application/vnd.oci.image.manifest.v1+json")
+        named = put_json(change("manifest", manifest), "application/vnd.oci.image.manifest.v1+json")
         entries.append(named | {"platform": {"os": os, "architecture": architecture}})
     digests = {
         f"{each['platform']['os']}/{each['platform']['architecture']}": str(each["digest"])
@@ -116,5 +131,6 @@ def write_layout(
         top = put_json({"schemaVersion": 2, "mediaType": kind, "manifests": entries}, kind)
     if tag:
         top = top | {"annotations": {"org.opencontainers.image.ref.name": tag}}
-    (root / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}))
+    index = change("index", {"schemaVersion": 2, "manifests": [top]})
+    (root / "index.json").write_text(json.dumps(index))
     return digests

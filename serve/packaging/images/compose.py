@@ -26,6 +26,7 @@ from serve.packaging.image import (
     canonical_json,
 )
 from serve.packaging.images import facts
+from serve.packaging.images.documents import RunConfig
 from serve.packaging.reading import read_package
 
 if TYPE_CHECKING:
@@ -202,21 +203,20 @@ def _config(package: dict[str, Any], base: Base, labels: dict[str, str]) -> dict
     return {
         **package,
         "created": _EPOCH,
-        "config": _run_config(package["config"], below.config or {}, labels),
+        "config": _run_config(package["config"], below.config or RunConfig(), labels),
         "rootfs": rootfs,
         "history": [*_history(base), *package["history"]],
     }
 
 
 def _run_config(
-    package: dict[str, Any], below: dict[str, Any], labels: dict[str, str]
+    package: dict[str, Any], below: RunConfig, labels: dict[str, str]
 ) -> dict[str, Any]:
     """How a container runs: as the package says, in the environment of the base."""
-    inherited = below.get("Labels") or {}
     return {
         **package,
-        "Env": _environment(below.get("Env") or [], package.get("Env") or []),
-        "Labels": {**{str(key): str(inherited[key]) for key in inherited}, **labels},
+        "Env": _environment(below.env or (), package.get("Env") or ()),
+        "Labels": {**(below.labels or {}), **labels},
     }
 
 

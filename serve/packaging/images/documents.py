@@ -44,6 +44,13 @@ _SHOWN = 8
 _Document = TypeVar("_Document")
 
 
+class RunConfig(msgspec.Struct, frozen=True, rename="pascal"):
+    """What is passed on of how a container of an image runs."""
+
+    env: tuple[str, ...] | None = None
+    labels: dict[str, str] | None = None
+
+
 class ForeignConfig(msgspec.Struct, frozen=True):
     """An image configuration, as far as composing needs it.
 
@@ -60,7 +67,7 @@ class ForeignConfig(msgspec.Struct, frozen=True):
     os: str
     rootfs: RootFs
     variant: str = ""
-    config: dict[str, Any] | None = None
+    config: RunConfig | None = None
     history: tuple[dict[str, Any], ...] | None = None
 
     @property
@@ -83,11 +90,15 @@ def decode(content: bytes, kind: type[_Document], what: str) -> _Document:
 
 class _Typed(msgspec.Struct, rename="camel"):
     media_type: str = ""
+    config: msgspec.Raw | None = None
+    manifests: msgspec.Raw | None = None
 
 
 def media_type(content: bytes, told: str, what: str) -> str:
-    """What a manifest says that it is; else what was told where it was named."""
-    return decode(content, _Typed, what).media_type or told
+    """What a manifest says that it is; else what was told where it was named, else its form."""
+    typed = decode(content, _Typed, what)
+    form = INDEX_TYPE if typed.manifests else MANIFEST_TYPE if typed.config else ""
+    return typed.media_type or told or form  # OCI lets them say nothing, and podman's do not
 
 
 def choose(manifests: tuple[Descriptor, ...], platform: str, what: str) -> Descriptor:

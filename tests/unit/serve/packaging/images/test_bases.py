@@ -22,6 +22,7 @@ from scoring.errors import (
 )
 from serve.packaging.images.bases import open_local
 from serve.packaging.images.compose import compose
+from serve.packaging.images.documents import RunConfig
 from serve.packaging.images.facts import Facts
 from tests.support.smallbases import archive, entry, system, write_layout
 
@@ -46,7 +47,7 @@ def test_a_layout(tmp_path: Path, store: BaseStore) -> None:
         assert base.digest == digests[AMD64]
         assert base.facts == Facts(pythons=("3.11",), platform=AMD64)
         assert base.name == ""
-        assert base.config.config == {"Env": ["A=b"]}
+        assert base.config.config == RunConfig(env=("A=b",))
         with base.open(base.layers[0]) as layer:
             assert layer.read() == archive(system())
 
