@@ -20,6 +20,7 @@ from scoring.quantum.compile.program import Layout, Program, Stage
 from scoring.quantum.document import digest
 from scoring.quantum.onnx_encoding import add_steps, add_zeros
 from scoring.quantum.onnx_graph import Scope
+from scoring.quantum.pure import METADATA_KEY, embedded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +29,7 @@ INPUT, LABELS, PROBABILITIES = "X", "predictions", "probabilities"
 _SAFE = {"float64": (1e-280, 1e280), "float32": (1e-24, 1e30)}
 """Between these a row's sum of squares is exact to the last digits."""
 _NARROW = 64
+_MAX_NOTE = 1 << 20
 _CHUNK_BYTES = 1 << 20
 
 
@@ -54,11 +56,18 @@ def to_onnx(model: Model, parts: Sequence[Part], dtype: FloatName = "float64") -
             scope.value(LABELS, ["rows"], "string" if text else "int64"),
             scope.value(PROBABILITIES, ["rows", len(model.classes)]),
         ],
-        {
-            "fieldpost.circuit": digest(model),
-            "fieldpost.form": ", ".join(part.form for part in parts),
-        },
+        _notes(model, parts),
     )
+
+
+def _notes(model: Model, parts: Sequence[Part]) -> dict[str, str]:
+    """What the file tells of the circuit: its digest, and itself where it is not too long."""
+    notes = {
+        "fieldpost.circuit": digest(model),
+        "fieldpost.form": ", ".join(part.form for part in parts),
+    }
+    text = embedded(model)
+    return notes | ({METADATA_KEY: text} if len(text) <= _MAX_NOTE else {})
 
 
 def _add_labels(scope: Scope, classes: Sequence[Label]) -> bool:
