@@ -14,6 +14,8 @@ from scoring.http import Request, Response
 from serve.server.exchange import Exchange
 from serve.server.models.call import Call
 from serve.server.status import code_of, failure_response
+from serve.server.telemetry import scripts
+from serve.server.telemetry.scripts import within, within_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,6 +55,7 @@ class ScriptService:
         self.routes: Table = {"/openapi.json": {"GET": self._openapi}}
         self.fallback: Handler | None = self._handle
         self.bodies_as_sent = entry.takes_bodies_as_sent
+        scripts.expect()
         if entry.loop is not None:
             from serve.server.tasks import Tasks  # noqa: PLC0415 - few scripts are asynchronous
 
@@ -66,8 +69,6 @@ class ScriptService:
             call.channel = telemetry.channel("http")
             call.trace = telemetry.trace(call.headers) if telemetry.traces else None
         if call.trace is not None:
-            from serve.server.telemetry.traces import within  # noqa: PLC0415 - heavy
-
             answer = partial(within, call.trace, answer)
         call.job = self._jobs.submit(answer, call.settle)
         return call
@@ -87,15 +88,11 @@ class ScriptService:
         if self._entry.loop is None:
             answer = partial(self._entry.handle, request)
             if exchange.trace is not None:
-                from serve.server.telemetry.traces import within  # noqa: PLC0415 - heavy
-
                 answer = partial(within, exchange.trace, answer)
             exchange.job = self._jobs.submit(answer, exchange.settle, deadline=deadline)
         else:
             start = partial(self._entry.answer, request)
             if exchange.trace is not None:
-                from serve.server.telemetry.traces import within_task  # noqa: PLC0415 - heavy
-
                 start = partial(within_task, exchange.trace, start)
             exchange.job = self._jobs.submit_coroutine(start, exchange.settle, deadline=deadline)
 

@@ -98,6 +98,11 @@ def _parent(traceparent: bytes, states: list[bytes]) -> Parent | None:
     return Parent(*identities, bool(int(flags, 16) & _SAMPLED), state)
 
 
+def new_span_id() -> int:
+    """For a span of a trace that is known."""
+    return _identity(64)
+
+
 def _identity(bits: int) -> int:
     """A random number other than zero."""
     return _random.getrandbits(bits) or 1

@@ -115,9 +115,8 @@ class Telemetry:
             environment: With the worker's slot; the process's own if None.
 
         Raises:
-            UsageError: The slot or the endpoint of traces is not valid, or the access log or the
-                folder of metrics cannot be opened.
-            MissingDependencyError: Traces need a package that is not installed.
+            UsageError: The slot or the endpoint of traces is not valid, or the access log, the
+                folder of metrics or a certificate for traces cannot be opened.
         """
         environment = os.environ if environment is None else environment
         slot = environment.get(SLOT_VARIABLE) or "0"
@@ -325,10 +324,13 @@ def _open_log(settings: ServerSettings) -> AccessLog | None:
 def _open_tracer(settings: ServerSettings) -> Tracer | None:
     if not settings.traces:
         return None
-    from serve.server.telemetry.traces import Tracer  # noqa: PLC0415 - heavy
+    from serve.server.telemetry import scripts  # noqa: PLC0415 - most servers trace nothing
+    from serve.server.telemetry.traces import Tracer  # noqa: PLC0415
 
     scheme = "https" if settings.tls_cert else "http"
-    return Tracer.open(settings.traces, settings.trace_ratio, settings.server_name, scheme)
+    tracer = Tracer.open(settings.traces, settings.trace_ratio, settings.server_name, scheme)
+    scripts.connect(tracer)
+    return tracer
 
 
 def _response(page: bytes, kind: str) -> Response:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from time import perf_counter, time_ns
 from typing import Any
 
 import pytest
-from opentelemetry import trace as api
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from scoring.errors import UsageError
 from serve.server.settings import ServerSettings
 from serve.server.telemetry.channel import Channel, Details
-from serve.server.telemetry.context import parse
 from serve.server.telemetry.counters import Cells
-from serve.server.telemetry.export import Outbox
 from serve.server.telemetry.telemetry import Telemetry
-from serve.server.telemetry.traces import Tracer, _endpoint, active
+from serve.server.telemetry.traces import Tracer, _valid_state
 from tests.support.collector import Collector, attributes
 from tests.support.telemetry import scrape
 
@@ -37,10 +32,8 @@ def collector() -> Iterator[Collector]:
         yield collector
 
 
-def tracer(collector: Collector, ratio: float = 0.0) -> Tracer:
-    """One that is not the process's own: there can be only one of these."""
-    outbox = Outbox(OTLPSpanExporter(endpoint=f"{collector.url}/v1/traces"), collector.url)
-    return Tracer(outbox, ratio, "iris-server")
+def tracer(collector: Collector, ratio: float = 0.0, **environment: str) -> Tracer:
+    return Tracer.open(collector.url, ratio, "iris-server", "http", environment)
 
 
 def channel(protocol: str = "v2", route: str = "/v2/models/{model}/infer") -> Channel:
@@ -168,65 +161,32 @@ def test_a_tiny_ratio_is_no_error(collector: Collector) -> None:
     assert collector.spans == []
 
 
-def test_code_of_a_request_sees_its_context(collector: Collector) -> None:
-    mine = tracer(collector)
-    trace = mine.begin([(b"traceparent", SAMPLED)])
-    seen: list[Any] = []
-
-    def run() -> None:
-        with active(trace):
-            seen.append(api.get_current_span().get_span_context())
-            with mine.provider.get_tracer("script").start_as_current_span("lookup"):
-                pass
-        seen.append(api.get_current_span().get_span_context())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    tell(mine, details(trace=trace))
-    mine.close()
-    assert (seen[0].trace_id, seen[0].span_id) == (trace.trace_id, trace.span_id)
-    assert not seen[1].is_valid
-    lookup, server = collector.spans
-    assert lookup.name == "lookup"
-    assert lookup.parent_span_id == server.span_id
-    assert server.parent_span_id.hex() == CALLER
-
-
-def test_code_of_an_untraced_request_makes_no_spans(collector: Collector) -> None:
-    mine = tracer(collector)
-    trace = mine.begin([])
-    assert not trace.sampled
-    with active(trace), mine.provider.get_tracer("script").start_as_current_span("lookup"):
-        pass
-    with mine.provider.get_tracer("script").start_as_current_span("at start"):
-        pass
-    mine.close()
-    assert collector.spans == []
-
-
-def test_what_is_sent_on_carries_the_context(collector: Collector) -> None:
-    from opentelemetry.propagate import inject
-
-    mine = tracer(collector)
-    trace = mine.begin([(b"traceparent", SAMPLED), (b"tracestate", b"a=1")])
-    carrier: dict[str, str] = {}
-    with active(trace):
-        inject(carrier)
-    mine.close()
-    assert carrier["traceparent"] == trace.traceparent
-    assert carrier["tracestate"] == "a=1"
-    parent = parse([(b"traceparent", carrier["traceparent"].encode())])
-    assert parent is not None
-    assert parent.span_id == trace.span_id
-
-
 def test_a_state_that_is_none_of_w3cs_is_no_error(collector: Collector) -> None:
     mine = tracer(collector)
     for state in (b"", b"=", b"a", b"a=1,a=2", b",,,", b"A B=c"):
         tell(mine, details((b"traceparent", SAMPLED), (b"tracestate", state)))
     mine.close()
-    assert len(collector.spans) == 6
+    assert [span.trace_state for span in collector.spans] == ["", "", "", "a=1,a=2", ",,,", ""]
+
+
+@pytest.mark.parametrize(
+    ("state", "valid"),
+    [
+        ("a=1,b=2", True),
+        ("rojo=00f067aa0ba902b7, congo=t61rcWkgMzE", True),
+        ("1tenant@sys/tem=a b;c:d", True),
+        ("a=1,", True),
+        (f"a={'v' * 257}", False),
+        ("a=1=2", False),
+        ("a=1\n", False),
+        ("=1", False),
+        ("A=1", False),
+        (",".join(f"k{n}=1" for n in range(33)), False),
+        (f"{'a' * 255}={' ' * 255}" * 2, False),
+    ],
+)
+def test_only_a_state_of_w3cs_is_handed_on(state: str, *, valid: bool) -> None:
+    assert _valid_state(state) == (state if valid else "")
 
 
 def test_a_collector_that_refuses_loses_spans_and_nothing_else(collector: Collector) -> None:
@@ -238,17 +198,30 @@ def test_a_collector_that_refuses_loses_spans_and_nothing_else(collector: Collec
     assert (mine.exported, mine.dropped) == (0, 1)
 
 
-@pytest.mark.parametrize(
-    ("given", "url"),
-    [
-        ("http://c:4318", "http://c:4318/v1/traces"),
-        ("https://c/", "https://c/v1/traces"),
-        ("http://c:4318/otlp/v1/traces", "http://c:4318/otlp/v1/traces"),
-        ("http://[::1]:4318", "http://[::1]:4318/v1/traces"),
-    ],
-)
-def test_the_endpoint_may_leave_the_path_out(given: str, url: str) -> None:
-    assert _endpoint(given) == url
+def test_who_makes_the_spans_is_said(collector: Collector) -> None:
+    known = {"OTEL_RESOURCE_ATTRIBUTES": "service.version=2,host.name=a%20b"}
+    instances = set()
+    for _ in range(2):
+        mine = tracer(collector, 1, OTEL_SERVICE_NAME="scores", **known)
+        tell(mine, details())
+        mine.close()
+        assert collector.resource["service.name"] == "scores"
+        assert collector.resource["service.version"] == "2"
+        assert collector.resource["host.name"] == "a b"
+        assert collector.resource["telemetry.sdk.name"] == "fieldpost"
+        instances.add(collector.resource["service.instance.id"])
+    assert len(instances) == 2
+    assert {scope.name for scope in collector.scopes} == {"fieldpost"}
+
+
+def test_the_parent_of_a_request_is_elsewhere_and_that_of_its_parts_is_not(
+    collector: Collector,
+) -> None:
+    mine = tracer(collector)
+    now = perf_counter()
+    tell(mine, details((b"traceparent", SAMPLED), phases=lambda: [("infer", now - 1, now)]))
+    mine.close()
+    assert [span.flags for span in collector.spans] == [0x301, 0x101]
 
 
 @pytest.mark.parametrize(
@@ -283,26 +256,22 @@ def test_without_traces_there_is_no_context_and_nothing_heavy_is_imported() -> N
         "t = Telemetry.from_settings(ServerSettings(), print, {})\n"
         "assert t.trace([]) is None\n"
         "t.page('text/plain')\n"
-        "heavy = {'opentelemetry', 'prometheus_client', 'requests', 'google', 'numpy'}\n"
+        "heavy = {'opentelemetry', 'prometheus_client', 'requests', 'google', 'numpy', 'http'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_a_package_that_is_missing_is_named() -> None:
+def test_traces_of_models_take_no_package_of_opentelemetrys() -> None:
     code = (
         "import sys\n"
-        "sys.modules['opentelemetry.exporter.otlp.proto.http.trace_exporter'] = None\n"
-        "from scoring.errors import MissingDependencyError\n"
         "from serve.server.settings import ServerSettings\n"
         "from serve.server.telemetry.telemetry import Telemetry\n"
-        "try:\n"
-        "    Telemetry.from_settings(ServerSettings(traces='http://c:4318'), print, {})\n"
-        "except MissingDependencyError as error:\n"
-        "    assert 'fieldpost[telemetry]' in error.hint, error.hint\n"
-        "else:\n"
-        "    sys.exit('no error')\n"
+        "t = Telemetry.from_settings(ServerSettings(traces='http://127.0.0.1:9'), print, {})\n"
+        "assert t.trace([]) is not None\n"
+        "heavy = {'opentelemetry', 'requests', 'google', 'numpy', 'urllib.request', 'tenacity'}\n"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
