@@ -90,8 +90,8 @@ def decode(content: bytes, kind: type[_Document], what: str) -> _Document:
 
 class _Typed(msgspec.Struct, rename="camel"):
     media_type: str = ""
-    config: msgspec.Raw | None = None
-    manifests: msgspec.Raw | None = None
+    config: Any = None
+    manifests: Any = None
 
 
 def media_type(content: bytes, told: str, what: str) -> str:
