@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from scoring.errors import NotFoundError
+from scoring.errors import AlreadyExistsError, NotFoundError
 from serve.registry import counters, provenance
 from serve.registry.records import Blob, Freed, Referrer
 from serve.registry.statements import insert, where
@@ -31,6 +31,7 @@ _SELECT_BLOBS = """
     WHERE r.subject = :subject ORDER BY b.position
 """
 _THE_PACKAGE = "SELECT digest FROM fieldpost_packages WHERE digest = :subject"
+_SUBJECT_OF = "SELECT subject FROM fieldpost_referrers WHERE digest = :digest"
 _DELETE = "DELETE FROM fieldpost_referrers WHERE digest = :digest"
 
 
@@ -55,6 +56,7 @@ class ReferrerStore:
 
         Raises:
             NotFoundError: There is no such package.
+            AlreadyExistsError: The manifest is attached to another package.
             StorageFullError: No space is left; the registry is as it was.
         """
         with self._blobs.hold():
@@ -81,9 +83,14 @@ class ReferrerStore:
                 f"There is no package {subject} to attach anything to.",
                 hint="'fieldpost package list' shows those that there are.",
             )
-        found = [each for each in _read(connection, subject) if each.digest == row["digest"]]
-        if found:
-            return found[0]
+        attached = connection.execute(_SUBJECT_OF, digest=row["digest"])
+        if attached and attached[0]["subject"] != subject:
+            raise AlreadyExistsError(
+                f"{row['digest']} is attached to {attached[0]['subject']} already.",
+                hint="A manifest names one subject; attach it to that one.",
+            )
+        if attached:
+            return next(e for e in _read(connection, subject) if e.digest == row["digest"])
         added = counters.following(connection, "referrer")
         connection.execute(insert(_TABLE, [*row, "added"]), **row, added=added)
         listed = [

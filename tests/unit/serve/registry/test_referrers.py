@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scoring.errors import NotFoundError
+from scoring.errors import AlreadyExistsError, NotFoundError
 from serve.registry import tables
 
 if TYPE_CHECKING:
@@ -51,6 +51,15 @@ def test_nothing_is_attached_to_what_is_not_there(registry: Registry) -> None:
         registry.referrers.attach(b"{}", [b"x"], subject="sha256:" + "0" * 64, artifact_type=SPDX)
     registry.gc()
     assert registry.blobs.digests() == []
+
+
+def test_a_manifest_is_attached_to_one_package(
+    registry: Registry, package: Callable[..., Package]
+) -> None:
+    one, other = package(), package(content=b"another layer")
+    attach(registry, one)
+    with pytest.raises(AlreadyExistsError, match=one.digest):
+        attach(registry, other)
 
 
 def test_attachments_outlive_sweeps_and_go_with_their_package(
