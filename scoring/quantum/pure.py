@@ -96,10 +96,11 @@ def load(path: Path) -> PureClassifier:
     """
     with Path(path).open("rb") as file:
         is_json = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
-    return PureClassifier(document.load(path) if is_json else _from_onnx(path))
+    return PureClassifier(document.load(path) if is_json else from_onnx(path))
 
 
-def _from_onnx(path: Path) -> Model:
+def from_onnx(path: Path) -> Model:
+    """The circuit that a compiled file carries; raises UnsupportedModelError where it has none."""
     from scoring.formats import protobuf  # noqa: PLC0415 - late: most files are JSON
     from scoring.formats.source import open_source  # noqa: PLC0415
 

@@ -77,6 +77,14 @@ _SIGNING_KEY = {
     ),
     "show": Entry("serve.cli.provenance:show", "Show the fingerprints of public keys."),
 }
+_QUANTUM = {
+    "train": Entry("serve.cli.quantum:train", "Learn a circuit from labelled rows."),
+    "compile": Entry(
+        "serve.cli.quantum:compile_", "Compile a circuit to ONNX, or write it as OpenQASM 3 or Q#."
+    ),
+    "evaluate": Entry("serve.cli.quantum:evaluate", "Tell how a circuit does on labelled rows."),
+    "draw": Entry("serve.cli.quantum:draw", "Draw a circuit as text or as SVG."),
+}
 _WORKSPACE = {
     "show": Entry("serve.cli.workspace:show", "Show where the workspace is and what it holds."),
     "policy": Entry(
@@ -96,6 +104,7 @@ package = _group("package", _PACKAGE, "Packages: a model with its environment, a
 deployment = _group("deployment", _DEPLOYMENT, "Deployments: named, running packages.")
 key = _group("key", _KEY, "API keys: who may ask a server.")
 signing_key = _group("signing-key", _SIGNING_KEY, "Signing keys: who vouches for packages.")
+quantum = _group("quantum", _QUANTUM, "Quantum classifiers: trained, compiled, drawn.")
 workspace = _group("workspace", _WORKSPACE, "The workspace: records and bytes.")
 
 COMMANDS = {
@@ -108,6 +117,7 @@ COMMANDS = {
     "deployment": Entry("serve.cli.main:deployment", "Deployments: named, running packages."),
     "key": Entry("serve.cli.main:key", "API keys: who may ask a server."),
     "signing-key": Entry("serve.cli.main:signing_key", "Signing keys: who vouches for packages."),
+    "quantum": Entry("serve.cli.main:quantum", "Quantum classifiers: trained, compiled, drawn."),
     "workspace": Entry("serve.cli.main:workspace", "The workspace: records and bytes."),
 }
 

@@ -72,7 +72,8 @@ class Models:
 
         Args:
             name: Lower-case letters, digits, `.`, `_` and `-`.
-            source: A file or a folder, or a fitted scikit-learn estimator of this process.
+            source: A file or a folder; or, of this process, a fitted scikit-learn estimator, a
+                quantum classifier (alone, or behind scalers in a pipeline), or a circuit.
             sample: Inputs to compare the compiled form on: a file, an array, a DataFrame, rows.
             tags: Key to value.
             description: A sentence about this version.
@@ -228,15 +229,39 @@ def _as_path(source: Any, name: str) -> Iterator[tuple[Path, bool]]:
     if isinstance(source, str | Path):
         yield Path(source), False
         return
-    if not hasattr(source, "predict"):
+    circuit = _circuit_of(source)
+    if circuit is None and not hasattr(source, "predict"):
         raise UsageError(
             f"A {type(source).__name__} cannot be registered.",
             hint="Give a file, a folder, or a fitted scikit-learn estimator.",
         )
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / f"{name}.joblib"
-        _dump(source, path)
-        yield path, True
+        path = Path(scratch) / (f"{name}.joblib" if circuit is None else f"{name}.circuit.json")
+        if circuit is None:
+            _dump(source, path)
+        else:
+            _write_circuit(circuit, path)
+        yield path, circuit is None
+
+
+def _circuit_of(source: Any) -> Any:
+    """The circuit of a quantum classifier, with the scalers of its pipeline; else None."""
+    source = getattr(source, "best_estimator_", source)  # of a search
+    if type(source).__module__.startswith("scoring.quantum."):
+        kind = type(source).__name__
+        if kind in ("Circuit", "OneVersusRest"):
+            return source
+    elif not hasattr(source, "steps"):
+        return None
+    from scoring.quantum.pipelines import is_trained, model_of  # noqa: PLC0415 - for them only
+
+    return model_of(source) if is_trained(source) else None
+
+
+def _write_circuit(circuit: Any, path: Path) -> None:
+    from scoring.quantum import document  # noqa: PLC0415 - late: for circuits only
+
+    path.write_bytes(document.dumps(circuit))
 
 
 def _dump(estimator: Any, path: Path) -> None:
