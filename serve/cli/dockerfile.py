@@ -54,6 +54,13 @@ def require_builder(name: str) -> None:
     check_builder(name)
 
 
+def check_destination(text: str) -> None:
+    """Refuses what is no reference, before anything is built."""
+    from serve.distribution.reference import parse_reference
+
+    parse_reference(text)
+
+
 def build_with(
     opened: Workspace, package: Package, builder: str, base: str | None, *, quiet: bool
 ) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from serve.cli.dockerfile import build_with, require_builder
+from serve.cli.dockerfile import build_with, check_destination, require_builder
 from serve.cli.output import changes, common, fields, note, size, table
 from serve.cli.output import show as print_out
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     type=click.Choice(["docker", "buildah", "podman"]),
     help="Build the image as well, through a Dockerfile, on --base.",
 )
+@click.option("--push", "to", metavar="REGISTRY/NAME:TAG", help="Push the image when it is built.")
 @changes
 @common
 def build(
@@ -57,6 +58,7 @@ def build(
     python: str | None,
     cache: str | None,
     builder: str | None,
+    to: str | None,
     dry_run: bool,
     as_json: bool,
     workspace: str | None,
@@ -66,6 +68,10 @@ def build(
 
     if model is None and script is None:
         raise click.UsageError("Give a model's NAME[:VERSION], a --script, or both.")
+    if builder and to:
+        raise click.UsageError("--push sends our own image; push a --builder's with that program.")
+    if to:
+        check_destination(to)
     inputs: dict[str, Any] = {
         "script": script,
         "source": source,
@@ -89,9 +95,13 @@ def build(
         )
         details = opened.packages.describe(package)
         image = build_with(opened, package, builder, base, quiet=as_json) if builder else {}
+        pushed = opened.packages.push(package, to) if to else None
     text = f"Built {_label(package)} ({size(package.size)})\n{package.digest}"
     document = _document(package, details) | ({"image": image} if image else {})
     text += f"\nImage {image['name']}\n{image['id']}" if image else ""
+    if pushed:
+        document |= {"pushed": msgspec.to_builtins(pushed)}
+        text += f"\nPushed {pushed.reference} ({size(pushed.bytes_sent)} sent)\n{pushed.digest}"
     print_out(document, text, as_json=as_json)
 
 
