@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serve.cli.output import changes, common, fields, note, show
+from serve.cli.output import changes, common, fields, show
 
 if TYPE_CHECKING:
     from scoring.quantum.circuit import Model
@@ -367,12 +367,14 @@ def _confusion(found: Evaluation) -> str:
 @click.option("--svg", type=_PATH, help="Write an SVG file, instead of text to the terminal.")
 @click.option("--parameters", is_flag=True, help="Show places of parameters, not their angles.")
 @click.option("--width", type=click.IntRange(40), default=100, show_default=True)
+@changes
 @common
 def draw(
     circuit: str,
     svg: Path | None,
     parameters: bool,
     width: int,
+    dry_run: bool,
     as_json: bool,
     workspace: str | None,
 ) -> None:
@@ -381,9 +383,8 @@ def draw(
 
     model, _ = _open(circuit, workspace)
     if svg is not None:
-        _write(svg, drawing.to_svg(model, angles=not parameters).encode(), dry_run=False)
-        note(f"Wrote {svg}.")
-        show({"path": svg}, "", as_json=as_json)
+        _write(svg, drawing.to_svg(model, angles=not parameters).encode(), dry_run=dry_run)
+        show({"path": svg}, f"{'Would write' if dry_run else 'Wrote'} {svg}.", as_json=as_json)
         return
     text = drawing.to_text(model, angles=not parameters, width=width)
     show({"text": text}, text.rstrip("\n"), as_json=as_json)
