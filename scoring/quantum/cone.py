@@ -78,7 +78,7 @@ def _next_block(gates: Sequence[Gate], left: Sequence[int], width: int) -> tuple
     behind: list[int] = []
     for place in left:
         needs = set(acts_on(gates[place]))
-        fits = len(qubits | needs) <= max(width, len(needs) if not taken else 0)
+        fits = len(qubits | needs) <= max(width, len(qubits or needs))
         if fits and blocked.isdisjoint(needs):
             qubits |= needs
             taken.append(place)

@@ -125,7 +125,8 @@ def _through_density(
     result = np.empty((len(table), 1 << len(circuit.measured)))
     for portion in simulate.portions(len(table), 2 * circuit.qubits):
         states = encode(circuit, table[portion])
-        density = np.einsum("ri,rj->ijr", states, states).astype(np.complex128)
+        pairs = np.einsum("ri,rj->ijr", states, states)
+        density = np.ascontiguousarray(pairs, dtype=np.complex128)
         for gate in circuit.gates:
             _rotate(density, circuit.qubits, gate, circuit.parameters[gate.parameter])
             for qubit in acts_on(gate):
