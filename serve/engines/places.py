@@ -76,7 +76,8 @@ def given(host: str, environ: Mapping[str, str] = os.environ) -> Place:
     Raises:
         UsageError: It is no address of an engine.
     """
-    return Place(_checked(host, "host"), "the setting 'host'", _environment_tls(host, environ))
+    checked = _checked(host, "The engine")
+    return Place(checked, checked.removeprefix(UNIX), _environment_tls(host, environ))
 
 
 def _checked(host: str, source: str) -> str:
@@ -86,7 +87,6 @@ def _checked(host: str, source: str) -> str:
         raise UsageError(
             f"{source} is {host!r}, which is no address of an engine.",
             hint="Write unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST.",
-            where=source,
         )
     return host.replace("http+unix://", UNIX, 1)
 

@@ -190,8 +190,9 @@ class Daemon:
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends it without a warning; its containers may go on."""
+        """Ends it without a warning; its containers go on for as long as it is away."""
         self._end(signal.SIGKILL)
+        self._end_containerd()
 
     def close(self) -> None:
         """Ends it with all its containers and removes what it kept."""
@@ -226,11 +227,17 @@ class Daemon:
         self._process = None
 
     def _end_containerd(self) -> None:
-        """It outlives a dockerd that was killed."""
+        """It outlives a dockerd that was killed, and would keep the next one waiting."""
+        path = self.engine.folder / "exec/containerd/containerd.pid"
         with contextlib.suppress(OSError, ValueError):
-            pid = int((self.engine.folder / "exec/containerd/containerd.pid").read_text())
-            if b"containerd" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGTERM)
+            pid = int(path.read_text())
+            command = Path(f"/proc/{pid}/cmdline")
+            if b"containerd" in command.read_bytes():
+                os.kill(pid, signal.SIGKILL)
+                deadline = time.monotonic() + _STOP_S
+                while command.read_bytes() and time.monotonic() < deadline:
+                    time.sleep(0.02)
+            path.unlink()
 
     def _dockerd(self) -> list[str]:
         """Without the firewall's rules, which daemons of one machine would share and overwrite.

@@ -116,6 +116,7 @@ class Launcher:
         Watch(self._crew, ready.front, settings).until_open(ready.workers)
         for each in ready.workers:
             self._engine.set_restart(each.id, specs.restart_policy(settings))
+        self._engine.set_restart(ready.front.id, specs.front_policy(settings))
         new = {each.id for each in ready.workers}
         old = [each for each in self._crew.workers() if each.id not in new]
         if any(each.is_up for each in old):

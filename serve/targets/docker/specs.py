@@ -97,7 +97,7 @@ def front(
     host |= {
         "PortBindings": {f"{PORT}/tcp": published},
         "NetworkMode": _front_network(settings),
-        "RestartPolicy": restart_policy(settings),
+        "RestartPolicy": front_policy(settings),
         "Memory": _FRONT_MEMORY,
         "PidsLimit": _FRONT_PIDS,
     }
@@ -167,6 +167,14 @@ def restart_policy(settings: DockerSettings) -> Document:
     if settings.restart == "on-failure":
         policy["MaximumRetryCount"] = _MAX_RETRIES
     return policy
+
+
+def _front_policy(settings: DockerSettings) -> Document:
+    """For Docker up to 20.10 whatever gets a signal is stopped by hand, and the front gets some. So
+    it comes back always; a deployment that is stopped takes the policy back.
+    """
+    policy = restart_policy(settings)
+    return {"Name": "always"} if policy["Name"] == "unless-stopped" else policy
 
 
 def _container(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from serve.targets.base import Status, StatusState, WorkerStatus
 from serve.targets.docker.events import Told
+from serve.targets.docker.names import FRONT, WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,9 +48,10 @@ class Seen(NamedTuple):
 
 def observe(crew: Crew, deployment: Deployment) -> Status:
     """Asks the engine; raises as it does where it does not answer."""
-    active = deployment.active
-    workers = [each for each in crew.workers() if each.revision == active]
-    front = next((f for f in crew.fronts() if any(f.run == w.run for w in workers)), None)
+    members = crew.members()
+    workers = [m for m in members if m.role == WORKER and m.revision == deployment.active]
+    runs = {each.run for each in workers}
+    front = next((m for m in members if m.role == FRONT and m.run in runs), None)
     told = crew.told(front) if front is not None else {}
     seen = [_look(crew, each, told.get(each.source, Told())) for each in workers]
     return judge(deployment, front, seen, crew.engine.where)
