@@ -22,7 +22,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from scoring.errors import PackagingError
 from serve import Workspace
+from serve.packaging.unpack import unpack_package
+from tests.support import smallbases
 from tests.support.server import until
 
 if TYPE_CHECKING:
@@ -266,6 +269,33 @@ def test_everything_above_the_base_is_small(built: Built) -> None:
     image = built.workspace.packages.image(built.package, base=built.base).images[0]
     above = image.layers[len(image.base.layers) :]
     assert sum(layer.size for layer in above) < 55_000_000
+
+
+def test_one_package_for_two_platforms(built: Built, tmp_path: Path) -> None:
+    """The wheels of each, without an emulator; a local deployment takes its own."""
+    packages = built.workspace.packages
+    both = packages.build("twice", platform="linux/arm64,linux/amd64")
+    assert both.platform == "linux/amd64,linux/arm64"
+    assert packages.platforms(both)["linux/amd64"] == built.package.digest
+    assert packages.get("twice").digest == both.digest
+    packages.verify(both)
+    arm = tmp_path / "arm.tar"
+    arm.write_bytes(smallbases.archive(smallbases.system(platform="linux/arm64")))
+    base = f"linux/amd64={built.base},linux/arm64=rootfs:{arm}"
+    images = packages.image(both, base=base)
+    assert images.platforms == ("linux/amd64", "linux/arm64")
+    assert images.images[0].digest == built.export(f"oci:{tmp_path}/one:v1")
+    packages.export(both, f"oci:{tmp_path}/both:v1", base=base)
+    for architecture in ("amd64", "arm64"):
+        command = ["skopeo", "inspect", "--override-arch", architecture, f"oci:{tmp_path}/both:v1"]
+        done = subprocess.run(command, capture_output=True, check=True)
+        assert json.loads(done.stdout)["Architecture"] == architecture
+    with Workspace(tmp_path / "elsewhere") as other:
+        assert other.packages.take(f"oci:{tmp_path}/both:v1").digest == both.digest
+        root = unpack_package(both.digest, other.registry.blobs, tmp_path / "cache")
+    assert (root / "env" / "environment.json").read_text().count("linux/amd64") == 1
+    with pytest.raises(PackagingError, match="for linux/amd64, and the package for linux/arm64"):
+        packages.image(both, base=built.base)
 
 
 BUILD = """

@@ -218,7 +218,8 @@ def _add_to_layout(images: ImageSet, folder: Path, tag: str) -> int:
     """Blobs first, the index last, so that the layout is whole at any moment."""
     blobs = folder / "blobs" / "sha256"
     durable.make_folder(blobs)
-    durable.sweep(blobs)
+    for place in (blobs, folder):  # what killed exports left
+        durable.sweep(place)
     size = 0
     for descriptor in (*images.descriptors(), *images.companions()):
         size += _write_blob(images, descriptor, folder / _place(descriptor))
