@@ -10,7 +10,8 @@ import msgspec
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a part of a grammar
 _QUOTED = r'"((?:[^"\\]|\\.)*)"'
 _PARAMETER = re.compile(rf"\s*({_TOKEN})\s*=\s*(?:{_QUOTED}|({_TOKEN}))\s*(?:,|$)")
-_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?:\s+|$)")
+_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?:\s+(?!=)|(?=,)|$)")
+_REST = re.compile(r"[^,]*,")  # a form that we do not read, such as the one of Negotiate
 _ESCAPED = re.compile(r"\\(.)")
 _MAX_BYTES = 8192
 
@@ -44,7 +45,12 @@ def choose(header: str) -> Challenge | None:
 
 def _challenges(text: str) -> Iterator[Challenge]:
     position = 0
-    while match := _SCHEME.match(text, position):
+    while position < len(text):
+        match = _SCHEME.match(text, position)
+        if match is None:
+            skipped = _REST.match(text, position)
+            position = skipped.end() if skipped else len(text)
+            continue
         position = match.end()
         parameters: dict[str, str] = {}
         while found := _PARAMETER.match(text, position):

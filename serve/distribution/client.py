@@ -84,7 +84,8 @@ class RegistryClient:
             RegistryError: The registry's answer is no answer, or it refuses.
             UnreachableError: Nothing answers.
         """
-        answer = self.ask("HEAD", f"manifests/{quote(target)}", expected=(200, 404), accept=ACCEPT)
+        path = f"manifests/{quote(target, safe=':')}"
+        answer = self.ask("HEAD", path, expected=(200, 404), accept=ACCEPT)
         with answer:
             digest = answer.headers.get("Docker-Content-Digest", "")
             if answer.status == 404:  # noqa: PLR2004
@@ -109,7 +110,7 @@ class RegistryClient:
 
         def fetch() -> Document:
             answer = self.ask(
-                "GET", f"manifests/{quote(target)}", accept=ACCEPT, what=what, again=False
+                "GET", f"manifests/{quote(target, safe=':')}", accept=ACCEPT, what=what, again=False
             )
             kind = answer.content_type
             claimed = answer.headers.get("Docker-Content-Digest", "")
@@ -146,7 +147,7 @@ class RegistryClient:
 
     def _put(self, data: bytes, media_type: str, target: str) -> str:
         """Returns the subject that the registry has understood; empty for none."""
-        found, path = digests.of_bytes(data), f"manifests/{quote(target)}"
+        found, path = digests.of_bytes(data), f"manifests/{quote(target, safe=':')}"
         headers = {"Content-Type": media_type}
         with self.ask("PUT", path, headers=headers, body=data, expected=(201, 200)) as answer:
             said = answer.headers.get("Docker-Content-Digest", "")
@@ -165,7 +166,7 @@ class RegistryClient:
             NotFoundError: There is none.
             RegistryError: Deleting is not allowed there.
         """
-        self.ask("DELETE", f"manifests/{quote(target)}", expected=(200, 202, 204)).close()
+        self.ask("DELETE", f"manifests/{quote(target, safe=':')}", expected=(200, 202, 204)).close()
 
     def delete_blob(self, digest: str) -> None:
         """Deletes a blob from the repository; raises like `delete_manifest`."""

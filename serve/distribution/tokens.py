@@ -94,18 +94,14 @@ class Authorizer:
         with self._lock:
             if challenge is None:
                 raise self._denied("asks for a way to log in that Fieldpost does not know")
-            current = None
-            if self._challenge is not None and sent is not None:
-                token = self._tokens.get(scopes)
-                current = f"Bearer {token.text}" if token else None
             self._challenge = challenge
             if challenge.scheme == "basic":
                 if sent is not None or self._user() is None:
                     raise self._refused()
                 return
-            if current is not None and current != sent:
-                return  # another thread has a new one already
-            self._tokens.pop(scopes, None)
+            token = self._tokens.get(scopes)
+            if token is not None and f"Bearer {token.text}" == sent:
+                del self._tokens[scopes]  # else another thread has a new one already
 
     def refused(self) -> RegistryDeniedError:
         """The error for a 401 to what was just given for it."""

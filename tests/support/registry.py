@@ -142,7 +142,7 @@ class DockerRegistry:
             "storage:",
             f"  filesystem: {{rootdirectory: '{self.storage}'}}",
             f"  delete: {{enabled: {str(self.deletes).lower()}}}",
-            f"http: {{addr: '127.0.0.1:{self.port}', secret: 'the same after a restart'{self._tls()}}}",
+            f"http: {{addr: '127.0.0.1:{self.port}', secret: 'kept'{self._tls()}}}",
         ]
         if self.users:
             lines.append(f"auth: {{htpasswd: {{realm: tests, path: '{self._write_users()}'}}}}")
