@@ -176,6 +176,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
                 env=self._environment(),
+                cwd=folder,  # Podman's monitor leaves a file where it stands when memory ends
             )
         deadline = time.monotonic() + START_S
         while not self._answers():

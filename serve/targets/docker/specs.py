@@ -169,9 +169,11 @@ def restart_policy(settings: DockerSettings) -> Document:
     return policy
 
 
-def _front_policy(settings: DockerSettings) -> Document:
-    """For Docker up to 20.10 whatever gets a signal is stopped by hand, and the front gets some. So
-    it comes back always; a deployment that is stopped takes the policy back.
+def front_policy(settings: DockerSettings) -> Document:
+    """The restart policy of the container with the port.
+
+    For Docker up to 20.10 whatever gets a signal was stopped by hand, and the front gets some: so
+    it comes back always. A deployment that is stopped takes the policy back.
     """
     policy = restart_policy(settings)
     return {"Name": "always"} if policy["Name"] == "unless-stopped" else policy
