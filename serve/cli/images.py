@@ -103,9 +103,19 @@ def _describe(plan: PushPlanned) -> str:
 def pull(
     reference: str, platform: str | None, plain_http: bool, as_json: bool, workspace: str | None
 ) -> None:
-    """Fetches what the workspace lacks of a package; its base stays where it is."""
+    """Fetches what the workspace lacks of a package; its base stays where it is.
+
+    What `package export` wrote is read back from oci:DIR[:TAG] or oci-archive:FILE[:TAG].
+    """
     from serve.workspace import Workspace
 
+    if reference.startswith(("oci:", "oci-archive:")):
+        with Workspace(workspace) as opened:
+            package = opened.packages.take(reference, platform=platform)
+        label = package.model_ref or package.model or ""
+        text = f"Took {label} from {reference}\n{package.digest}"
+        show({"reference": reference, "package": package}, text, as_json=as_json)
+        return
     with Workspace(workspace) as opened, Meter("received", quiet=as_json) as meter:
         done = opened.packages.pull(
             reference, platform=platform, plain_http=plain_http, progress=meter.add
