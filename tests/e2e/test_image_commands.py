@@ -74,7 +74,7 @@ def test_a_base_of_this_machine_at_build_is_kept(
     [
         (["zip:out.zip"], 2, "usage"),
         (["oci:out", "--base", "rootfs:nothing.tar"], 1, "not_found"),
-        (["oci:out", "--base", "UPPER/case"], 1, "invalid_name"),
+        (["oci:out", "--base", "localhost:5000/UPPER"], 2, "invalid_name"),
         (["oci:out", "--platform", "linux/arm64"], 1, "packaging"),
     ],
 )
