@@ -16,6 +16,7 @@ from scoring import digest as digests
 from scoring.errors import VerificationError
 from serve.packaging.image import CONFIG_TYPE, MANIFEST_TYPE, canonical_json
 from serve.provenance.dsse import ENVELOPE_TYPE, STATEMENT_TYPE
+from serve.provenance.names import DECODE_ERRORS
 from serve.provenance.simplesigning import PAYLOAD_TYPE
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def parse(manifest: bytes) -> ArtifactManifest:
     """
     try:
         return msgspec.json.decode(manifest, type=ArtifactManifest)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except DECODE_ERRORS as error:
         raise VerificationError(f"An attachment's manifest cannot be read: {error}.") from error
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from scoring.errors import VerificationError
 from serve.packaging.image import ImageConfig
+from serve.provenance.names import DECODE_ERRORS
 
 if TYPE_CHECKING:
     from serve.distribution.documents import Document
@@ -43,7 +44,7 @@ def require_package(
 def _config(content: bytes) -> ImageConfig:
     try:
         return msgspec.json.decode(content, type=ImageConfig)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except DECODE_ERRORS as error:
         raise VerificationError(f"An image's configuration cannot be read: {error}.") from error
 
 

@@ -22,7 +22,7 @@ from serve.provenance.artifacts import (
     signature_of,
 )
 from serve.provenance.dsse import ENVELOPE_TYPE, open_envelope
-from serve.provenance.names import hexadecimal
+from serve.provenance.names import DECODE_ERRORS, hexadecimal
 from serve.provenance.simplesigning import PAYLOAD_TYPE
 from serve.provenance.slsa import (
     SBOM_PREDICATES,
@@ -248,7 +248,7 @@ def _check_document(document: Attached, digest: str, signed: Iterable[Statement]
 def _decode(content: bytes, title: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(content, type=dict[str, Any])
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except DECODE_ERRORS as error:
         raise VerificationError(f"The attached {title} cannot be read: {error}.") from error
 
 

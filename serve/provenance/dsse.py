@@ -8,6 +8,7 @@ import msgspec
 
 from scoring.errors import VerificationError
 from serve.packaging.image import canonical_json
+from serve.provenance.names import DECODE_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +50,7 @@ def open_envelope(content: bytes, keys: Iterable[PublicKey]) -> tuple[bytes, Pub
     """
     try:
         envelope = msgspec.json.decode(content, type=_Envelope)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except DECODE_ERRORS as error:
         raise VerificationError(f"An attestation is no DSSE envelope: {error}.") from error
     if envelope.payload_type != STATEMENT_TYPE:
         raise VerificationError(

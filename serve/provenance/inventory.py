@@ -25,6 +25,7 @@ from serve.packaging.image import PREFIX
 from serve.packaging.lock import parse_lock
 from serve.packaging.reading import PackageLayer, read_package
 from serve.provenance.licences import Distribution, read_metadata
+from serve.provenance.names import DECODE_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -247,7 +248,7 @@ def _read_model(layer: PackageLayer, blobs: Blobs) -> _ModelFacts:
 def _decode_bundle(content: bytes, layer: PackageLayer) -> Bundle:
     try:
         return msgspec.json.decode(content, type=Bundle)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except DECODE_ERRORS as error:
         raise PackagingError(f"{BUNDLE_FILE} of the layer {layer.digest}: {error}.") from error
 
 

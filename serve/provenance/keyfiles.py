@@ -21,6 +21,7 @@ from nacl.secret import SecretBox
 from scoring import durable
 from scoring.errors import AlreadyExistsError, SigningKeyError
 from serve.provenance.keys import PrivateKey, PublicKey
+from serve.provenance.names import DECODE_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,7 +183,7 @@ def _blocks(content: bytes) -> list[tuple[str, bytes]]:
 def _unseal(body: bytes, password: str, path: Path) -> bytes:
     try:
         sealed = msgspec.json.decode(_unwrap(body), type=_Sealed)
-    except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
+    except DECODE_ERRORS as error:
         raise SigningKeyError(f"{path} is a damaged cosign key: {error}.") from error
     numbers = sealed.kdf.params
     kinds = (sealed.kdf.name, sealed.cipher.name)

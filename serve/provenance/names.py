@@ -1,8 +1,13 @@
-"""Names that the documents about packages share."""
+"""Names that the documents about packages share, and how reading them fails."""
 
 from __future__ import annotations
 
 from urllib.parse import quote
+
+import msgspec
+
+DECODE_ERRORS = (msgspec.DecodeError, ValueError, RecursionError)
+"""What decoding hostile JSON raises: bytes that are no UTF-8 and depth without end included."""
 
 
 def oci_purl(name: str, digest: str) -> str:

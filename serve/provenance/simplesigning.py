@@ -13,6 +13,7 @@ from scoring import __version__
 from scoring import digest as digests
 from scoring.errors import VerificationError
 from serve.packaging.image import canonical_json
+from serve.provenance.names import DECODE_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +89,7 @@ def parse(content: bytes) -> Claim:
     """
     try:
         document = msgspec.json.decode(content, type=_Document)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except DECODE_ERRORS as error:
         raise VerificationError(f"What was signed is no cosign document: {error}.") from error
     critical = document.critical
     if critical.type != KIND or not digests.is_digest(critical.image.digest):

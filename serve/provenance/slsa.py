@@ -10,7 +10,7 @@ from scoring import __version__
 from scoring.errors import VerificationError
 from serve.packaging.image import canonical_json
 from serve.provenance.artifacts import CYCLONEDX_TYPE, SPDX_TYPE
-from serve.provenance.names import hexadecimal, oci_purl, pypi_purl
+from serve.provenance.names import DECODE_ERRORS, hexadecimal, oci_purl, pypi_purl
 from serve.registry.provenance import GitSource
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def parse_statement(content: bytes) -> Statement:
     """
     try:
         found = msgspec.json.decode(content, type=Statement)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except DECODE_ERRORS as error:
         raise VerificationError(f"A statement cannot be read: {error}.") from error
     if not found.type.startswith("https://in-toto.io/Statement/"):
         raise VerificationError(f"A statement is of the unknown type {found.type!r}.")

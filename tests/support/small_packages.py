@@ -30,7 +30,7 @@ WHEELS = {
 }
 
 
-def small_lock() -> Lock:
+def small_lock(platform: str = "linux/amd64") -> Lock:
     """Of three wheels, one of them from a URL."""
     locked = [
         LockedPackage(name, "" if name == "torch-x" else version, f"{number}" * 64)
@@ -38,11 +38,16 @@ def small_lock() -> Lock:
     ]
     url = "https://wheels.example/torch_x-1.0-py3-none-any.whl"
     locked[2] = LockedPackage("torch-x", "", locked[2].sha256, url)
-    return Lock(text=format_lock(tuple(locked)), target=Target())
+    return Lock(text=format_lock(tuple(locked)), target=Target(platform=platform))
 
 
 def small_package(
-    workspace: Workspace, folder: Path, *, name: str = "iris", content: bytes = b"weights"
+    workspace: Workspace,
+    folder: Path,
+    *,
+    name: str = "iris",
+    content: bytes = b"weights",
+    platform: str = "linux/amd64",
 ) -> Package:
     """Registers a model and records a package of it, as a build would.
 
@@ -51,6 +56,7 @@ def small_package(
         folder: For temporary files.
         name: The model's name.
         content: The model's bytes.
+        platform: What it is for.
     """
     registry = workspace.registry
     model_file = folder / f"{name}.onnx"
@@ -65,7 +71,7 @@ def small_package(
             format="onnx",
             model_path="compiled/model.onnx",
         ),
-        lock=small_lock(),
+        lock=small_lock(platform),
         model_files=(ModelFile("compiled/model.onnx", blob.digest, blob.size),),
         model_digest=version.digest,
     )
