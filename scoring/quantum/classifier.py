@@ -260,7 +260,7 @@ class SequentialClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         if unknown.any():
             place = int(np.flatnonzero(unknown)[0])
             raise TrainingDataError(
-                f"The label {labels[place]!r} of row {place} was never seen in training.",
+                f"The label {labels.tolist()[place]!r} of row {place} was never seen in training.",
                 hint=f"Known are {', '.join(map(str, self.classes_))}.",
                 where=f"y[{place}]",
             )

@@ -63,8 +63,9 @@ def _scale(step: Any) -> Scale | None:
         return None
     width = int(getattr(step, "n_features_in_", 0))
     if name in ("StandardScaler", "RobustScaler", "MaxAbsScaler"):
-        centre = getattr(step, "mean_", None) if name == "StandardScaler" else None
-        centre = getattr(step, "center_", None) if name == "RobustScaler" else centre
+        centre = getattr(step, "center_", None)
+        if name == "StandardScaler" and step.with_mean:  # else it has a mean, and leaves it
+            centre = step.mean_
         scale = getattr(step, "scale_", None)
         offset = np.zeros(width) if centre is None else np.asarray(centre)
         factor = np.ones(width) if scale is None else 1 / np.asarray(scale)

@@ -18,7 +18,7 @@ def bar(*, enabled: bool, starts: int, epochs: int) -> Iterator[Progress | None]
     from rich.console import Console  # noqa: PLC0415  (only who looks needs them)
     from rich.progress import Progress as Bar  # noqa: PLC0415
 
-    with Bar(console=Console(stderr=True), transient=True) as shown:
+    with Bar(console=Console(stderr=True)) as shown:
         task = shown.add_task("training", total=max(1, starts * epochs))
 
         def told(states: Sequence[RunState]) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _GOLDEN = (math.sqrt(5) + 1) / 2
+_NARROWEST = 1e-12
+"""Probabilities that are closer are equal: another runtime may answer one for the other."""
 
 
 def predict(ones: NDArray[np.float64], bias: float) -> NDArray[np.intp]:
@@ -31,7 +33,7 @@ def fit(ones: NDArray[np.float64], labels: NDArray[np.intp], rule: str, toleranc
     """
     lowest = float(ones[labels == 1].min(initial=1.0))
     highest = float(ones[labels == 0].max(initial=0.0))
-    if highest <= lowest:
+    if highest < lowest or (highest == lowest and rule == "library"):
         return 0.5 * (1.0 - highest - lowest)
     if rule == "library":
         return _golden_section(ones, labels, (0.5 - highest, 0.5 - lowest), tolerance)
@@ -71,7 +73,7 @@ def _best(ones: NDArray[np.float64], labels: NDArray[np.intp]) -> float:
     wrong = (ones_below + zeros_above).astype(np.float64)  # with the border before each value
     edges = np.concatenate([[0.0], values, [1.0]])
     gaps = np.diff(edges)
-    wrong[gaps <= 0] = np.inf
+    wrong[gaps <= _NARROWEST] = np.inf
     if not np.isfinite(wrong).any():
         return 0.0
     best = np.flatnonzero(wrong == wrong.min())

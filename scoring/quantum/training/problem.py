@@ -20,8 +20,9 @@ from scoring.quantum.training.options import TrainingOptions
 Places = NDArray[np.intp]
 """Which samples, in order."""
 
-_LEAST = 1e-9
-"""Below this probability the logarithm is continued as a straight line."""
+_LEAST = 1e-3
+"""Below this probability the logarithm is continued as a straight line: a bias may take one beyond
+zero, and a steeper wall there would be all that an optimizer sees."""
 
 
 @dataclass
