@@ -26,22 +26,26 @@ class NoBaseError(Exception):
     """No root filesystem can be made here; the sentence says why."""
 
 
-def base_rootfs() -> Path:
+def base_rootfs(*more: str) -> Path:
     """A tar archive of Debian with Python 3.11, from the cache or made now.
+
+    Args:
+        more: Packages of Debian beside those that every base has.
 
     Raises:
         NoBaseError: What makes it is not installed, not allowed, or finds no mirror.
     """
-    folder = cache_folder()
-    path = folder / f"{_key()}.tar"
+    folder, packages = cache_folder(), (*PACKAGES, *more)
+    key = _key(packages)
+    path = folder / f"{key}.tar"
     if path.exists():
         return path
     _require_tools()
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{_key()}.lock").open("w") as lock:
+    with (folder / f"{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():  # another process may have been faster
-            _make(path)
+            _make(path, packages)
     return path
 
 
@@ -51,9 +55,9 @@ def cache_folder() -> Path:
     return Path(home) / "fieldpost-tests" / "bases"
 
 
-def _key() -> str:
+def _key(packages: tuple[str, ...]) -> str:
     machine = os.uname().machine
-    parts = "\n".join([SUITE, machine, *PACKAGES, *EXCLUDED, _EPOCH])
+    parts = "\n".join([SUITE, machine, *packages, *EXCLUDED, _EPOCH])
     return f"{SUITE}-{machine}-{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
 
 
@@ -64,10 +68,10 @@ def _require_tools() -> None:
         raise NoBaseError("mmdebstrap needs root here")
 
 
-def _make(path: Path) -> None:
+def _make(path: Path, packages: tuple[str, ...]) -> None:
     """Debian's smallest system with these packages, under its final name when it is whole."""
     work = path.with_suffix(".new.tar")
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"]
     command += [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
     try:
         done = subprocess.run(
