@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote
 
@@ -179,7 +179,7 @@ class RegistryClient:
             fits = answer.length in {None, descriptor.size}
             return answer.status == 200 and fits  # noqa: PLR2004
 
-    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+    def blob(self, descriptor: Descriptor) -> Generator[bytes, None, None]:
         """Downloads a blob, checked: the last piece comes only where all of it is right.
 
         A download that breaks is taken up where it broke.

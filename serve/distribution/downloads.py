@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from scoring import digest as digests
@@ -63,7 +63,7 @@ class Download:
         self._sha256 = hashlib.sha256()
         self._received = 0
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Generator[bytes, None, None]:
         """All of it, over as many answers as it takes; ends without an error only if it is right.
 
         Raises:

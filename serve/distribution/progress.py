@@ -73,8 +73,8 @@ def side_by_side(
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown(wait=True, cancel_futures=True)
-    errors = [each.exception() for each in running if not each.cancelled()]
-    failed = [each for each in errors if each is not None]
-    for error in sorted(failed, key=lambda each: isinstance(each, StoppedError)):
-        raise error
+    ended = [each for each in running if not each.cancelled()]
+    for each in ended:  # what the others ended with is a consequence
+        if each.exception() is not None and not isinstance(each.exception(), StoppedError):
+            each.result()
     return [each.result() for each in running]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -181,7 +182,8 @@ class _Pull:
             return False
 
     def _fetch(self, blob: Descriptor) -> None:
-        self._blobs.put_stream(self._counted(self._client.blob(blob)))
+        with contextlib.closing(self._client.blob(blob)) as pieces:
+            self._blobs.put_stream(self._counted(pieces))
 
     def _counted(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:
