@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 from serve import Workspace
 from serve.packaging.unpack import unpack_package
 from serve.server.access.keychain import Keychain
+from tests.support.collector import Collector, attributes
 from tests.support.server import until
 
 if TYPE_CHECKING:
@@ -173,18 +174,22 @@ def test_several_workers_need_no_supervisor(root: Path) -> None:
     assert {line["source"] for line in told} <= {"w0", "w1"}
 
 
-@pytest.mark.parametrize(
-    ("settings", "missing"),
-    [
-        ({"oidc_issuer": "https://login.example.org", "oidc_audience": "me"}, "jwt"),
-        ({"traces": "http://127.0.0.1:4318"}, "opentelemetry"),
-    ],
-    ids=["tokens", "traces"],
-)
-def test_what_nobody_put_into_the_package_is_named(
-    root: Path, settings: dict[str, str], missing: str
-) -> None:
+def test_traces_are_sent_whatever_the_package_has(root: Path) -> None:
+    assert not list(root.glob("**/opentelemetry"))
+    with Collector() as collector:
+        with booted(root, traces=collector.url, trace_ratio="1") as server:
+            answer = httpx.post(f"{server.url}/score", json={"data": [[1, 2]]})
+            assert answer.json() == {"predictions": [[2.0, 4.0]]}
+            server.process.terminate()
+            assert server.process.wait(20) == 0
+        spans = {span.name: span for span in collector.spans}
+        assert attributes(spans["POST /score"])["fieldpost.model"] == "twice"
+        assert spans["infer"].parent_span_id == spans["POST /score"].span_id
+
+
+def test_what_nobody_put_into_the_package_is_named(root: Path) -> None:
+    settings = {"oidc_issuer": "https://login.example.org", "oidc_audience": "me"}
     with booted(root, **settings) as server:
         assert server.report["error"]["code"] == "missing_dependency"
-        assert missing in server.report["error"]["message"]
+        assert "jwt" in server.report["error"]["message"]
         assert server.process.wait(20) == 3

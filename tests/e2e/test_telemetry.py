@@ -216,3 +216,54 @@ def test_a_script_finds_the_context_of_its_request(tmp_path: Path, kind: str) ->
     assert lookup.parent_span_id == server.span_id
     assert server.parent_span_id.hex() == "00f067aa0ba902b7"
     assert attributes(server)["http.response.status_code"] == 200
+
+
+LONELY = """
+import sys
+for name in ("opentelemetry", "requests", "google"):
+    sys.modules[name] = None
+def init():
+    pass
+def run(data):
+    return 7
+"""
+
+
+def test_a_script_without_opentelemetry_is_traced(tmp_path: Path) -> None:
+    with Collector() as collector:
+        env = {"FIELDPOST_SERVER_TRACES": collector.url}
+        with serving(tmp_path, LONELY, **env) as worker:
+            for _ in range(3):
+                answer = httpx.post(f"{worker.url}/score", json={}, headers={"traceparent": PARENT})
+                assert answer.json() == 7
+            assert worker.leave() == 0
+    assert [span.name for span in collector.spans] == ["POST"] * 3
+    assert {span.parent_span_id.hex() for span in collector.spans} == {"00f067aa0ba902b7"}
+
+
+WHOLE = """
+from opentelemetry import trace
+def init():
+    pass
+def run(data):
+    tracer = trace.get_tracer("score", "2")
+    with tracer.start_as_current_span("lookup", attributes={"rows": [1, 2]}) as span:
+        span.add_event("seen", {"rows": 3})
+        span.add_link(trace.SpanContext(1, 2, False, trace.TraceFlags(1)))
+        raise ValueError("broken")
+"""
+
+
+def test_spans_of_a_script_are_whole_also_where_it_fails(tmp_path: Path) -> None:
+    with Collector() as collector:
+        env = {"FIELDPOST_SERVER_TRACES": collector.url}
+        with serving(tmp_path, WHOLE, **env) as worker:
+            answer = httpx.post(f"{worker.url}/score", json={}, headers={"traceparent": PARENT})
+            assert answer.status_code == 500
+            assert worker.leave() == 0
+    (lookup,) = [span for span in collector.spans if span.name == "lookup"]
+    assert [event.name for event in lookup.events] == ["seen", "exception"]
+    assert lookup.links[0].trace_id == (1).to_bytes(16)
+    assert [each.int_value for each in lookup.attributes[0].value.array_value.values] == [1, 2]
+    assert lookup.status.message == "ValueError: broken"
+    assert {(scope.name, scope.version) for scope in collector.scopes} >= {("score", "2")}

@@ -154,13 +154,17 @@ class Poster:
         return _judged(response, answer)
 
     def _ask(self, body: bytes, deadline: float) -> http.client.HTTPResponse:
+        self._check_open()
         connection = self._connection or self._connect(deadline)
-        if self._closing.is_set():
-            raise SendError("the server ends")
+        self._check_open()  # while there was no socket yet, nobody could interrupt it
         connection.sock.settimeout(_left(deadline))
         connection.response_class = _timed(deadline)  # type: ignore[assignment]
         connection.request("POST", self._path, body, self._headers)
         return connection.getresponse()
+
+    def _check_open(self) -> None:
+        if self._closing.is_set():
+            raise SendError("the server ends")
 
     def _connect(self, deadline: float) -> http.client.HTTPConnection:
         """Opens a connection, to the collector or to a proxy."""
