@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 @click.command(help="Write a Dockerfile and its build context.")
 @click.argument("ref")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--base", help="The base image: NAME[:TAG][@sha256:…], or rootfs:FILE.")
+@click.option("--base", help="The base: a name that the builder knows, or rootfs:FILE.")
+@click.option("--platform", help="Of a package for several, which one. Default: this machine's.")
 @changes
 @common
 def dockerfile(
     ref: str,
     folder: Path,
     base: str | None,
+    platform: str | None,
     dry_run: bool,
     as_json: bool,
     workspace: str | None,
@@ -35,11 +37,11 @@ def dockerfile(
     with Workspace(workspace) as opened:
         package = opened.packages.get(ref)
         if dry_run:
-            text = opened.packages.dockerfile_text(package, base=base)
+            text = opened.packages.dockerfile_text(package, base=base, platform=platform)
             document = {"package": package.digest, "folder": folder, "dockerfile": text}
             show(document, text.rstrip("\n"), as_json=as_json)
             return
-        context = opened.packages.dockerfile(package, folder, base=base)
+        context = opened.packages.dockerfile(package, folder, base=base, platform=platform)
     text = (
         f"Wrote {len(context.files)} files ({size(context.size)}) to {folder}.\n"
         f"Build the image: docker build {folder}"

@@ -18,7 +18,7 @@ from serve.packaging.workfolder import work_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from serve.packaging.images.basestore import BaseStore
+    from serve.packaging.images.finding import BaseFinder
     from serve.packaging.storage import Blobs
 
 BuilderName = Literal["docker", "buildah", "podman"]
@@ -81,10 +81,9 @@ def check_builder(name: str) -> BuilderName:
 def build_image(
     digest: str,
     blobs: Blobs,
-    bases: BaseStore,
+    finder: BaseFinder,
     *,
     builder: str,
-    base: str,
     name: str,
     work: Path,
     progress: Callable[[str], None],
@@ -94,9 +93,8 @@ def build_image(
     Args:
         digest: Of the package.
         blobs: The store that holds it.
-        bases: Reads bases of this machine.
+        finder: Finds the base.
         builder: `docker`, `buildah` or `podman`.
-        base: As of `contexts.write_context`.
         name: What the image is called.
         work: A folder for the build context, best on the file system of the store.
         progress: Called with each line that the builder writes.
@@ -108,7 +106,7 @@ def build_image(
     program = check_builder(builder)
     with work_folder(work) as folder:
         (folder / "context").mkdir()
-        context = fill(digest, blobs, bases, folder / "context", base=base, place=link)
+        context = fill(digest, blobs, finder, folder / "context", place=link)
         identifier = _run(program, context, name, folder / _ID_FILE, progress)
     return BuiltImage(name=name, id=identifier, package=digest, builder=program, base=context.base)
 

@@ -21,19 +21,18 @@ from serve.packaging.dockerfile import (
 )
 from serve.packaging.image import LAYER_ORDER, PREFIX
 from serve.packaging.images import facts
-from serve.packaging.images.bases import Base, is_local, open_local
+from serve.packaging.images.bases import Base, is_local
 from serve.packaging.reading import read_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from serve.packaging.images.basestore import BaseStore
+    from serve.packaging.images.finding import BaseFinder
     from serve.packaging.reading import Package
     from serve.packaging.storage import Blobs
 
 DOCKERFILE = "Dockerfile"
 IGNORE = ".dockerignore"
-BASE_VARIABLE = "FIELDPOST_BASE"
 _BASE_ARCHIVE = archive_name("base")
 _IGNORED = "*\n!*.tar.gz\n"
 _COPIED_BYTES = 1 << 20
@@ -60,17 +59,14 @@ class Context(msgspec.Struct, frozen=True):
     size: int
 
 
-def write_context(
-    digest: str, blobs: Blobs, bases: BaseStore, folder: Path, *, base: str
-) -> Context:
+def write_context(digest: str, blobs: Blobs, finder: BaseFinder, folder: Path) -> Context:
     """Writes a context that its reader may keep and change.
 
     Args:
         digest: Of the package.
         blobs: The store that holds it.
-        bases: Reads bases of this machine.
+        finder: Finds the base.
         folder: Not there yet, empty, or one that was written before and is replaced.
-        base: An image's name, or a base of this machine (`rootfs:FILE` and its like).
 
     Raises:
         AlreadyExistsError: Something else is in the folder.
@@ -83,7 +79,7 @@ def write_context(
         durable.make_folder(folder.absolute().parent)
         durable.sweep(folder.absolute().parent)
         with durable.TemporaryFolder(folder.absolute().parent) as work:
-            context = fill(digest, blobs, bases, work.path, base=base, place=_copy)
+            context = fill(digest, blobs, finder, work.path, place=_copy)
             _put_in_place(work.path, folder.absolute(), context.files)
     return msgspec.structs.replace(context, folder=folder)
 
@@ -91,10 +87,9 @@ def write_context(
 def fill(
     digest: str,
     blobs: Blobs,
-    bases: BaseStore,
+    finder: BaseFinder,
     folder: Path,
     *,
-    base: str,
     place: Callable[[Path, Path, str], None],
 ) -> Context:
     """Writes a context into an empty folder.
@@ -102,13 +97,12 @@ def fill(
     Args:
         digest: Of the package.
         blobs: The store that holds it.
-        bases: Reads bases of this machine.
+        finder: Finds the base.
         folder: Empty.
-        base: As of `write_context`.
         place: Puts a blob, by its path and digest, where the second path says.
     """
     package = read_package(digest, blobs)
-    chosen, local = _base(base, package, bases)
+    chosen, local = _base(package, finder)
     (folder / DOCKERFILE).write_text(_text(package, blobs, chosen), encoding="utf-8")
     (folder / IGNORE).write_text(_IGNORED, encoding="utf-8")
     if local is not None:
@@ -125,29 +119,17 @@ def fill(
     return Context(
         package=digest,
         platform=package.platform,
-        base=chosen.name or base,
+        base=chosen.name or chosen.digest,
         folder=folder,
         files=tuple(path.name for path in written),
         size=sum(path.stat().st_size for path in written),
     )
 
 
-def render(digest: str, blobs: Blobs, bases: BaseStore, *, base: str) -> str:
+def render(digest: str, blobs: Blobs, finder: BaseFinder) -> str:
     """The Dockerfile's text alone; raises like `write_context`."""
     package = read_package(digest, blobs)
-    return _text(package, blobs, _base(base, package, bases)[0])
-
-
-def choose_base(given: str | None, package: Package) -> str:
-    """The base that is given, else the package's own, else this user's, else Python's own image."""
-    annotations = package.annotations
-    if given:
-        return given
-    if name := annotations.get("org.opencontainers.image.base.name", ""):
-        digest = annotations.get("org.opencontainers.image.base.digest", "")
-        return f"{name}@{digest}" if digest else name
-    python = annotations.get(PREFIX + "python", "")
-    return os.environ.get(BASE_VARIABLE, "") or f"docker.io/library/python:{python}-slim"
+    return _text(package, blobs, _base(package, finder)[0])
 
 
 def link(blob: Path, path: Path, digest: str) -> None:
@@ -181,15 +163,17 @@ def _text(package: Package, blobs: Blobs, base: DockerfileBase) -> str:
     return dockerfile(package, run, base)
 
 
-def _base(text: str, package: Package, bases: BaseStore) -> tuple[DockerfileBase, Base | None]:
+def _base(package: Package, finder: BaseFinder) -> tuple[DockerfileBase, Base | None]:
     """The base as a Dockerfile names it; and itself, where it is on this machine."""
-    if not is_local(text):
+    text = finder.wanted(package.platform, package.annotations)
+    if text and not is_local(text):
         return DockerfileBase(name=text), None
-    base = open_local(text, package.platform, bases)
+    base = finder.base(package.platform, package.annotations)
     _require_suitable(base, package)
     if len(base.layers) != 1:
         raise PackagingError(
-            f"The base {text} has {len(base.layers)} layers, which a Dockerfile cannot stack.",
+            f"The base {base.label} has {len(base.layers)} layers, which a Dockerfile cannot "
+            "stack.",
             hint="Name it as the builder knows it (NAME:TAG), or give a root filesystem: "
             "'--base rootfs:FILE'.",
         )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from serve.packaging.builders import BuiltImage
     from serve.packaging.contexts import Context
-    from serve.packaging.images.basestore import BaseStore
+    from serve.packaging.images.finding import BaseFinder
     from serve.packaging.images.imageset import ImageSet
     from serve.packaging.sharedcache import SharedCache
     from serve.workspace import Workspace
@@ -223,29 +223,36 @@ class Packages(Distributing):
         return {each.platform.name: each.digest for each in index.manifests if each.platform}
 
     def dockerfile(
-        self, package: Package, folder: str | Path, *, base: str | None = None
+        self,
+        package: Package,
+        folder: str | Path,
+        *,
+        base: str | None = None,
+        platform: str | None = None,
     ) -> Context:
         """Writes a Dockerfile and its build context; `serve.packaging.contexts` has the details.
 
         Args:
             package: What the image holds.
             folder: Not there yet, empty, or one that was written before.
-            base: An image's name, or a base of this machine (`rootfs:FILE`).
+            base: A base, which may be one that only the builder knows; by default as for `image`.
+            platform: Of a package for several, which one; by default this machine's.
         """
         from serve.packaging import contexts  # noqa: PLC0415
 
-        chosen = contexts.choose_base(base, self.describe(package))
-        with self._registry.blobs.hold():
-            return contexts.write_context(
-                package.digest, self._registry.blobs, self._bases, Path(folder), base=chosen
-            )
+        blobs = self._registry.blobs
+        with blobs.hold():
+            one = self._for_one(package, platform)
+            return contexts.write_context(one, blobs, self._finder(base), Path(folder))
 
-    def dockerfile_text(self, package: Package, *, base: str | None = None) -> str:
+    def dockerfile_text(
+        self, package: Package, *, base: str | None = None, platform: str | None = None
+    ) -> str:
         """The Dockerfile that `dockerfile` would write."""
         from serve.packaging import contexts  # noqa: PLC0415
 
-        chosen = contexts.choose_base(base, self.describe(package))
-        return contexts.render(package.digest, self._registry.blobs, self._bases, base=chosen)
+        one = self._for_one(package, platform)
+        return contexts.render(one, self._registry.blobs, self._finder(base))
 
     def build_image(
         self,
@@ -253,6 +260,7 @@ class Packages(Distributing):
         builder: str,
         *,
         base: str | None = None,
+        platform: str | None = None,
         name: str | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> BuiltImage:
@@ -262,28 +270,41 @@ class Packages(Distributing):
             package: What the image holds.
             builder: Whose program builds it, and keeps it.
             base: As for `dockerfile`.
+            platform: As for `dockerfile`.
             name: Of the image; by default made of the model's name and the package's digest.
             progress: Called with each line that the builder writes.
         """
-        from serve.packaging import builders, contexts  # noqa: PLC0415
+        from serve.packaging import builders  # noqa: PLC0415
 
         with self._registry.blobs.hold():
+            one = self._for_one(package, platform)
             return builders.build_image(
-                package.digest,
+                one,
                 self._registry.blobs,
-                self._bases,
+                self._finder(base),
                 builder=builder,
-                base=contexts.choose_base(base, self.describe(package)),
-                name=name or builders.image_name(package.model or "", package.digest),
+                name=name or builders.image_name(package.model or "", one),
                 work=self._registry.location.blobs / "cache" / "work",
                 progress=progress or _silent,
             )
 
-    @property
-    def _bases(self) -> BaseStore:
-        from serve.packaging.images.basestore import BaseStore  # noqa: PLC0415
+    def _for_one(self, package: Package, platform: str | None) -> str:
+        """The digest of a package for one platform: of several, this machine's where none is named.
 
-        return BaseStore(self._registry.location.blobs / "cache" / "bases")
+        A package for one platform is that one, whatever machine this is.
+        """
+        from serve.packaging.platformindex import resolve  # noqa: PLC0415
+        from serve.packaging.requirements import this_platform  # noqa: PLC0415
+
+        several = len(self.platforms(package)) > 1
+        if platform is None and not several:
+            return next(iter(self.platforms(package).values()))
+        return resolve(package.digest, self._registry.blobs, platform or this_platform())
+
+    def _finder(self, base: str | None) -> BaseFinder:
+        from serve.packaging.images.finding import BaseFinder  # noqa: PLC0415
+
+        return BaseFinder(self._registry.location.blobs, base)
 
     @property
     def _images(self) -> Images:

@@ -82,6 +82,28 @@ class BaseFinder:
             return self.open(for_platform(named, platform), platform)
         return self._default(annotations.get(PREFIX + "python", ""), platform)
 
+    def wanted(self, platform: str, annotations: Mapping[str, str]) -> str:
+        """What a package's base is called, without asking a registry.
+
+        Args:
+            platform: The package's.
+            annotations: Those of its manifest.
+
+        Returns:
+            A name in a registry, with the digest where one is known, or a place on this machine;
+            empty for a base that came from a file and is in the workspace.
+        """
+        name, digest = annotations.get(_NAME, ""), annotations.get(_DIGEST, "")
+        if self._given:
+            return for_platform(self._given, platform)
+        if name or digest:
+            return f"{name}@{digest}" if name and digest else name
+        if named := self._environ.get(BASE_VARIABLE, ""):
+            return for_platform(named, platform)
+        default = f"docker.io/library/python:{annotations.get(PREFIX + 'python', '')}-slim"
+        pinned = self._read_pins().get(f"{default} {platform}", "")
+        return f"{default}@{pinned}" if pinned else default
+
     def open(self, text: str, platform: str) -> Base:
         """The base that a user names; raises as `open_local` and `open_registry` do."""
         if is_local(text):

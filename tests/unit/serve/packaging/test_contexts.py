@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,8 @@ from scoring.errors import (
     NotFoundError,
     PackagingError,
 )
-from serve.packaging.contexts import BASE_VARIABLE, Context, choose_base, render, write_context
-from serve.packaging.images.basestore import BaseStore
+from serve.packaging.contexts import Context, render, write_context
+from serve.packaging.images.finding import BASE_VARIABLE, BaseFinder
 from serve.packaging.reading import Package, read_package
 from serve.packaging.tarball import FileEntry, tar_stream
 
@@ -29,8 +29,9 @@ NAME = "python:3.11-slim"
 
 
 @pytest.fixture
-def bases(tmp_path: Path) -> BaseStore:
-    return BaseStore(tmp_path / "bases")
+def bases(tmp_path: Path) -> Path:
+    """The folder of a workspace's blobs, which keeps bases."""
+    return tmp_path / "workspace"
 
 
 @pytest.fixture
@@ -38,8 +39,8 @@ def package(built: Built) -> Package:
     return read_package(built.package.digest, built.blobs)
 
 
-def write(built: Built, bases: BaseStore, folder: Path, base: str = NAME) -> Context:
-    return write_context(built.package.digest, built.blobs, bases, folder, base=base)
+def write(built: Built, bases: Path, folder: Path, base: str = NAME) -> Context:
+    return write_context(built.package.digest, built.blobs, BaseFinder(bases, base), folder)
 
 
 def rootfs(path: Path, *names: str) -> str:
@@ -49,7 +50,7 @@ def rootfs(path: Path, *names: str) -> str:
 
 
 def test_a_context_holds_the_packages_own_layers(
-    built: Built, bases: BaseStore, package: Package, tmp_path: Path
+    built: Built, bases: Path, package: Package, tmp_path: Path
 ) -> None:
     context = write(built, bases, tmp_path / "context")
 
@@ -63,15 +64,13 @@ def test_a_context_holds_the_packages_own_layers(
     assert context.size == sum(f.stat().st_size for f in (tmp_path / "context").iterdir())
 
 
-def test_the_copies_are_the_readers_own(built: Built, bases: BaseStore, tmp_path: Path) -> None:
+def test_the_copies_are_the_readers_own(built: Built, bases: Path, tmp_path: Path) -> None:
     write(built, bases, tmp_path / "context")
 
     assert all(f.stat().st_nlink == 1 for f in (tmp_path / "context").iterdir())
 
 
-def test_writing_again_replaces_what_was_written(
-    built: Built, bases: BaseStore, tmp_path: Path
-) -> None:
+def test_writing_again_replaces_what_was_written(built: Built, bases: Path, tmp_path: Path) -> None:
     folder = tmp_path / "context"
     local = rootfs(tmp_path / "base.tar", "usr/bin/python3.11")
     first = write(built, bases, folder, local)
@@ -85,7 +84,7 @@ def test_writing_again_replaces_what_was_written(
 
 
 def test_a_folder_of_something_else_is_left_alone(
-    built: Built, bases: BaseStore, tmp_path: Path
+    built: Built, bases: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "context"
     folder.mkdir()
@@ -99,7 +98,7 @@ def test_a_folder_of_something_else_is_left_alone(
 
 @pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nowhere")])
 def test_a_file_or_link_is_no_folder(
-    built: Built, bases: BaseStore, tmp_path: Path, make: object
+    built: Built, bases: Path, tmp_path: Path, make: object
 ) -> None:
     assert callable(make)
     make(tmp_path / "context")
@@ -109,7 +108,7 @@ def test_a_file_or_link_is_no_folder(
 
 
 def test_a_failed_write_leaves_nothing(
-    built: Built, bases: BaseStore, package: Package, tmp_path: Path
+    built: Built, bases: Path, package: Package, tmp_path: Path
 ) -> None:
     (tmp_path / "store").mkdir()
     layer = built.blobs.path(package.layers[-1].digest)
@@ -127,7 +126,7 @@ def test_a_failed_write_leaves_nothing(
 
 
 def test_a_root_filesystem_lies_beside_the_dockerfile(
-    built: Built, bases: BaseStore, tmp_path: Path
+    built: Built, bases: Path, tmp_path: Path
 ) -> None:
     local = rootfs(tmp_path / "base.tar", "usr/bin/python3.11")
 
@@ -146,7 +145,7 @@ def test_a_root_filesystem_lies_beside_the_dockerfile(
 )
 def test_a_base_that_cannot_run_it_is_refused(
     built: Built,
-    bases: BaseStore,
+    bases: Path,
     tmp_path: Path,
     names: tuple[str, ...],
     error: type[FieldpostError],
@@ -157,36 +156,35 @@ def test_a_base_that_cannot_run_it_is_refused(
     assert not (tmp_path / "context").exists()
 
 
-def test_the_text_alone_writes_nothing(built: Built, bases: BaseStore, tmp_path: Path) -> None:
-    text = render(built.package.digest, built.blobs, bases, base=NAME)
+def test_the_text_alone_writes_nothing(built: Built, bases: Path, tmp_path: Path) -> None:
+    text = render(built.package.digest, built.blobs, BaseFinder(bases, NAME))
     write(built, bases, tmp_path / "context")
 
     assert text == (tmp_path / "context" / "Dockerfile").read_text()
 
 
-def test_a_package_that_is_not_there(built: Built, bases: BaseStore, tmp_path: Path) -> None:
+def test_a_package_that_is_not_there(built: Built, bases: Path, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
-        write_context("sha256:" + "0" * 64, built.blobs, bases, tmp_path / "context", base=NAME)
+        write_context("sha256:" + "0" * 64, built.blobs, BaseFinder(bases, NAME), tmp_path)
 
 
-def test_a_base_that_is_no_name(built: Built, bases: BaseStore, tmp_path: Path) -> None:
+def test_a_base_that_is_no_name(built: Built, bases: Path, tmp_path: Path) -> None:
     with pytest.raises(PackagingError):
         write(built, bases, tmp_path / "context", "python\nRUN x")
 
 
-def test_which_base_is_taken(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(BASE_VARIABLE, raising=False)
-    own = {"org.opencontainers.image.base.name": "own", **package.annotations}
-    based = Package(
-        digest=package.digest,
-        platform=package.platform,
-        config=package.config,
-        layers=package.layers,
-        annotations=own,
-    )
+def test_which_base_is_taken(package: Package, bases: Path) -> None:
+    told, platform = package.annotations, package.platform
+    own = {"org.opencontainers.image.base.name": "own", **told}
+    pinned = {"org.opencontainers.image.base.digest": "sha256:" + "1" * 64, **own}
+    pins = {f"docker.io/library/python:3.11-slim {platform}": "sha256:" + "2" * 64}
 
-    assert choose_base("given", based) == "given"
-    assert choose_base(None, based) == "own"
-    assert choose_base(None, package) == "docker.io/library/python:3.11-slim"
-    monkeypatch.setitem(os.environ, BASE_VARIABLE, "mine:1")
-    assert choose_base(None, package) == "mine:1"
+    assert BaseFinder(bases, "given", {}).wanted(platform, own) == "given"
+    assert BaseFinder(bases, None, {BASE_VARIABLE: "mine:1"}).wanted(platform, own) == "own"
+    assert BaseFinder(bases, None, {}).wanted(platform, pinned) == "own@sha256:" + "1" * 64
+    assert BaseFinder(bases, None, {BASE_VARIABLE: "mine:1"}).wanted(platform, told) == "mine:1"
+    default = "docker.io/library/python:3.11-slim"
+    assert BaseFinder(bases, None, {}).wanted(platform, told) == default
+    bases.mkdir()
+    (bases / "bases.json").write_text(json.dumps(pins))
+    assert BaseFinder(bases, None, {}).wanted(platform, told) == f"{default}@sha256:" + "2" * 64
