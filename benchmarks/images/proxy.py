@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 _PIECE_BYTES = 1 << 16
@@ -30,24 +30,34 @@ class CountingProxy:
         with suppress(OSError):
             while True:
                 client = self._listener.accept()[0]
-                server = socket.create_connection(("127.0.0.1", self._target))
-                for source, sink, counts in ((client, server, True), (server, client, False)):
-                    arguments = (source, sink, counts)
-                    threading.Thread(target=self._pass, args=arguments, daemon=True).start()
+                threading.Thread(target=self._connect, args=(client,), daemon=True).start()
 
     def close(self) -> None:
         """Takes no more connections."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def _pass(self, source: socket.socket, sink: socket.socket, counts: bool) -> None:
-        with suppress(OSError):
-            while piece := source.recv(_PIECE_BYTES):
-                if counts:
-                    with self._lock:
-                        self.sent += len(piece)
-                sink.sendall(piece)
-            sink.shutdown(socket.SHUT_WR)
+    def _connect(self, client: socket.socket) -> None:
+        """One connection, both ways, until both sides have said all."""
+        with client, socket.create_connection(("127.0.0.1", self._target)) as server:
+            back = threading.Thread(target=_pass, args=(server, client), daemon=True)
+            back.start()
+            _pass(client, server, self._count)
+            back.join()
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self.sent += size
+
+
+def _pass(
+    source: socket.socket, sink: socket.socket, count: Callable[[int], None] = lambda _size: None
+) -> None:
+    with suppress(OSError):
+        while piece := source.recv(_PIECE_BYTES):
+            count(len(piece))
+            sink.sendall(piece)
+        sink.shutdown(socket.SHUT_WR)
 
 
 @contextmanager
