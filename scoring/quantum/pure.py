@@ -12,10 +12,12 @@ import math
 from collections.abc import Sequence
 from operator import mul
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scoring.errors import (
     CircuitTooLargeError,
     MissingValueError,
+    ModelNotFoundError,
     UnsupportedModelError,
     WrongShapeError,
     WrongTypeError,
@@ -33,6 +35,9 @@ from scoring.quantum.features import (
     Step,
     qubits_for,
 )
+
+if TYPE_CHECKING:
+    from scoring.formats.source import Source
 
 MAX_QUBITS = 6
 METADATA_KEY = "fieldpost.circuit.json"
@@ -94,34 +99,50 @@ def load(path: Path) -> PureClassifier:
     Raises:
         ModelFileError: It is neither, broken, of another version or too large.
     """
-    with Path(path).open("rb") as file:
-        is_json = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+    try:
+        with Path(path).open("rb") as file:
+            is_json = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+    except OSError as error:
+        raise ModelNotFoundError(
+            f"{path} cannot be read: {error.strerror or error}.", where=str(path)
+        ) from error
     return PureClassifier(document.load(path) if is_json else from_onnx(path))
 
 
 def from_onnx(path: Path) -> Model:
     """The circuit that a compiled file carries; raises UnsupportedModelError where it has none."""
-    from scoring.formats import protobuf  # noqa: PLC0415 - late: most files are JSON
-    from scoring.formats.source import open_source  # noqa: PLC0415
+    from scoring.formats.source import open_source  # noqa: PLC0415 - late: most files are JSON
 
-    try:
-        with open_source(path) as source:
-            for entry in protobuf.fields(source, 0, source.size):
-                if entry.number != _METADATA_PROPS:
-                    continue
-                pair = {
-                    part.number: source.read_at(part.start, part.end - part.start)
-                    for part in protobuf.fields(source, entry.start, entry.end)
-                }
-                if pair.get(1) == METADATA_KEY.encode():
-                    return document.loads(pair.get(2, b""))
-    except protobuf.WireError as error:
-        raise UnsupportedModelError(f"{path} is cut off or damaged.", where=str(path)) from error
+    with open_source(path) as source:
+        found = _note(source)
+    if found is not None:
+        return document.loads(found)
     raise UnsupportedModelError(
         f"{path} holds no circuit.",
         hint="Give a .circuit.json file, or what 'fieldpost quantum compile' wrote.",
         where=str(path),
     )
+
+
+def _note(source: Source) -> bytes | None:
+    """The circuit among the notes of an ONNX file."""
+    from scoring.formats import protobuf  # noqa: PLC0415 - late: most files are JSON
+
+    try:
+        for entry in protobuf.fields(source, 0, source.size):
+            if entry.number != _METADATA_PROPS:
+                continue
+            pair = {
+                part.number: source.read_at(part.start, part.end - part.start)
+                for part in protobuf.fields(source, entry.start, entry.end)
+            }
+            if pair.get(1) == METADATA_KEY.encode():
+                return pair.get(2, b"")
+    except protobuf.WireError as error:
+        raise UnsupportedModelError(
+            f"{source.path} is no ONNX file, or is cut off.", where=str(source.path)
+        ) from error
+    return None
 
 
 def embedded(model: Model) -> str:

@@ -36,6 +36,23 @@ _OPERATIONS: dict[type[ast.AST], Any] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
+_WORDS = frozenset(
+    {"if", "else", "for", "while", "switch", "def", "extern", "return", "reset", "delay", "let"}
+    | {
+        "const",
+        "input",
+        "output",
+        "int",
+        "uint",
+        "float",
+        "angle",
+        "bool",
+        "array",
+        "pragma",
+        "box",
+    }
+)
+"""How statements begin that circuits of this package cannot have."""
 _FUNCTIONS = {"sin", "cos", "tan", "sqrt", "exp", "log"}
 
 
@@ -78,7 +95,7 @@ def read(text: str) -> Found:
     for line, statement in _statements(text):
         try:
             _take(found, statement)
-        except (GateError, ArithmeticError) as error:
+        except GateError as error:
             raise CircuitError(f"{error}".rstrip(".") + ".", where=f"line {line}") from error
         except CircuitError as error:
             error.where = error.where or f"line {line}"
@@ -138,6 +155,8 @@ def _take(found: Found, statement: str) -> None:
             _declare(found, statement)
         case "gate":
             _define(found, statement)
+        case _ if word in _WORDS:
+            raise _unsupported(statement)
         case _ if (measure := _MEASURE.fullmatch(statement)) is not None:
             _measure(found, measure)
         case _:
@@ -329,7 +348,7 @@ def _number(text: str, known: Mapping[str, float]) -> float:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         value = float(_value(tree, known))
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise CircuitError(
             f"{text.strip()!r} is no number.",
             hint="Angles are numbers here: bind parameters before exporting.",
