@@ -1,4 +1,4 @@
-"""One circuit, the same answer everywhere: numpy, both compiled forms, ONNX, every protocol, a target.
+"""One circuit, one answer: numpy, both compiled forms, ONNX, every protocol, a deployment.
 
 What lies between a row and an answer differs (state vector, one matrix, several, JSON, binary
 tensors, a packaged process); probabilities may differ in their last bits only, and labels only for
@@ -39,8 +39,7 @@ LARGE = ("n12", "n13", "n14")
 """Folded they take seconds and hundreds of megabytes: nobody serves that."""
 
 MODELS: dict[str, Model] = {
-    f"n{n}": random_circuit(n, 4 * n, n, most_controls=min(4, n - 1)) for n in SIZES
-} | {
+    **{f"n{n}": random_circuit(n, 4 * n, n, most_controls=min(4, n - 1)) for n in SIZES},
     "words": random_circuit(4, 20, 20, classes=("no", "yes")),
     "several": random_circuit(5, 30, 21, measured=2, classes=("a", "b", "c")),
     "steps": random_circuit(4, 20, 22, encoding=EVERY_STEP),
