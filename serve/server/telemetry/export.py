@@ -172,12 +172,22 @@ class Outbox:
             rejected, why = len(batch), type(error).__name__
         self.exported += len(batch) - rejected
         self._failed += rejected
-        if rejected:
-            self._complain(why)
+        if rejected or why:
+            self._complain(rejected, why)
 
-    def _complain(self, why: str) -> None:
+    def _complain(self, rejected: int, why: str) -> None:
         now = time.monotonic()
-        if now - self._complained >= _COMPLAIN_S:
-            self._complained = now
-            shown = " ".join(why.split())[:_LONGEST_REASON] or "no reason given"
+        if now - self._complained < _COMPLAIN_S:
+            return
+        self._complained = now
+        shown = _shown(why) or "no reason given"
+        if rejected:
             logger.error("Spans cannot be sent to %s (%s); they are dropped", self._where, shown)
+        else:
+            logger.warning("%s took spans, and says: %s", self._where, shown)
+
+
+def _shown(why: str) -> str:
+    """What a collector says, as one line that a terminal can take."""
+    words = " ".join(why.split())[:_LONGEST_REASON]
+    return "".join(letter if letter.isprintable() else "?" for letter in words)

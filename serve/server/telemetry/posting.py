@@ -114,6 +114,8 @@ class Poster:
                 pause_s = _pause_s(attempt) if error.pause_s is None else error.pause_s
                 if pause_s >= deadline - monotonic() or self._closing.wait(pause_s):
                     raise
+                if monotonic() >= deadline:  # it was woken late: the reason is still this one
+                    raise
         raise AssertionError  # the count has no end
 
     def _compressed(self, body: bytes) -> bytes:

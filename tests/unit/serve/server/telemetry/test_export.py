@@ -76,7 +76,7 @@ def test_many_spans_do_not_wait_for_others() -> None:
     [
         (SendError("503 Service Unavailable"), 7, "(503 Service Unavailable)"),
         (ValueError("authorization: Bearer hunter2"), 7, "(ValueError)"),
-        ((2, "over\nquota" + "!" * 500), 4, "(over quota!!!"),
+        ((2, "over\nquota\x1b" + "!" * 500), 4, "(over quota?!!!"),
     ],
     ids=["failed", "raised", "refused some"],
 )
@@ -100,6 +100,18 @@ def test_what_the_collector_does_not_take_is_counted(
     fill(outbox, 2)
     outbox.close()
     assert (outbox.exported, outbox.dropped) == (9 - lost, lost)
+
+
+def test_what_a_collector_says_besides_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    sender = Sender()
+    sender.result = 0, "use a newer version"
+    outbox = Outbox(sender, "here", every_s=0.01)
+    fill(outbox, 2)
+    outbox.close()
+    assert (outbox.exported, outbox.dropped) == (2, 0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "here took spans, and says: use a newer version"
+    ]
 
 
 def test_a_collector_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

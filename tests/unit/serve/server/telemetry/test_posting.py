@@ -167,7 +167,7 @@ def test_a_collector_that_is_down_is_waited_for_within_the_timeout() -> None:
     begun = time.monotonic()
     with (
         poster(f"http://127.0.0.1:{port}", TIMEOUT="0.3") as mine,
-        pytest.raises(SendError, match="Connection refused"),
+        pytest.raises(SendError, match=r"Connection refused|no answer in time"),
     ):
         mine.post(BODY)
     assert time.monotonic() - begun < 5

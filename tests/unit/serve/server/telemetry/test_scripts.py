@@ -17,6 +17,12 @@ from serve.server.telemetry.traces import Tracer
 PARENT = Parent(1, 2, sampled=True, state="a=1")
 
 
+@pytest.fixture(autouse=True)
+def _of_no_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scripts._Process, "runs_script", False)
+    monkeypatch.setattr(scripts._Process, "active", None)
+
+
 def test_without_a_bridge_the_code_runs_all_the_same() -> None:
     trace = Trace.begin(PARENT, sampled=True)
     assert scripts._Process.active is None
@@ -44,8 +50,7 @@ def test_with_a_bridge_the_code_sees_its_context(monkeypatch: pytest.MonkeyPatch
     assert seen() == 0
 
 
-def test_servers_of_models_are_not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scripts._Process, "runs_script", False)
+def test_servers_of_models_are_not_connected() -> None:
     tracer = Tracer.open("http://127.0.0.1:9", 0, "s", "http", {})
     scripts.connect(tracer)
     tracer.close()

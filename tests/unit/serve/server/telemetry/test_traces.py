@@ -13,6 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from scoring.errors import UsageError
 from serve.server.settings import ServerSettings
+from serve.server.telemetry import scripts
 from serve.server.telemetry.channel import Channel, Details
 from serve.server.telemetry.counters import Cells
 from serve.server.telemetry.telemetry import Telemetry
@@ -233,7 +234,10 @@ def test_an_endpoint_that_is_none_is_said(given: str) -> None:
     assert caught.value.where == "traces"
 
 
-def test_traces_are_counted_and_switched_on_by_a_setting(collector: Collector) -> None:
+def test_traces_are_counted_and_switched_on_by_a_setting(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripts._Process, "runs_script", False)  # other tests make such servers
     telemetry = Telemetry.from_settings(
         ServerSettings(traces=collector.url, trace_ratio=1.0), lambda *_: None, {}
     )
