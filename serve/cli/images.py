@@ -162,3 +162,20 @@ class Meter:
     ) -> None:
         if self._shows and self._told:
             click.echo("\r\x1b[K", err=True, nl=False)
+
+
+@click.command(help="Share environment layers through a registry.")
+@click.argument("repository", metavar="REGISTRY/NAME", required=False)
+@click.option("--clear", is_flag=True, help="Share them no longer.")
+@common
+def cache(repository: str | None, clear: bool, as_json: bool, workspace: str | None) -> None:
+    """Sets, clears or shows where this workspace finds and leaves environment layers."""
+    from serve.workspace import Workspace
+
+    if repository and clear:
+        raise click.UsageError("Give REGISTRY/NAME or --clear, not both.")
+    with Workspace(workspace) as opened:
+        if repository or clear:
+            opened.packages.cache = repository or ""
+        found = opened.packages.cache
+    show({"cache": found or None}, found or "Environment layers are not shared.", as_json=as_json)

@@ -90,6 +90,7 @@ _WORKSPACE = {
     "policy": Entry(
         "serve.cli.workspace:policy", "Show or set whose signature deployments require."
     ),
+    "cache": Entry("serve.cli.images:cache", "Share environment layers through a registry."),
     "gc": Entry("serve.cli.workspace:gc", "Free bytes that nothing needs any more."),
 }
 
