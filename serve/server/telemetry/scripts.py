@@ -45,13 +45,13 @@ def connect(tracer: Tracer) -> None:
         return
     try:
         from serve.server.telemetry import scriptcontext  # noqa: PLC0415 - heavy, may be missing
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         logger.info("A script's code sees no context of traces: %s", error)
         return
     _Process.active = scriptcontext.active
     try:
         from serve.server.telemetry import scriptspans  # noqa: PLC0415 - heavy, may be missing
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         logger.info("A script's own spans are not sent: %s", error)
         return
     scriptspans.provide(tracer)
