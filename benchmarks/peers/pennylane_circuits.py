@@ -73,13 +73,11 @@ def inference_tapes(circuit: dict[str, Any], states: Any) -> Callable[[], object
 def qnode(circuit: dict[str, Any]) -> Any:
     device = qml.device("lightning.qubit", wires=circuit["qubits"])
 
-    @qml.qnode(device, diff_method="adjoint")
     def ask(state: Any, angles: Any) -> Any:
-        for operation in operations(circuit, state, angles):
-            qml.apply(operation) if not qml.QueuingManager.recording() else None
+        operations(circuit, state, angles)  # each is queued as it is made
         return measured(circuit)
 
-    return ask
+    return qml.QNode(ask, device, diff_method="adjoint")
 
 
 def gradient_qnode(circuit: dict[str, Any], states: Any) -> Callable[[], object]:

@@ -17,14 +17,19 @@ from pathlib import Path
 from benchmarks import results, venvs
 from benchmarks.quantum.bench import Bench
 from benchmarks.quantum.gradients import gradients
+from benchmarks.quantum.inference import compiling, inference, one_row
 from benchmarks.quantum.pennylane import DISTRIBUTIONS, NAME, QNODE, TAPES, PennyLane
-from benchmarks.quantum.published import half_moons, wine
+from benchmarks.quantum.published import half_moons, half_moons_trained, wine
 from benchmarks.results import Row
 
 ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "half-moons": half_moons,
+    "half-moons-trained": half_moons_trained,
     "wine": wine,
     "gradients": gradients,
+    "inference": inference,
+    "one-row": one_row,
+    "compiling": compiling,
 }
 
 

@@ -73,7 +73,9 @@ def beside(
     mine = 0.0
     for _ in range(bench.rounds):
         mine = max(mine, ours())
-        for name, kind in ((TAPES, "tapes"), (QNODE, "qnode")) if bench.peer else ():
+        if bench.peer is None:
+            continue
+        for name, kind in ((TAPES, "tapes"), (QNODE, "qnode")):
             found = bench.peer.rate(f"{work} {kind}", asked, peer_states)
             figures[name] = max(figures.get(name, 0.0), found)
     ratio = mine / figures[TAPES] if figures else None
