@@ -62,7 +62,7 @@ class AdjointPlan:
             for block in self.blocks
         ]
         self._orders = _orders(self.qubits, self.blocks)
-        self._spaces: dict[int, list[_Space]] = {}
+        self._spaces: list[_Space] = []
 
     def gradient(
         self, parameters: Sequence[float], states: NDArray[np.float64], weigh: Weigh
@@ -101,7 +101,7 @@ class AdjointPlan:
             state, order = self._forward(products, states[where], space)
             axes = [order.index(qubit) for qubit in reversed(self.measured)]
             found[where] = _outcomes(state, self.qubits, axes)
-            self._spaces[where.stop - where.start].append(space)
+            self._spaces.append(space)
             return []
 
         self._all(portion, self._portions(len(states)), states.size)
@@ -150,7 +150,7 @@ class AdjointPlan:
         state, order = self._forward(products, states[where], space)
         self._weighted(state, order, where, weigh, outcomes, space)
         overlaps = self._back(products, space)
-        self._spaces[where.stop - where.start].append(space)
+        self._spaces.append(space)
         return overlaps
 
     def _forward(
@@ -200,19 +200,37 @@ class AdjointPlan:
     def _space(self, count: int) -> _Space:
         """Room for a portion of `count` samples that nobody uses now."""
         try:
-            return self._spaces.setdefault(count, []).pop()
+            found = self._spaces.pop()
         except IndexError:
-            return _Space((1 << self.qubits, count), self.kind, len(self.blocks))
+            found = None
+        if found is None or found.capacity < count:
+            most = max(count, _PORTION_BYTES >> (self.qubits + 4))
+            found = _Space(1 << self.qubits, most, self.kind, len(self.blocks))
+        found.resize(count)
+        return found
 
 
 class _Space:
-    """Arrays that a portion needs, kept from one to the next: fresh memory is slow."""
+    """Arrays that a portion needs, kept from one to the next: fresh memory is slow.
 
-    def __init__(self, shape: tuple[int, int], kind: type[Any], blocks: int) -> None:
-        self.first: Matrices = np.empty(shape, dtype=kind)
-        self.scratch: Matrices = np.empty(shape, dtype=kind)
-        self.back: Matrices = np.empty(shape, dtype=kind)
-        self.after: list[Matrices] = [np.empty(shape, dtype=kind) for _ in range(blocks)]
+    Args:
+        size: Amplitudes of a state.
+        capacity: Samples at most.
+        kind: Of the amplitudes.
+        blocks: Of the plan.
+    """
+
+    def __init__(self, size: int, capacity: int, kind: type[Any], blocks: int) -> None:
+        self.capacity = capacity
+        self._size = size
+        self._flat: list[Matrices] = [np.empty(size * capacity, kind) for _ in range(blocks + 3)]
+        self.resize(capacity)
+
+    def resize(self, count: int) -> None:
+        """Makes the arrays those of `count` samples, in the same memory."""
+        shape = (self._size, count)
+        arrays = [flat[: self._size * count].reshape(shape) for flat in self._flat]
+        self.first, self.scratch, self.back, *self.after = arrays
 
 
 def _outcomes(state: Matrices, qubits: int, axes: Sequence[int]) -> NDArray[np.float64]:
