@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from serve.workspace.transfers import PushPlanned
+    from serve.registry.records import Package
+    from serve.workspace.transfers import PullPlanned, PushPlanned
 
 _PLAIN = click.option(
     "--plain-http", is_flag=True, help="Without TLS. Registries of this machine need no telling."
@@ -99,34 +100,65 @@ def _describe(plan: PushPlanned) -> str:
 @click.argument("reference", metavar="REGISTRY/NAME:TAG")
 @click.option("--platform", help="Of a package for several platforms, only this one.")
 @_PLAIN
+@changes
 @common
 def pull(
-    reference: str, platform: str | None, plain_http: bool, as_json: bool, workspace: str | None
+    reference: str,
+    platform: str | None,
+    plain_http: bool,
+    dry_run: bool,
+    as_json: bool,
+    workspace: str | None,
 ) -> None:
     """Fetches what the workspace lacks of a package; its base stays where it is.
 
     What `package export` wrote is read back from oci:DIR[:TAG] or oci-archive:FILE[:TAG].
     """
+    if reference.startswith(("oci:", "oci-archive:")):
+        if dry_run:
+            raise click.UsageError("--dry-run is for registries.")
+        _take(reference, platform, workspace, as_json=as_json)
+        return
     from serve.workspace import Workspace
 
-    if reference.startswith(("oci:", "oci-archive:")):
-        with Workspace(workspace) as opened:
-            package = opened.packages.take(reference, platform=platform)
-        label = package.model_ref or package.model or ""
-        text = f"Took {label} from {reference}\n{package.digest}"
-        show({"reference": reference, "package": package}, text, as_json=as_json)
-        return
     with Workspace(workspace) as opened, Meter("received", quiet=as_json) as meter:
+        if dry_run:
+            plan = opened.packages.plan_pull(reference, platform=platform, plain_http=plain_http)
+            show(plan, _describe_pull(plan), as_json=as_json)
+            return
         done = opened.packages.pull(
             reference, platform=platform, plain_http=plain_http, progress=meter.add
         )
-    label = done.package.model_ref or done.package.model or ""
     text = (
-        f"Pulled {label} from {done.reference}: {size(done.bytes_received)} received, "
-        f"{done.blobs_fetched} blobs new, {done.existing} there, {done.seconds:.1f} s\n"
+        f"Pulled {_label(done.package)} from {done.reference}: {size(done.bytes_received)} "
+        f"received, {done.blobs_fetched} blobs new, {done.existing} there, {done.seconds:.1f} s\n"
         f"{done.package.digest}"
     )
     show(done, text, as_json=as_json)
+
+
+def _take(place: str, platform: str | None, workspace: str | None, *, as_json: bool) -> None:
+    from serve.workspace import Workspace
+
+    with Workspace(workspace) as opened:
+        package = opened.packages.take(place, platform=platform)
+    text = f"Took {_label(package)} from {place}\n{package.digest}"
+    show({"reference": place, "package": package}, text, as_json=as_json)
+
+
+def _label(package: Package) -> str:
+    return package.model_ref or package.model or ""
+
+
+def _describe_pull(plan: PullPlanned) -> str:
+    return fields(
+        [
+            ("would pull", plan.reference),
+            ("package", plan.package),
+            ("to receive", f"{size(plan.bytes_missing)} in {len(plan.missing)} blobs"),
+            ("there", f"{plan.existing} blobs"),
+        ]
+    )
 
 
 class Meter:
@@ -167,15 +199,22 @@ class Meter:
 @click.command(help="Share environment layers through a registry.")
 @click.argument("repository", metavar="REGISTRY/NAME", required=False)
 @click.option("--clear", is_flag=True, help="Share them no longer.")
+@changes
 @common
-def cache(repository: str | None, clear: bool, as_json: bool, workspace: str | None) -> None:
+def cache(
+    repository: str | None, clear: bool, dry_run: bool, as_json: bool, workspace: str | None
+) -> None:
     """Sets, clears or shows where this workspace finds and leaves environment layers."""
     from serve.workspace import Workspace
 
     if repository and clear:
         raise click.UsageError("Give REGISTRY/NAME or --clear, not both.")
+    if repository:
+        from serve.distribution.reference import parse_reference
+
+        repository = parse_reference(repository).name
     with Workspace(workspace) as opened:
-        if repository or clear:
+        if (repository or clear) and not dry_run:
             opened.packages.cache = repository or ""
-        found = opened.packages.cache
+        found = (repository or "") if repository or clear else opened.packages.cache
     show({"cache": found or None}, found or "Environment layers are not shared.", as_json=as_json)

@@ -6,23 +6,24 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from scoring.errors import DigestMismatchError, NotFoundError, RegistryError, UnreachableError
 from serve.distribution.client import RegistryClient
+from serve.distribution.content import Descriptor
 from serve.distribution.documents import Document
 from serve.distribution.options import Options
 from serve.distribution.progress import Progress, side_by_side
 
 if TYPE_CHECKING:
-    from serve.distribution.content import Descriptor
     from serve.distribution.hosts import Place
     from serve.distribution.reference import Reference
     from serve.registry.blobs import BlobStore
 
 Tell = Callable[[int], None]
+_Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,26 @@ class PullResult(msgspec.Struct, frozen=True, kw_only=True):
     def root(self) -> Document:
         """The document that names all others."""
         return self.documents[0]
+
+
+class PullPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pull would fetch.
+
+    Attributes:
+        reference: Where from, with its digest.
+        named: The digest of the document that the reference names.
+        documents: All that would be stored, the root first.
+        missing: The blobs that the store lacks.
+        existing: How many it has.
+        bytes_missing: Of the missing.
+    """
+
+    reference: str
+    named: str
+    documents: tuple[Document, ...]
+    missing: tuple[Descriptor, ...]
+    existing: int
+    bytes_missing: int
 
 
 def pull(
@@ -84,10 +105,35 @@ def pull(
         StorageFullError: No space is left; blobs that came before are kept for the next time.
     """
     options = options or Options()
-    places = options.hosts.places(reference)
-    for place in places:
+
+    def run(place: Place) -> PullResult:
+        return _Pull(place, blobs, platform, instead, options, progress).run()
+
+    return _first(reference, options, run)
+
+
+def plan_pull(
+    reference: Reference,
+    blobs: BlobStore,
+    *,
+    platform: str | None = None,
+    instead: str = "",
+    options: Options | None = None,
+) -> PullPlan:
+    """What `pull` would fetch: documents are read, nothing is stored. Raises like it."""
+    options = options or Options()
+
+    def plan(place: Place) -> PullPlan:
+        return _Pull(place, blobs, platform, instead, options, None).plan()
+
+    return _first(reference, options, plan)
+
+
+def _first(reference: Reference, options: Options, action: Callable[[Place], _Result]) -> _Result:
+    """What the first place has: mirrors are asked before the registry itself, which decides."""
+    for place in options.hosts.places(reference):
         try:
-            return _Pull(place, blobs, platform, instead, options, progress).run()
+            return action(place)
         except (NotFoundError, UnreachableError, RegistryError, DigestMismatchError) as error:
             if not place.mirror:
                 raise
@@ -118,27 +164,42 @@ class _Pull:
     def run(self) -> PullResult:
         start = time.monotonic()
         with self._client:
-            named = self._document(self._reference.target)
-            documents = self._below(self._real(named))
-            wanted = {blob.digest: blob for each in documents for blob in each.blobs}
-            missing = [blob for blob in wanted.values() if not self._has(blob)]
+            plan = self._look()
             side_by_side(
                 self._fetch,
-                sorted(missing, key=lambda each: -each.size),
+                sorted(plan.missing, key=lambda each: -each.size),
                 threads=self._options.limits.threads,
                 progress=self._progress,
             )
         with self._blobs.batch() as batch:
-            for document in documents:
+            for document in plan.documents:
                 batch.put_bytes(document.data)
         return PullResult(
+            reference=plan.reference,
+            named=plan.named,
+            documents=plan.documents,
+            bytes_received=self._progress.bytes,
+            blobs_fetched=len(plan.missing),
+            existing=plan.existing,
+            seconds=round(time.monotonic() - start, 3),
+        )
+
+    def plan(self) -> PullPlan:
+        with self._client:
+            return self._look()
+
+    def _look(self) -> PullPlan:
+        named = self._document(self._reference.target)
+        documents = self._below(self._real(named))
+        wanted = {blob.digest: blob for each in documents for blob in each.blobs}
+        missing = tuple(blob for blob in wanted.values() if not self._has(blob))
+        return PullPlan(
             reference=str(self._reference.at(named.digest)),
             named=named.digest,
             documents=tuple(documents),
-            bytes_received=self._progress.bytes,
-            blobs_fetched=len(missing),
+            missing=missing,
             existing=len(wanted) - len(missing),
-            seconds=round(time.monotonic() - start, 3),
+            bytes_missing=sum(each.size for each in missing),
         )
 
     def _document(self, target: str) -> Document:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from serve.packaging.sharedcache import SharedCache
     from serve.registry.records import Package
-    from serve.workspace.transfers import Pulled, Pushed, PushPlanned, Transfers
+    from serve.workspace.transfers import Pulled, PullPlanned, Pushed, PushPlanned, Transfers
 
 CACHE_VARIABLE = "FIELDPOST_CACHE"
 _CACHE_SETTING = "cache"
@@ -120,6 +120,12 @@ class Distributing(Vouching):
         except (RegistryError, UnreachableError, VerificationError) as error:
             _log.warning("what is attached to %s was not pulled: %s", reference, error.message)
         return done
+
+    def plan_pull(
+        self, reference: str, *, platform: str | None = None, plain_http: bool = False
+    ) -> PullPlanned:
+        """What `pull` would fetch; nothing is stored. Raises like it."""
+        return self._transfers(plain_http).plan_pull(reference, platform=platform)
 
     @property
     def cache(self) -> str:

@@ -14,7 +14,7 @@ from serve.distribution.content import Descriptor, StoredContent
 from serve.distribution.hosts import Hosts
 from serve.distribution.memory import Memory
 from serve.distribution.options import Options
-from serve.distribution.pulling import PullResult, pull
+from serve.distribution.pulling import plan_pull, pull
 from serve.distribution.pushing import plan_push, push
 from serve.distribution.reference import DEFAULT_TAG, Reference, parse_reference
 from serve.packaging import platformindex
@@ -119,6 +119,26 @@ class Pulled(msgspec.Struct, frozen=True, kw_only=True):
     blobs_fetched: int
     existing: int
     seconds: float
+
+
+class PullPlanned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pull would do; see `Pulled`.
+
+    Attributes:
+        reference: Where from.
+        digest: Of what the reference names.
+        package: The digest of the package in it.
+        missing: The digests of the blobs that the workspace lacks.
+        existing: How many it has.
+        bytes_missing: What would be received.
+    """
+
+    reference: str
+    digest: str
+    package: str
+    missing: tuple[str, ...]
+    existing: int
+    bytes_missing: int
 
 
 @dataclass(frozen=True)
@@ -237,7 +257,7 @@ class Transfers:
                 options=self._options,
                 progress=progress,
             )
-            digest = _package_digest(found, platform)
+            digest = _package_digest(found.documents, found.reference, platform)
             self._require(digest, platform)
             package = register_package(self._registry, digest)
         return Pulled(
@@ -248,6 +268,24 @@ class Transfers:
             blobs_fetched=found.blobs_fetched,
             existing=found.existing,
             seconds=found.seconds,
+        )
+
+    def plan_pull(self, reference: str, *, platform: str | None = None) -> PullPlanned:
+        """What `pull` would fetch; nothing is stored."""
+        found = plan_pull(
+            parse_reference(reference),
+            self._registry.blobs,
+            platform=platform,
+            instead=PACKAGE,
+            options=self._options,
+        )
+        return PullPlanned(
+            reference=found.reference,
+            digest=found.named,
+            package=_package_digest(found.documents, found.reference, platform),
+            missing=tuple(each.digest for each in found.missing),
+            existing=found.existing,
+            bytes_missing=found.bytes_missing,
         )
 
     def _require(self, digest: str, platform: str | None) -> None:
@@ -343,20 +381,20 @@ def _with_base(images: ImageSet) -> _Outgoing:
     )
 
 
-def _package_digest(found: PullResult, platform: str | None) -> str:
+def _package_digest(found: Sequence[Document], place: str, platform: str | None) -> str:
     """The package among what was pulled: of an index, with one platform asked for, that one's.
 
     Raises:
         PackagingError: It is an image of something else.
     """
-    documents = {each.digest: each for each in found.documents}
-    root = found.root
+    documents = {each.digest: each for each in found}
+    root = found[0]
     if root.manifests and platform is not None:
-        root = next((each for each in found.documents if not each.manifests), root)
+        root = next((each for each in found if not each.manifests), root)
     below = [documents.get(each.digest) for each in root.manifests] or [root]
     if not all(each is not None and _is_package(each) for each in below):
         raise PackagingError(
-            f"{found.reference} is no package of Fieldpost.",
+            f"{place} is no package of Fieldpost.",
             hint="Pull what 'fieldpost package push' has pushed; engines pull other images.",
         )
     return root.digest

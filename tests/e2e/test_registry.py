@@ -69,7 +69,10 @@ def test_a_package_comes_back_as_it_went(
     assert not pushed["warning"]
     again = command("push", "echo", place, *base, *one)
     assert (again["bytes_sent"], again["blobs_sent"], again["mounted"]) == (0, 0, 0)
+    would = command("pull", place, *two, "--dry-run")
+    assert (would["package"], would["existing"]) == (pushed["package"], 0)
     pulled = command("pull", place, *two)
+    assert pulled["blobs_fetched"] == len(would["missing"])
     assert pulled["digest"] == pushed["digest"]
     assert pulled["package"]["digest"] == pushed["package"]
     assert pulled["package"]["model"] == "echo"
