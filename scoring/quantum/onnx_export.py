@@ -45,9 +45,14 @@ def to_onnx(model: Model, parts: Sequence[Part], dtype: FloatName = "float64") -
         The file's bytes. It takes `X` and answers `predictions` (labels) and `probabilities`.
     """
     scope = Scope(dtype)
-    inner = [_shares(scope, part, f"p{place}_") for place, part in enumerate(parts)]
-    probabilities = _against_rest(scope, inner) if isinstance(model, OneVersusRest) else inner[0]
-    scope.add("Identity", probabilities, to=PROBABILITIES)
+    if isinstance(model, OneVersusRest):
+        inner = [
+            _shares(scope, part, scope.name(), f"circuit{place}_")
+            for place, part in enumerate(parts)
+        ]
+        scope.add("Identity", _against_rest(scope, inner), to=PROBABILITIES)
+    else:
+        _shares(scope, parts[0], PROBABILITIES, "")
     text = _add_labels(scope, model.classes)
     features = parts[0].circuit.encoding.features
     return scope.model(
@@ -99,36 +104,37 @@ def _divided(scope: Scope, values: str, sums: str, count: int) -> str:
     return scope.add("Where", some, divided, scope.floats(1 / count))
 
 
-def _shares(scope: Scope, part: Part, prefix: str) -> str:
-    """The class probabilities of one circuit: the shape (rows, classes)."""
+def _shares(scope: Scope, part: Part, name: str, prefix: str) -> str:
+    """The class probabilities of one circuit, under a name: the shape (rows, classes)."""
     rows = add_steps(scope, part.circuit.encoding, INPUT)
     if isinstance(part.compiled, Program):
-        result = _quotient(scope, part, _scaled(scope, rows, part), careful=True)
+        result = _quotient(scope, part, _scaled(scope, rows, part))
     else:
         result = _guarded(scope, part, rows, prefix)
-    return scope.add("Clip", result, scope.floats(0), scope.floats(1))
+    circuit = part.circuit
+    if circuit.is_binary:
+        # By a matrix: to spread one column over two costs several times as much.
+        both, shift = scope.floats([[-1, 1]]), scope.floats([1 - circuit.bias, circuit.bias])
+        result = scope.add("Gemm", result, both, shift)
+    return scope.add("Clip", result, scope.floats(0), scope.floats(1), to=name)
 
 
 def _guarded(scope: Scope, part: Part, rows: str, prefix: str) -> str:
     """The quotient as it is where squares are exact, else that of scaled rows."""
     above, below = _squares(scope, part, rows)
-    # The denominators of the other branch are at hand before it is known which one is taken.
-    least, most = (_SAFE[scope.dtype][place] for place in (0, 1))
-    low = scope.add("Greater", _extreme(scope, "ReduceMin", below), scope.floats(least))
-    high = scope.add("Less", _extreme(scope, "ReduceMax", below), scope.floats(most))
-    classes = len(part.circuit.classes)
+    least, most = _SAFE[scope.dtype]
+    low = scope.add("Greater", scope.add("ReduceMin", below, keepdims=0), scope.floats(least))
+    high = scope.add("Less", scope.add("ReduceMax", below, keepdims=0), scope.floats(most))
     plain, careful = scope.inside(), scope.inside()
     quick = plain.add("Div", above, below)
-    slow = _quotient(careful, part, _scaled(careful, rows, part), careful=True)
-    branches = {
-        "then_branch": plain.graph(prefix + "exact", [], [plain.value(quick, [None, classes])]),
-        "else_branch": careful.graph(prefix + "scaled", [], [careful.value(slow, [None, classes])]),
-    }
-    return scope.add("If", scope.add("And", low, high), **branches)
-
-
-def _extreme(scope: Scope, operator: str, values: str) -> str:
-    return scope.add(operator, values, keepdims=0)
+    slow = _quotient(careful, part, _scaled(careful, rows, part))
+    width = 1 if part.circuit.is_binary else len(part.circuit.classes)
+    return scope.add(
+        "If",
+        scope.add("And", low, high),
+        then_branch=plain.graph(prefix + "exact", [], [plain.value(quick, [None, width])]),
+        else_branch=careful.graph(prefix + "scaled", [], [careful.value(slow, [None, width])]),
+    )
 
 
 def _scaled(scope: Scope, rows: str, part: Part) -> str:
@@ -142,38 +148,38 @@ def _scaled(scope: Scope, rows: str, part: Part) -> str:
     return scope.add("Add", scope.add("Div", rows, divisor), extra)
 
 
-def _quotient(scope: Scope, part: Part, rows: str, *, careful: bool) -> str:
+def _quotient(scope: Scope, part: Part, rows: str) -> str:
     above, below = _squares(scope, part, rows)
-    if not careful or part.circuit.is_binary:
+    if part.circuit.is_binary:
         return scope.add("Div", above, below)
     return _divided(scope, above, below, len(part.circuit.classes))
 
 
 def _squares(scope: Scope, part: Part, rows: str) -> tuple[str, str]:
-    """Numerators and denominators of the class probabilities, each of the shape (rows, classes).
+    """Numerators and denominators, of one shape.
 
-    Products with small constant matrices, as they cost less than to spread one column over several.
+    Of a binary circuit the probability of one, (rows, 1); else those of the classes, whose
+    denominators are repeated: a product with ones costs less than to spread one column.
     """
     squares, each = _sums(scope, part, rows)
     circuit = part.circuit
-    if not circuit.is_binary:
-        classes = len(circuit.classes)
-        above = scope.add("MatMul", squares, scope.floats(np.repeat(np.eye(classes), each, axis=0)))
-        ones = np.ones((classes * each, classes))
-        return above, scope.add("MatMul", squares, scope.floats(ones))
-    norms, width = _norms(scope, rows, circuit.encoding.width())
-    # [1 - (p + bias), p + bias] times the norm
-    rest = scope.add("MatMul", norms, scope.floats([[1 - circuit.bias, circuit.bias]] * width))
-    signs = scope.floats([[-1.0, 1.0]] * each)
-    above = scope.add("Gemm", squares, signs, rest)
-    return above, scope.add("MatMul", norms, scope.floats(np.ones((width, 2))))
+    if circuit.is_binary:
+        norms = _squared_lengths(scope, rows, circuit.encoding.width())
+        above = (
+            scope.add("ReduceSum", squares, scope.ints([1]), keepdims=1) if each > 1 else squares
+        )
+        return above, norms
+    classes = len(circuit.classes)
+    above = scope.add("MatMul", squares, scope.floats(np.repeat(np.eye(classes), each, axis=0)))
+    ones = np.ones((classes * each, classes))
+    return above, scope.add("MatMul", squares, scope.floats(ones))
 
 
-def _norms(scope: Scope, rows: str, width: int) -> tuple[str, int]:
-    """Squares whose sum along a row is its squared length, and how many there are."""
-    if width <= _NARROW:
-        return scope.add("Mul", rows, rows), width
-    return scope.add("ReduceSumSquare", rows, scope.ints([1]), keepdims=1), 1
+def _squared_lengths(scope: Scope, rows: str, width: int) -> str:
+    """The squared length of each row, by what is faster for its width."""
+    if width > _NARROW:
+        return scope.add("ReduceSumSquare", rows, scope.ints([1]), keepdims=1)
+    return scope.add("ReduceSum", scope.add("Mul", rows, rows), scope.ints([1]), keepdims=1)
 
 
 def _sums(scope: Scope, part: Part, rows: str) -> tuple[str, int]:
