@@ -247,7 +247,14 @@ class Engine:
 
     def stop(self, container: str, grace_s: float) -> None:
         """Ends it with its stop signal, then by force; nothing to do where it does not run."""
-        with contextlib.suppress(NotFoundError), self._doing("stop the container"):
+        with contextlib.suppress(NotFoundError):
+            try:
+                self._stop(container, grace_s)
+            except TargetError:  # Podman trips over one that ends by itself meanwhile
+                self._stop(container, grace_s)
+
+    def _stop(self, container: str, grace_s: float) -> None:
+        with self._doing("stop the container"):
             self._api.stop(container, timeout=max(int(grace_s), 0))
 
     def remove(self, container: str) -> None:

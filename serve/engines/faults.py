@@ -15,6 +15,7 @@ _NOT_FOUND, _CONFLICT = 404, 409
 _TAKEN = re.compile(r"port is already allocated|address already in use", re.IGNORECASE)
 _FULL = re.compile(r"no space left on device", re.IGNORECASE)
 _GPU = re.compile(r"could not select device driver|unresolvable CDI devices", re.IGNORECASE)
+_NETWORK = re.compile(r"network (?:\S+ )?not found", re.IGNORECASE)
 _LONGEST = 2000
 
 
@@ -73,6 +74,8 @@ def _refusal(status: int, said: str, what: str, where: str) -> FieldpostError:
         return TargetError(text, hint="Make room for the engine's data ('docker system df').")
     if _GPU.search(said):
         return TargetError(text, hint="Install the NVIDIA container toolkit for this engine.")
+    if _NETWORK.search(said):
+        return TargetError(text, hint="Create it ('docker network create NAME').", where="network")
     if status == _NOT_FOUND:
         return NotFoundError(text)
     if status == _CONFLICT:

@@ -8,6 +8,7 @@ policy brings it back to join the next one.
 """
 
 import os
+import signal
 import socket
 import sys
 import time
@@ -47,6 +48,8 @@ def join(path: str, name: str) -> tuple[socket.socket, list[int]]:
 def main() -> None:
     """Joins and becomes the worker."""
     path, name, *command = sys.argv[1:]
+    # The kernel shields process 1 from a signal without a handler; the worker sets its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     connection, (listener, gate) = join(path, name)
     lifeline = connection.detach()
     descriptors = {

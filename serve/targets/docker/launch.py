@@ -132,8 +132,6 @@ class Launcher:
         """Lets the workers answer what they have begun and ends everything; logs stay."""
         fronts = [each for each in self._crew.fronts() if each.is_up]
         workers = [each for each in self._crew.workers() if each.is_up]
-        for each in workers:
-            self._engine.signal(each.id, "SIGTERM")
         for each in fronts:
             self._engine.signal(each.id, "SIGUSR2")
         self._crew.stop(workers, grace_s)
