@@ -11,7 +11,8 @@ EXTRAS := --extra sklearn --extra xgboost --extra lightgbm --extra azureml --ext
 export UV_NO_PROGRESS := 1
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: help demo test check lint types imports unit services lock install bench stress clean
+.PHONY: help demo test check lint types imports unit services lock install bench bench-images \
+	bench-quantum stress clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -63,6 +64,12 @@ test: lint types imports services  ## everything that is checked before a change
 bench: $(STAMP)  ## the benchmarks, beside our peers where there are any
 	PYTHONPATH=. $(BIN)/python -m benchmarks.main_job
 	PYTHONPATH=. $(BIN)/python -m benchmarks.server
+
+bench-images: $(STAMP)  ## building and pushing images, beside docker and buildah
+	PYTHONPATH=. $(BIN)/python -m benchmarks.images
+
+bench-quantum: $(STAMP)  ## circuits: training, compiling and scoring, beside PennyLane
+	PYTHONPATH=. $(BIN)/python -m benchmarks.quantum
 
 stress: $(STAMP)  ## 200 connections for ten minutes: no error, no growth of memory
 	PYTHONPATH=. $(BIN)/python -m benchmarks.stress
