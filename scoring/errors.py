@@ -376,6 +376,25 @@ class UnsignedError(VerificationError):
     code = "unsigned"
 
 
+class RollbackError(VerificationError):
+    """Signed, and older than what is known already."""
+
+    code = "rollback"
+
+
+class ExpiredError(VerificationError):
+    """Signed, and no longer fresh: a newer one is needed, which may come."""
+
+    code = "expired"
+    retryable = True
+
+
+class EnrolmentError(ServeError):
+    """A device is not let in: its token or certificate is unknown, used, expired or revoked."""
+
+    code = "enrolment"
+
+
 class TargetError(ServeError):
     """A target cannot do what was asked of it."""
 

@@ -16,7 +16,7 @@ from edge.protocol.messages import MOST_BYTES
 from scoring.errors import MalformedPayloadError, PayloadTooLargeError
 
 _MOST_SIGNATURES: Final = 8
-_TYPES: Final = ("desired", "command")
+_TYPES: Final = ("desired", "command", "time")
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +35,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """A message with its signatures (after DSSE: the type is signed as well).
 
     Attributes:
-        type: `desired` or `command`: one cannot be passed off as the other.
+        type: `desired`, `command` or `time`: one cannot be passed off as the other.
         payload: The message's bytes, in base64.
         signatures: Over `signed_bytes`.
     """
