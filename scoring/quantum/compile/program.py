@@ -8,7 +8,7 @@ The same layout is computed here in numpy, and by Transpose and MatMul in ONNX.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from scoring.quantum.circuit import Circuit, Gate
 from scoring.quantum.cone import Block, acts_on, fuse, light_cone
-from scoring.quantum.matrices import BlockMatrices
+from scoring.quantum.simulate import rotate
 
 PART = -1
 """The axis of the real and imaginary part, where axes are named by their qubits."""
@@ -229,10 +229,24 @@ def _blocks(
 def _matrix(gates: Sequence[Gate], block: Block, circuit: Circuit) -> Matrix:
     """The block's matrix; bit `j` of an index is `block.qubits[j]`."""
     chosen = [gates[place] for place in block.gates]
-    angles = np.array([circuit.parameters[gate.parameter] for gate in chosen])
     real = all(gate.axis == "Y" for gate in chosen)
-    found: Matrix = BlockMatrices(chosen, block.qubits, real=real).products(angles)[0]
-    return found
+    places = {qubit: place for place, qubit in enumerate(block.qubits)}
+    matrix: Matrix = np.eye(1 << len(block.qubits), dtype=np.float64 if real else np.complex128)
+    for gate in chosen:
+        _turn(matrix, places, gate, circuit.parameters[gate.parameter])
+    return matrix
+
+
+def _turn(matrix: Matrix, places: Mapping[int, int], gate: Gate, angle: float) -> None:
+    """Applies a gate to a block's matrix in place."""
+    controls = tuple(places[qubit] for qubit in gate.controls)
+    if gate.axis != "I":
+        own = gate._replace(target=places[gate.target], controls=controls)
+        rotate(matrix, len(places), own, angle)
+    elif controls:  # the target of a phase may be outside of the block
+        number = np.arange(len(matrix))
+        wanted = sum(1 << place for place in controls)
+        matrix[number & wanted == wanted] *= np.exp(-0.5j * angle)
 
 
 def _nothing(measured: Sequence[int]) -> tuple[tuple[int, ...], Matrix]:
