@@ -25,6 +25,7 @@ _MODIFIER = re.compile(r"(ctrl|negctrl|inv)\s*(?:\(\s*(\d{1,3})\s*\))?\s*@\s*")
 _CALL = re.compile(rf"({_NAME})\s*(?:\((.*)\))?\s*(.*)", re.DOTALL)
 _OPERAND = re.compile(rf"({_NAME})\s*(?:\[\s*(-?\d{{1,9}})\s*\])?")
 _GATE = re.compile(rf"gate\s+({_NAME})\s*(?:\(([^)]*)\))?\s*([^{{]*)\{{([^}}]*)\}}", re.DOTALL)
+_MARKS = re.compile("[;{}]")
 _VERSION = re.compile(r"OPENQASM\s+(\d+)(?:\.\d+)?")
 _CONSTANTS = {"pi": math.pi, "π": math.pi, "tau": math.tau, "τ": math.tau, "euler": math.e}
 _OPERATIONS: dict[type[ast.AST], Any] = {
@@ -122,22 +123,23 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
     """Statements with the numbers of the lines that they begin in; comments are blanked."""
     plain = re.sub(r"//[^\n]*|/\*.*?\*/", _blank, text, flags=re.DOTALL)
     start = depth = 0
-    for place, character in enumerate(plain):
-        depth += (character == "{") - (character == "}")
-        if (character == ";" and depth == 0) or (character == "}" and depth <= 0):
-            end = place + (character == "}")
-            yield from _statement(plain, start, end)
-            start, depth = place + 1, 0
+    line = 1
+    for mark in _MARKS.finditer(plain):
+        depth += (mark[0] == "{") - (mark[0] == "}")
+        ends = depth == 0 if mark[0] == ";" else mark[0] == "}" and depth <= 0
+        if not ends:
+            continue
+        part = plain[start : mark.end() if mark[0] == "}" else mark.start()]
+        lead = part[: len(part) - len(part.lstrip())]
+        if part.strip():
+            yield line + lead.count("\n"), part.strip()
+        line += plain.count("\n", start, mark.end())
+        start, depth = mark.end(), 0
     if plain[start:].strip():
-        line = plain.count("\n", 0, len(plain.rstrip())) + 1
-        raise CircuitError("The last statement has no end.", where=f"line {line}")
-
-
-def _statement(plain: str, start: int, end: int) -> Iterator[tuple[int, str]]:
-    part = plain[start:end]
-    if part.strip():
-        lead = len(part) - len(part.lstrip())
-        yield plain.count("\n", 0, start + lead) + 1, part.strip()
+        last = plain[start:].rstrip()
+        raise CircuitError(
+            "The last statement has no end.", where=f"line {line + last.count(chr(10))}"
+        )
 
 
 def _blank(match: re.Match[str]) -> str:
