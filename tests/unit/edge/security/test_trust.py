@@ -90,7 +90,7 @@ def test_a_wish_for_another_device_is_refused(
 ) -> None:
     fleet.permit("v1")
     with pytest.raises(VerificationError, match="is for"):
-        device.verify(fleet.wish(1, **{key: value}), START, fleet.fetch)
+        device.verify(fleet.wish(1, None, **{key: value}), START, fleet.fetch)
 
 
 def test_a_stranger_cannot_wish(fleet: Fleet, device: DeviceTrust) -> None:
