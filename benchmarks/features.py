@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +21,14 @@ class Features:
         headers: What each request has to carry.
         key: The API key.
         access_log: The file.
-        sink: Where traces go; None without the packages for them.
+        sink: Where traces go.
     """
 
     environment: dict[str, str]
     headers: dict[str, str]
     key: str
     access_log: Path
-    sink: Sink | None = None
+    sink: Sink
 
     @classmethod
     def make(cls, folder: Path) -> Features:
@@ -46,10 +45,8 @@ class Features:
             "ACCESS_LOG": str(log),
             "METRICS": "on",
         }
-        sink = None
-        if importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None:
-            sink = Sink.start()
-            settings |= {"TRACES": sink.url, "TRACE_RATIO": str(_TRACED)}
+        sink = Sink.start()
+        settings |= {"TRACES": sink.url, "TRACE_RATIO": str(_TRACED)}
         environment = {f"FIELDPOST_SERVER_{name}": value for name, value in settings.items()}
         return cls(environment, {"Authorization": f"Bearer {key}"}, key, log, sink)
 
@@ -60,13 +57,12 @@ class Features:
             == http.HTTPStatus.UNAUTHORIZED,
             "metrics": _status(port, "GET", "/metrics", self.headers) == http.HTTPStatus.OK,
             "access log": self.access_log.exists() and self.access_log.stat().st_size > 0,
-            "traces": self.sink is not None and self.sink.received > 0,
+            "traces": self.sink.received > 0,
         }
 
     def close(self) -> None:
         """Ends the sink."""
-        if self.sink is not None:
-            self.sink.close()
+        self.sink.close()
 
 
 def _status(port: int, method: str, path: str, headers: dict[str, str]) -> int:

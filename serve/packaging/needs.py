@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Imported by `serve.server` and the parts of `scoring` that answer requests, some of them late:
 # HTTP/2 (hpack, hyperframe), gRPC (protobuf), large JSON bodies (pysimdjson), several workers
-# (tenacity). What keys of OpenID Connect and traces need brings the user's environment, or nobody.
+# (tenacity). What keys of OpenID Connect need brings the user's environment, or nobody.
 SERVER = (
     *("hpack", "httptools", "hyperframe", "msgspec", "numpy", "orjson"),
     *("protobuf", "pysimdjson", "tenacity", "uvloop"),
