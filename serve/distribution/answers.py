@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from serve.distribution.limits import Limits
 
 PIECE_BYTES = 1 << 18
+_SHORT_BYTES = 4 << 10
 
 
 class Answer:
@@ -104,9 +105,13 @@ class Answer:
         return bytes(body[: faults.MAX_BODY_BYTES])
 
     def close(self) -> None:
-        """Gives the connection back if all was read, else ends it."""
+        """Gives the connection back where nothing, or little, is left to read; else ends it."""
         if not self._raw.closed:
-            self._raw.close()
+            left = self._raw.length_remaining
+            if left is not None and left <= _SHORT_BYTES:
+                self._raw.drain_conn()
+            else:
+                self._raw.close()
         self._raw.release_conn()
 
     def _require_speed(self, received: int) -> None:

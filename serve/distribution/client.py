@@ -70,6 +70,8 @@ class RegistryClient:
         self.limits = limits
         self.transport = Transport(place, hosts=hosts, logins=logins, limits=limits)
         self.scopes = frozenset({f"repository:{self.reference.repository}:{actions}"})
+        self.lists_referrers: bool | None = None
+        """Whether the registry answers what is attached to what; None before it was asked."""
         self._root = f"v2/{self.reference.repository}"
 
     @property
@@ -77,15 +79,19 @@ class RegistryClient:
         """The registry's name."""
         return self.transport.host
 
-    def find_manifest(self, target: str) -> Descriptor | None:
+    def find_manifest(self, target: str, kind: str = "") -> Descriptor | None:
         """What a tag or digest names now; None for nothing.
+
+        Args:
+            target: The tag or digest.
+            kind: The only media type that is looked for; any by default.
 
         Raises:
             RegistryError: The registry's answer is no answer, or it refuses.
             UnreachableError: Nothing answers.
         """
         path = f"manifests/{quote(target, safe=':')}"
-        answer = self.ask("HEAD", path, expected=(200, 404), accept=ACCEPT)
+        answer = self.ask("HEAD", path, expected=(200, 404), accept=kind or ACCEPT)
         with answer:
             digest = answer.headers.get("Docker-Content-Digest", "")
             if answer.status == 404:  # noqa: PLR2004

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import msgspec
 
 from scoring.errors import RegistryError, UsageError
+from serve.distribution.attaching import Attachments, Batch
 from serve.distribution.client import PUSH, RegistryClient
 from serve.distribution.content import Content, Descriptor
 from serve.distribution.documents import Document, parse_document, require_digest
 from serve.distribution.limits import Limits
 from serve.distribution.options import Options
 from serve.distribution.progress import Progress, side_by_side
+from serve.distribution.referrers import Listed, look_up
 from serve.distribution.uploads import Upload
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class PushResult(msgspec.Struct, frozen=True, kw_only=True):
         existing: and were there before.
         bytes_existing: Their bytes, and those of the mounted.
         seconds: How long it took.
+        warning: Why nothing was attached, where that failed: the image itself is there.
     """
 
     reference: str
@@ -52,6 +55,7 @@ class PushResult(msgspec.Struct, frozen=True, kw_only=True):
     existing: int
     bytes_existing: int
     seconds: float
+    warning: str = ""
 
 
 class PushPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +82,7 @@ def push(
     to: Reference,
     *,
     beside: Beside = (),
+    attachments: Attachments | None = None,
     options: Options | None = None,
     progress: Tell | None = None,
 ) -> PushResult:
@@ -91,6 +96,7 @@ def push(
         content: Gives documents and blobs.
         to: Repository and tag.
         beside: More manifests for the same repository, each with its tag (empty for none).
+        attachments: What is attached to any of these where it is not attached yet.
         options: How.
         progress: Called with the number of bytes that were sent since the last call.
 
@@ -100,7 +106,7 @@ def push(
         UnreachableError, RegistryBusyError: It does not answer, or not now.
     """
     with _Push(root, content, to, beside, options or Options(), progress) as job:
-        return job.run()
+        return job.run(attachments)
 
 
 def plan_push(
@@ -145,10 +151,14 @@ class _Push:
             to, actions=PUSH, hosts=options.hosts, logins=options.logins, limits=options.limits
         )
 
-    def run(self) -> PushResult:
+    def run(self, attachments: Attachments | None) -> PushResult:
         start = time.monotonic()
-        plan, present = self._look()
-        mounted = self._send(plan.missing)
+        subjects = attachments.subjects if attachments else ()
+        plan, present, listed = self._look(subjects)
+        entries = {subject: found.entries for subject, found in listed.items()}
+        made = attachments.missing(entries) if attachments else ()
+        batch = Batch(self._client, made, self._options.memory, self._progress)
+        mounted = self._send(plan.missing, batch)
         # Those that are named come before those that name them; the root's tag is the last of all.
         for digest, document in self._documents.items():
             if digest not in present:
@@ -156,6 +166,7 @@ class _Push:
                 kind = document.descriptor.media_type
                 self._client.put_manifest(document.data, kind, self._targets[digest])
         self._remember()
+        warning = _finish(batch, listed)
         there = sum(each.size for each in self._blobs.values()) - plan.bytes_missing
         return PushResult(
             reference=plan.reference,
@@ -166,27 +177,30 @@ class _Push:
             existing=plan.existing,
             bytes_existing=there + sum(each.size for each in mounted),
             seconds=round(time.monotonic() - start, 3),
+            warning=warning,
         )
 
     def plan(self) -> PushPlan:
         return self._look()[0]
 
-    def _look(self) -> tuple[PushPlan, set[str]]:
-        """What is missing, and the documents that are there: all is asked at once."""
-        has = side_by_side(
-            lambda item: item(),
-            [
-                *(partial(self._is_current, digest) for digest in self._documents),
-                *(partial(self._client.has_blob, blob) for blob in self._blobs.values()),
-            ],
-            threads=self._options.limits.threads * 2,
-            progress=self._progress,
+    def _look(self, subjects: Sequence[str] = ()) -> tuple[PushPlan, set[str], dict[str, Listed]]:
+        """What is missing, the documents that are there, what is attached: all is asked at once."""
+        questions: list[Callable[[], object]] = [
+            *(partial(look_up, self._client, subject) for subject in subjects),
+            *(partial(self._is_current, digest) for digest in self._documents),
+            *(partial(self._client.has_blob, blob) for blob in self._blobs.values()),
+        ]
+        answers = iter(
+            side_by_side(
+                lambda ask: ask(),
+                questions,
+                threads=self._options.limits.threads * 2,
+                progress=self._progress,
+            )
         )
-        split = len(self._documents)
-        present = {digest for digest, found in zip(self._documents, has, strict=False) if found}
-        missing = tuple(
-            blob for blob, found in zip(self._blobs.values(), has[split:], strict=True) if not found
-        )
+        listed = {subject: cast("Listed", next(answers)) for subject in subjects}
+        present = {digest for digest in self._documents if next(answers)}
+        missing = tuple(blob for blob in self._blobs.values() if not next(answers))
         plan = PushPlan(
             reference=str(self._to.tagged(self._targets[self._root.digest])),
             digest=self._root.digest,
@@ -194,22 +208,24 @@ class _Push:
             existing=len(self._blobs) - len(missing),
             bytes_missing=sum(each.size for each in missing),
         )
-        return plan, present
+        return plan, present, listed
 
     def _is_current(self, digest: str) -> bool:
-        found = self._client.find_manifest(self._targets[digest])
+        kind = self._documents[digest].descriptor.media_type
+        found = self._client.find_manifest(self._targets[digest], kind)
         return found is not None and found.digest == digest
 
-    def _send(self, missing: Sequence[Descriptor]) -> list[Descriptor]:
+    def _send(self, missing: Sequence[Descriptor], batch: Batch) -> list[Descriptor]:
         """Sends blobs side by side, the largest first; returns those that were mounted."""
         ordered = sorted(missing, key=lambda each: -each.size)
-        mounted = side_by_side(
-            self._send_one,
-            ordered,
+        uploads: list[Callable[[], object]] = [partial(self._send_one, blob) for blob in ordered]
+        done = side_by_side(
+            lambda upload: upload(),
+            [*uploads, *batch.uploads()],
             threads=self._options.limits.threads,
             progress=self._progress,
         )
-        return [blob for blob, was in zip(ordered, mounted, strict=True) if was]
+        return [blob for blob, was in zip(ordered, done, strict=False) if was]
 
     def _send_one(self, blob: Descriptor) -> bool:
         upload = Upload(self._client, blob, self._content, self._options.memory, self._progress)
@@ -245,6 +261,15 @@ class _Push:
         _trace: TracebackType | None,
     ) -> None:
         self._client.close()
+
+
+def _finish(batch: Batch, listed: Mapping[str, Listed]) -> str:
+    """Attaches; what the registry refuses of that is told, since the image is there, whole."""
+    try:
+        batch.finish(listed)
+    except RegistryError as error:
+        return f"Nothing was attached to the image: {error.message}"
+    return ""
 
 
 def _walk(tops: Sequence[Descriptor], content: Content, limits: Limits) -> dict[str, Document]:

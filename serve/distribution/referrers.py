@@ -7,6 +7,7 @@ under the tag `sha256-HEX` of the image's digest lists them, which who attaches 
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from serve.distribution.reference import Reference
 
 _ROUNDS = 8
+_FRESH_S = 2.0
 
 
 class Referrer(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
@@ -57,6 +59,20 @@ class Attached(msgspec.Struct, frozen=True):
     blobs: dict[str, bytes]
 
 
+class Listed(msgspec.Struct, frozen=True):
+    """What was attached to an image at some moment.
+
+    Attributes:
+        entries: Each once.
+        by_tag: Whether its tag says so, for want of a registry's own list.
+        at: When, by the monotonic clock.
+    """
+
+    entries: tuple[Referrer, ...]
+    by_tag: bool
+    at: float
+
+
 class _List(msgspec.Struct, rename="camel"):
     manifests: tuple[Referrer, ...] | None = None
     media_type: str = ""
@@ -81,13 +97,21 @@ def list_referrers(
         RegistryError: The registry's answer is no list.
         UnreachableError, RegistryBusyError: It does not answer, or not now.
     """
-    found = _listed(client, digest)
+    return tuple(
+        each
+        for each in look_up(client, digest).entries
+        if not artifact_type or each.artifact_type == artifact_type
+    )
+
+
+def look_up(client: RegistryClient, digest: str) -> Listed:
+    """What is attached to an image, and who says so; raises like `list_referrers`."""
+    found = _listed(client, digest) if client.lists_referrers is not False else None
+    by_tag = found is None
     if found is None:
         found = _tagged(client, digest)
     unique = {each.digest: each for each in found if digests.is_digest(each.digest)}
-    return tuple(
-        each for each in unique.values() if not artifact_type or each.artifact_type == artifact_type
-    )
+    return Listed(tuple(unique.values()), by_tag=by_tag, at=time.monotonic())
 
 
 def attach(
@@ -108,17 +132,26 @@ def attach(
     document = parse_document(manifest, OCI_MANIFEST, "the manifest to attach")
     if not document.subject:
         raise UsageError("The manifest to attach has no subject.")
-    content = _InMemory({digests.of_bytes(each): each for each in blobs})
+    content = InMemory({digests.of_bytes(each): each for each in blobs})
     for blob in document.blobs:
         if not client.has_blob(blob):
             Upload(client, blob, content, memory or Memory(None), Progress()).run()
-    kind = document.descriptor.media_type
-    entry = Referrer(
-        kind, document.digest, len(manifest), document.artifact_type, document.annotations
-    )
-    if not client.put_referrer(manifest, kind):
-        _add_to_tag(client, document.subject, entry)
+    entry = entry_of(document)
+    if not client.put_referrer(manifest, entry.media_type):
+        enlist(client, document.subject, [entry])
     return entry
+
+
+def entry_of(document: Document) -> Referrer:
+    """How a manifest is listed."""
+    described = document.descriptor
+    return Referrer(
+        described.media_type,
+        described.digest,
+        described.size,
+        document.artifact_type,
+        document.annotations,
+    )
 
 
 def fetch(client: RegistryClient, referrer: Referrer) -> Attached:
@@ -133,17 +166,21 @@ def fetch(client: RegistryClient, referrer: Referrer) -> Attached:
     return Attached(document, {each.digest: client.read_blob(each) for each in document.blobs})
 
 
-class _InMemory:
+class InMemory:
+    """Small blobs, by their digests."""
+
     def __init__(self, blobs: Mapping[str, bytes]) -> None:
         self._blobs = blobs
 
     def open(self, descriptor: Descriptor) -> BinaryIO:
+        """The bytes; raises UsageError where they were not given."""
         try:
             return io.BytesIO(self._blobs[descriptor.digest])
         except KeyError:
             raise UsageError(f"The blob {descriptor.digest} was not given.") from None
 
     def origins(self, digest: str) -> Sequence[Reference]:  # noqa: ARG002 - it is new everywhere
+        """None."""
         return ()
 
 
@@ -158,6 +195,7 @@ def _listed(client: RegistryClient, digest: str) -> list[Referrer] | None:
                 return None
             found += page.manifests
     except NotFoundError:
+        client.lists_referrers = False  # where it does, an image without any has an empty list
         return None
     except RegistryError as error:
         if error.retryable or isinstance(error, RegistryDeniedError):
@@ -177,14 +215,33 @@ def _tagged(client: RegistryClient, digest: str) -> list[Referrer]:
         return []
 
 
-def _add_to_tag(client: RegistryClient, subject: str, entry: Referrer) -> None:
-    """Adds to the list under the tag, and looks again: another writer may have been there, too."""
+def enlist(
+    client: RegistryClient, subject: str, entries: Sequence[Referrer], known: Listed | None = None
+) -> None:
+    """Adds to the list under the tag, and looks again: another writer may have been there, too.
+
+    Args:
+        client: The subject's repository.
+        subject: What the entries are attached to.
+        entries: What is to be listed.
+        known: What was listed; it counts while it is fresh.
+
+    Raises:
+        RegistryError: The list never keeps what is written.
+    """
+    fresh = known is not None and known.by_tag and time.monotonic() - known.at < _FRESH_S
+    before = [*known.entries] if known is not None and fresh else _tagged(client, subject)
     for _ in range(_ROUNDS):
-        before = _tagged(client, subject)
-        if any(each.digest == entry.digest for each in before):
+        there = {each.digest for each in before}
+        new = [each for each in entries if each.digest not in there]
+        if not new:
             return
-        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*before, entry]}
-        client.put_manifest(to_json(index), OCI_INDEX, tag_of(subject))
+        index = to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*before, *new]})
+        written = client.put_manifest(index, OCI_INDEX, tag_of(subject))
+        found = client.find_manifest(tag_of(subject), OCI_INDEX)
+        if found is not None and found.digest == written:
+            return
+        before = _tagged(client, subject)
     raise RegistryError(
         f"{client.host} does not keep the list of what is attached to {subject}.",
         hint="Others may be attaching at the same time: run the command again.",

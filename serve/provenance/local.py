@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from scoring.errors import UsageError
-from serve.packaging.image import INDEX_TYPE, MANIFEST_TYPE
-from serve.packaging.platformindex import package_manifests
-from serve.packaging.reading import verify_package
+from scoring.packages.documents import INDEX_TYPE, MANIFEST_TYPE
+from scoring.packages.platformindex import package_manifests
+from scoring.packages.reading import verify_package
 from serve.provenance import artifacts, checks, signing
 from serve.provenance.about import About
 from serve.provenance.artifacts import Artifact, Subject
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from serve.provenance.keys import PrivateKey, PublicKey
     from serve.registry import Registry
+    from serve.registry.records import Referrer
 
 
 def documents(
@@ -136,8 +137,16 @@ def evidence(registry: Registry, digest: str) -> checks.Evidence:
     return found.evidence()
 
 
-def kept_artifacts(registry: Registry, digest: str) -> list[Artifact]:
-    """What is attached to a package, to be sent elsewhere."""
+def kept_artifacts(
+    registry: Registry, digest: str, chosen: Sequence[Referrer] | None = None
+) -> list[Artifact]:
+    """What is attached to a package, to be sent elsewhere.
+
+    Args:
+        registry: Where the package is.
+        digest: The package's.
+        chosen: Only these; all by default.
+    """
     own = subject(registry, digest)
     return [
         Artifact(
@@ -146,5 +155,5 @@ def kept_artifacts(registry: Registry, digest: str) -> list[Artifact]:
             subject=own,
             artifact_type=each.artifact_type,
         )
-        for each in registry.referrers.list(digest)
+        for each in (registry.referrers.list(digest) if chosen is None else chosen)
     ]

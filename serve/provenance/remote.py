@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 from scoring import digest as digests
 from scoring.errors import NotFoundError, VerificationError
+from scoring.packages.documents import MANIFEST_TYPE, PACKAGE
+from serve.distribution.attaching import Batch
 from serve.distribution.client import PULL, PUSH, RegistryClient
 from serve.distribution.content import Descriptor
 from serve.distribution.documents import INDEXES
+from serve.distribution.progress import Progress, side_by_side
 from serve.distribution.pushing import push
-from serve.distribution.referrers import attach, list_referrers
-from serve.packaging.image import MANIFEST_TYPE, PACKAGE
+from serve.distribution.referrers import list_referrers
 from serve.provenance import artifacts, checks, dsse, local, signing, slsa
 from serve.provenance.artifacts import Subject, TagImage
 from serve.provenance.chain import require_package
@@ -255,14 +257,21 @@ class Remote:
         return self._client.read_blob(Descriptor(part.media_type, part.digest, part.size))
 
     def _put(self, made: Sequence[Artifact], digest: str) -> int:
-        """Uploads artifacts, as referrers and where cosign looks for them; returns their bytes."""
-        for each in made:
-            attach(self._client, each.manifest, each.blobs)
+        """Uploads artifacts, as referrers and where cosign looks for them; returns their bytes.
+
+        They are listed last: what is listed is not sent again, and so has to be complete.
+        """
+        progress, limits = Progress(), self._options.limits
+        batch = Batch(self._client, made, self._options.memory, progress)
+        side_by_side(
+            lambda upload: upload(), batch.uploads(), threads=limits.threads, progress=progress
+        )
         for suffix in artifacts.SUFFIXES:
             image = self._merged(made, digest, suffix)
             if image is not None:
                 to = self._client.reference.tagged(artifacts.tag(digest, suffix))
                 push(_descriptor(image.manifest), _Documents(image), to, options=self._options)
+        batch.finish()
         return sum(len(data) for each in made for data in (each.manifest, *each.blobs))
 
     def _merged(self, made: Iterable[Artifact], digest: str, suffix: Suffix) -> TagImage | None:
@@ -277,7 +286,8 @@ class Remote:
         if not new:
             return None
         before = self._tagged(digest, suffix)
-        return artifacts.tag_image([*(before.layers if before else ()), *new])
+        there = before.layers if before else ()
+        return artifacts.tag_image([*there, *(layer for layer in new if layer not in there)])
 
 
 class _Documents:

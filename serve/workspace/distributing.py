@@ -9,8 +9,6 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from scoring.errors import RegistryError, UnreachableError, VerificationError
 from serve.workspace.vouching import Vouching
 
@@ -62,17 +60,15 @@ class Distributing(Vouching):
             UnreachableError, RegistryBusyError: It does not answer, or not now.
             DigestMismatchError: A stored blob is damaged.
         """
-        done = self._transfers(plain_http).push(
-            self._named(package), to, base=base, platform=platform, bare=bare, progress=progress
+        return self._transfers(plain_http).push(
+            self._named(package),
+            to,
+            base=base,
+            platform=platform,
+            bare=bare,
+            attach=attach,
+            progress=progress,
         )
-        if not attach:
-            return done
-        try:
-            sent = self.attach_to_image(done.reference, plain_http=plain_http)
-        except RegistryError as error:  # the image is there, whole; some registries take no more
-            warning = f"Nothing was attached to the image: {error.message}"
-            return msgspec.structs.replace(done, warning=done.warning or warning)
-        return msgspec.structs.replace(done, bytes_sent=done.bytes_sent + sent)
 
     def plan_push(
         self,

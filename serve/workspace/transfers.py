@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from scoring.errors import PackagingError, UnreachableError
+from scoring.errors import PackagingError, RegistryError, UnreachableError
+from scoring.packages import platformindex
+from scoring.packages.documents import INDEX_TYPE, LAYER_NAME, MANIFEST_TYPE, PACKAGE
+from scoring.packages.reading import read_package
 from serve.distribution.content import Descriptor, StoredContent
 from serve.distribution.hosts import Hosts
 from serve.distribution.memory import Memory
@@ -17,10 +20,8 @@ from serve.distribution.options import Options
 from serve.distribution.pulling import plan_pull, pull
 from serve.distribution.pushing import plan_push, push
 from serve.distribution.reference import DEFAULT_TAG, Reference, parse_reference
-from serve.packaging import platformindex
-from serve.packaging.image import INDEX_TYPE, LAYER_NAME, MANIFEST_TYPE, PACKAGE
 from serve.packaging.images.finding import BASE_VARIABLE
-from serve.packaging.reading import read_package
+from serve.provenance.attaching import ImageAttachments
 from serve.registry.records import Package
 from serve.workspace.images import Images, register_package
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from serve.distribution.content import Content
     from serve.distribution.documents import Document
+    from serve.packaging.images.compose import Image
     from serve.packaging.images.imageset import ImageSet
     from serve.registry import Registry
 
@@ -152,6 +154,13 @@ class _Outgoing:
     beside: tuple[tuple[Descriptor, str], ...] = ()
     bases: tuple[str, ...] = ()
     warning: str = ""
+    images: tuple[Image, ...] = ()
+    members: tuple[str, ...] = ()
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The digests of the packages, and of the index of several."""
+        return tuple(dict.fromkeys((*self.members, self.package)))
 
 
 class _ImageContent:
@@ -190,28 +199,44 @@ class Transfers:
         base: str | None = None,
         platform: str | None = None,
         bare: bool = False,
+        attach: bool = True,
         progress: Tell | None = None,
     ) -> Pushed:
         """Puts a package on its base and brings the image to a registry; see `Packages.push`."""
         reference = _destination(to)
         with self._registry.blobs.hold():
             outgoing = self._outgoing(package, base, platform, bare=bare)
+            attachments = ImageAttachments(self._registry, outgoing.images, outgoing.packages)
             done = push(
                 outgoing.root,
                 outgoing.content,
                 reference,
                 beside=outgoing.beside,
+                attachments=attachments if attach else None,
                 options=self._options,
                 progress=progress,
             )
-        return Pushed(
+        pushed = Pushed(
             reference=str(reference),
             package=outgoing.package,
             platforms=outgoing.platforms,
             bases=outgoing.bases,
-            warning=outgoing.warning,
+            warning=outgoing.warning or done.warning,
             **{name: getattr(done, name) for name in _COUNTED},
         )
+        return self._with_signatures(pushed) if attachments.signs else pushed
+
+    def _with_signatures(self, pushed: Pushed) -> Pushed:
+        """Attaches what has a place of cosign's, too: the signatures of packages."""
+        from serve.provenance.remote import Remote  # noqa: PLC0415 - for signed packages only
+
+        try:
+            with Remote(parse_reference(pushed.reference), self._options, writing=True) as remote:
+                sent = remote.attach(self._registry)
+        except RegistryError as error:  # the image is there, whole; some registries take no more
+            warning = f"No signature was attached to the image: {error.message}"
+            return msgspec.structs.replace(pushed, warning=pushed.warning or warning)
+        return msgspec.structs.replace(pushed, bytes_sent=pushed.bytes_sent + sent)
 
     def plan(
         self,
@@ -331,18 +356,22 @@ class Transfers:
         blobs = self._registry.blobs
         index = platformindex.package_manifests(package.digest, blobs)
         digest, kind = package.digest, MANIFEST_TYPE if index is None else INDEX_TYPE
+        members = tuple(each.digest for each in index.manifests) if index else ()
         platforms = tuple(package.platform.split(","))
         wanted = platformindex.parse_platforms(platform)
         if index is not None and len(wanted) == 1:
             digest, kind = platformindex.for_platform(index, wanted[0]), MANIFEST_TYPE
-            platforms = wanted
+            platforms, members = wanted, ()
         elif wanted and set(wanted) != set(platforms):
             raise PackagingError(
                 f"The package is for {package.platform}, and not for {platform}.",
                 hint="Push it without --platform.",
             )
         root = Descriptor(kind, digest, blobs.path(digest).stat().st_size)
-        return _Outgoing(root, StoredContent(blobs), digest, platforms=platforms, warning=warning)
+        content = StoredContent(blobs)
+        return _Outgoing(
+            root, content, digest, platforms=platforms, warning=warning, members=members
+        )
 
 
 _COUNTED = (
@@ -378,6 +407,8 @@ def _with_base(images: ImageSet) -> _Outgoing:
         platforms=images.platforms,
         beside=beside,
         bases=tuple(image.base.digest for image in images.images),
+        images=images.images,
+        members=tuple(image.package.digest for image in images.images),
     )
 
 
