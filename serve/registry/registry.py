@@ -32,6 +32,7 @@ class Registry:
 
     Attributes:
         location: Where it is; its text has passwords masked.
+        database: The records.
         blobs: The bytes.
         models: Model versions.
         environments: Locked environments.
@@ -55,19 +56,19 @@ class Registry:
         self.location = locations.resolve(place)
         self.blobs = BlobStore(self.location.blobs)
         self.blobs.create()
-        self._database = Database(self.location, retry_s=retry_s)
+        self.database = Database(self.location, retry_s=retry_s)
         try:
-            schema.prepare(self._database, self.location.blobs)
+            schema.prepare(self.database, self.location.blobs)
         except BaseException:
-            self._database.close()
+            self.database.close()
             raise
-        self._collector = Collector(self._database, self.blobs)
-        self.models = ModelStore(self._database, self.blobs, self._collector)
-        self.environments = EnvironmentStore(self._database, self.blobs)
-        self.packages = PackageStore(self._database, self.blobs, self._collector)
-        self.referrers = ReferrerStore(self._database, self.blobs, self._collector)
-        self.settings = SettingStore(self._database)
-        self.deployments = DeploymentStore(self._database)
+        self._collector = Collector(self.database, self.blobs)
+        self.models = ModelStore(self.database, self.blobs, self._collector)
+        self.environments = EnvironmentStore(self.database, self.blobs)
+        self.packages = PackageStore(self.database, self.blobs, self._collector)
+        self.referrers = ReferrerStore(self.database, self.blobs, self._collector)
+        self.settings = SettingStore(self.database)
+        self.deployments = DeploymentStore(self.database)
 
     def gc(self, *, dry_run: bool = False) -> Freed:
         """Removes bytes that nothing references and what killed commands left.
@@ -79,7 +80,7 @@ class Registry:
 
     def close(self) -> None:
         """Closes idle connections; the registry can still be used."""
-        self._database.close()
+        self.database.close()
 
     def __enter__(self) -> Self:
         return self
