@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from scoring.quantum.features import (
     LEAST_ROUNDING,
     Constant,
@@ -19,6 +21,7 @@ from scoring.quantum.features import (
 if TYPE_CHECKING:
     from scoring.quantum.onnx_graph import Scope
 
+_NARROW = 64
 _PAIR = 4
 _PRODUCT_TOLERANCE = 1e-12
 _LEAST_FIRST = 1e-4
@@ -39,7 +42,7 @@ def _add(scope: Scope, step: Step, rows: str, width: int) -> str:
             moved = scope.add("Sub", rows, scope.floats([step.offset]))
             return scope.add("Mul", moved, scope.floats([step.factor]))
         case Constant():
-            return _append_constant(scope, step, rows)
+            return _append_constant(scope, step, rows, width)
         case Product():
             product = scope.add("ReduceProd", rows, scope.ints([1]), keepdims=1)
             scaled = scope.add("Mul", product, scope.floats(step.scale))
@@ -50,7 +53,17 @@ def _add(scope: Scope, step: Step, rows: str, width: int) -> str:
             return _round(scope, rows, width, step.step)
 
 
-def _append_constant(scope: Scope, step: Constant, rows: str) -> str:
+def _append_constant(scope: Scope, step: Constant, rows: str, width: int) -> str:
+    count = len(step.values)
+    if width <= _NARROW:  # one product, exact: each sum has one term that is not zero
+        shift = np.concatenate([np.zeros(width), step.values])
+        return scope.add(
+            "Gemm", rows, scope.floats(np.eye(width, width + count)), scope.floats(shift)
+        )
+    return _concatenated(scope, step, rows)
+
+
+def _concatenated(scope: Scope, step: Constant, rows: str) -> str:
     count = scope.add("Shape", rows, start=0, end=1)
     shape = scope.add("Concat", count, scope.ints([len(step.values)]), axis=0)
     values = scope.add("Expand", scope.floats([step.values]), shape)

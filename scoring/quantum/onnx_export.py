@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INPUT, LABELS, PROBABILITIES = "X", "predictions", "probabilities"
-_SAFE = {"float64": (1e-280, 1e280), "float32": (1e-24, 1e30)}
-"""Between these a row's sum of squares is exact to the last digits."""
+_MANY = 1e30
+"""More than rows."""
 _NARROW = 64
 _MAX_NOTE = 1 << 20
 _CHUNK_BYTES = 1 << 20
@@ -122,19 +122,30 @@ def _shares(scope: Scope, part: Part, name: str, prefix: str) -> str:
 def _guarded(scope: Scope, part: Part, rows: str, prefix: str) -> str:
     """The quotient as it is where squares are exact, else that of scaled rows."""
     above, below = _squares(scope, part, rows)
-    least, most = _SAFE[scope.dtype]
-    low = scope.add("Greater", scope.add("ReduceMin", below, keepdims=0), scope.floats(least))
-    high = scope.add("Less", scope.add("ReduceMax", below, keepdims=0), scope.floats(most))
+    inverse = scope.add("Reciprocal", below)
     plain, careful = scope.inside(), scope.inside()
-    quick = plain.add("Div", above, below)
+    quick = plain.add("Mul", above, inverse)
     slow = _quotient(careful, part, _scaled(careful, rows, part))
     width = 1 if part.circuit.is_binary else len(part.circuit.classes)
     return scope.add(
         "If",
-        scope.add("And", low, high),
+        _are_exact(scope, below, inverse, width),
         then_branch=plain.graph(prefix + "exact", [], [plain.value(quick, [None, width])]),
         else_branch=careful.graph(prefix + "scaled", [], [careful.value(slow, [None, width])]),
     )
+
+
+def _are_exact(scope: Scope, values: str, inverses: str, width: int) -> str:
+    """Whether no value is zero, infinite, or too small to have an inverse.
+
+    Every product of a value and its inverse is then about 1; of others it is NaN or infinite, and
+    so is the sum, which is not less than anything.
+    """
+    if width == 1:
+        total = scope.add("Gemm", values, inverses, transA=1)
+    else:
+        total = scope.add("ReduceSum", scope.add("Mul", values, inverses), keepdims=0)
+    return scope.add("Less", total, scope.floats(_MANY if width > 1 else [[_MANY]]))
 
 
 def _scaled(scope: Scope, rows: str, part: Part) -> str:
