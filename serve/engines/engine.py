@@ -26,6 +26,28 @@ _GONE = (NotFoundError, ConflictError)
 _LONG_S = 1800.0
 
 
+class ContainerOutput:
+    """What a container prints, piece by piece. `close` may be called from another thread.
+
+    Args:
+        pieces: The client's stream.
+        doing: Translates its errors.
+    """
+
+    def __init__(self, pieces: Any, doing: contextlib.AbstractContextManager[None]) -> None:
+        self._pieces = pieces
+        self._doing = doing
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._doing:
+            yield from self._pieces
+
+    def close(self) -> None:
+        """Ends the stream, whoever waits for it."""
+        with contextlib.suppress(OSError, AttributeError):
+            self._pieces.close()
+
+
 class Engine:
     """A connection to a container engine; see `find_engine`.
 
@@ -104,6 +126,13 @@ class Engine:
             with self._doing("tell about itself"):
                 self._facts = dict(self._api.info())
         return self._facts
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other engines, also where it is reached by another address."""
+        if self.kind == "docker" and self.facts.get("ID"):
+            return str(self.facts["ID"])
+        return f"{self.facts.get('Name', '')}:{self.facts.get('DockerRootDir', '')}"
 
     @property
     def has_selinux(self) -> bool:
@@ -268,18 +297,25 @@ class Engine:
             with contextlib.suppress(NotFoundError), self._doing("change the restart policy"):
                 self._api.update_container(container, restart_policy=policy)
 
-    def logs(
-        self, container: str, *, tail: int | None = None, follow: bool = False, since: int = 0
-    ) -> Iterator[bytes]:
-        """Pieces of the output, each line with its time in front; none where it is gone.
+    def logs(self, container: str, *, tail: int | None = None) -> Iterator[bytes]:
+        """Pieces of the output so far, each line with its time in front; none where it is gone.
 
         Args:
             container: ID or name.
             tail: Only so many lines of the end.
-            follow: Until the container ends.
-            since: Only what came at or after this UNIX time.
         """
-        with contextlib.suppress(*_GONE), self._doing("give the log"):
+        with contextlib.suppress(*_GONE):
+            yield from self.output(container, tail=tail, follow=False)
+
+    def output(
+        self, container: str, *, tail: int | None = None, follow: bool = True
+    ) -> ContainerOutput:
+        """The output, as `logs` has it, until the container ends or the stream is closed.
+
+        Raises:
+            NotFoundError: The container is gone.
+        """
+        with self._doing("give the log"):
             pieces = self._api.logs(
                 container,
                 stdout=True,
@@ -288,13 +324,8 @@ class Engine:
                 follow=follow,
                 timestamps=True,
                 tail="all" if tail is None else tail,
-                since=since or None,
             )
-            try:
-                yield from pieces
-            finally:
-                with contextlib.suppress(AttributeError):
-                    pieces.close()
+        return ContainerOutput(pieces, self._doing("give the log"))
 
     def memory(self, container: str) -> int | None:
         """Bytes of memory that its processes hold; None where unknown."""

@@ -7,7 +7,8 @@ wait in the kernel's queue while no worker is there. What a worker says of itsel
 line of JSON each, which is how the target learns it.
 
 SIGUSR1 opens the gates of all workers that are here now. SIGUSR2 turns away whoever connects from
-here on: the deployment stops. SIGTERM ends it, which ends the workers that have joined.
+here on, until the next SIGUSR1: the deployment stops. SIGTERM ends it, and with it the workers that
+have joined.
 """
 
 import json
@@ -90,6 +91,7 @@ class Front:
         """Does what signals say."""
         for number in os.read(reader, 64):
             if number == signal.SIGUSR1:
+                self.turn_to_workers()
                 for worker in self.workers:
                     self.open_gate(worker)
             elif number == signal.SIGUSR2:
@@ -152,6 +154,11 @@ class Front:
         worker.close()
         if worker.name:
             tell(worker.name, "gone")
+
+    def turn_to_workers(self) -> None:
+        """Leaves connections to the workers again."""
+        if self.listener in self.selector.get_map():
+            self.selector.unregister(self.listener)
 
     def turn_away(self) -> None:
         """Closes what connects from here on: nobody is left who would answer."""

@@ -16,6 +16,7 @@ from serve.server.lines import is_json, with_source
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from serve.engines.engine import ContainerOutput
     from serve.targets.docker.crew import Crew, Member
 
 _LOOK_S = 1.0
@@ -25,7 +26,8 @@ _LONGEST = 1 << 20
 
 def read(crew: Crew, tail: int | None = None) -> Iterator[str]:
     """Lines of all workers that there are, oldest first."""
-    streams = [_stamped(crew, each, tail=tail) for each in crew.workers()]
+    pieces = crew.engine.logs
+    streams = [_stamped(each, pieces(each.id, tail=tail)) for each in crew.workers()]
     lines = (line for _, line in heapq.merge(*streams))
     yield from lines if tail is None else deque(lines, maxlen=tail)
 
@@ -66,6 +68,8 @@ class _Follower:
         self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._threads: dict[str, threading.Thread] = {}
         self._places: dict[str, _Place] = defaultdict(_Place)
+        self._streams: dict[str, ContainerOutput] = {}
+        self._lock = threading.Lock()
         self._closed = False
 
     def lines(self, tail: int | None) -> Iterator[str]:
@@ -78,18 +82,27 @@ class _Follower:
                     yield self._queue.get(timeout=left)
 
     def close(self) -> None:
-        self._closed = True
+        with self._lock:
+            self._closed = True
+            streams = list(self._streams.values())
+        for stream in streams:
+            stream.close()
+        for thread in self._threads.values():
+            thread.join(_LOOK_S)
 
     def _present(self, tail: int | None) -> Iterator[str]:
         """What there is now; all of it is read, to know where to go on."""
-        lines = heapq.merge(*(self._pass_on(each) for each in self._crew.workers()))
+        pieces = self._crew.engine.logs
+        lines = heapq.merge(
+            *(self._pass_on(each, pieces(each.id)) for each in self._crew.workers())
+        )
         shown = (line for _, line in lines)
         yield from shown if tail is None else deque(shown, maxlen=tail)
 
-    def _pass_on(self, member: Member, *, follow: bool = False) -> Iterator[tuple[str, str]]:
+    def _pass_on(self, member: Member, pieces: Iterable[bytes]) -> Iterator[tuple[str, str]]:
         """The lines of a worker that have not been read yet, noted as read."""
         known, repeated = self._places[member.id], 0
-        for stamp, line in _stamped(self._crew, member, follow=follow):
+        for stamp, line in _stamped(member, pieces):
             if stamp < known.stamp:
                 continue
             if stamp == known.stamp and repeated < known.many:
@@ -113,17 +126,29 @@ class _Follower:
 
     def _follow(self, member: Member) -> None:
         with contextlib.suppress(FieldpostError):
-            for _, line in self._pass_on(member, follow=True):
-                if self._closed:
-                    return
-                self._queue.put(line)
+            stream = self._open(member)
+            if stream is None:
+                return
+            try:
+                for _, line in self._pass_on(member, stream):
+                    self._queue.put(line)
+            finally:
+                stream.close()
+
+    def _open(self, member: Member) -> ContainerOutput | None:
+        """A stream that `close` ends; None where it was called already."""
+        stream = self._crew.engine.output(member.id)
+        with self._lock:
+            if not self._closed:
+                self._streams[member.id] = stream
+                return stream
+        stream.close()
+        return None
 
 
-def _stamped(
-    crew: Crew, member: Member, *, tail: int | None = None, follow: bool = False
-) -> Iterator[tuple[str, str]]:
+def _stamped(member: Member, pieces: Iterable[bytes]) -> Iterator[tuple[str, str]]:
     """A worker's lines with their exact times."""
-    for text in _lines(crew.engine.logs(member.id, tail=tail, follow=follow)):
+    for text in _lines(pieces):
         stamp, _, rest = text.partition(" ")
         yield stamp, _shown(stamp, member.source, rest)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from scoring.errors import DeploymentFailedError, NotFoundError
-from serve.packaging.image import PACKAGE, Manifest
-from serve.packaging.platformindex import package_manifests
+from scoring.packages.documents import PACKAGE, Manifest
+from scoring.packages.platformindex import package_manifests
 from serve.targets.docker.specs import ImageFacts
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import uuid
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -20,7 +19,7 @@ from scoring.errors import (
 from serve.engines.finding import find_engine
 from serve.registry import Registry
 from serve.targets.base import DeployRequest, DeployResult, Progress, Status, TargetContext, ignore
-from serve.targets.docker import logs, source, status
+from serve.targets.docker import home, logs, source, status
 from serve.targets.docker.crew import Crew
 from serve.targets.docker.launch import Launch, Launcher, Ready
 from serve.targets.docker.names import Names
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 
     from serve.engines import Engine, Kind
     from serve.registry.records import Deployment
-
-_IDENTITY = "identity"
-"""The workspace's setting that tells its containers from those of others."""
 
 
 class DockerTarget:
@@ -68,12 +64,13 @@ class DockerTarget:
         try:
             settings = parse(request.settings)
             launcher, engine = self._launcher(request.name, settings, progress)
+            self._require_home(request.name, engine)
             launcher.settle(self._record(request.name).active)
             launch = self._launch(request, settings, engine, progress)
             ready = launcher.prepare(launch)
             url = _url(engine, settings, ready)
             ready_s = time.monotonic() - began
-            self._activate(launcher, request, ready, url)
+            self._activate(launcher, request, ready, url, engine)
         except DeploymentFailedError as error:
             failure = _as_failure(request, error)
             self._record_failure(request, failure)
@@ -88,7 +85,8 @@ class DockerTarget:
         """What really runs: the word of the engine, or that it does not answer."""
         try:
             crew = self._crew(deployment.name, parse(deployment.settings))
-            return status.observe(crew, deployment)
+            seen = status.observe(crew, deployment)
+            return seen if seen.state != "down" or seen.workers else self._lost(crew, seen)
         except TargetError as error:
             stopped = deployment.desired == "stopped"
             return Status(
@@ -109,7 +107,8 @@ class DockerTarget:
     def stop(self, deployment: Deployment, progress: Progress = ignore) -> None:
         """Drains and ends the workers, and waits until they are gone; their logs stay."""
         settings = parse(deployment.settings)
-        launcher, _ = self._launcher(deployment.name, settings, progress)
+        launcher, engine = self._launcher(deployment.name, settings, progress)
+        home.require_home(self._context.location, deployment.name, engine)
         progress("waiting for the requests that have begun")
         launcher.stop(settings.drain_timeout_s + LEAVE_S)
 
@@ -157,17 +156,20 @@ class DockerTarget:
             )
         crew.remove(members)
         crew.remove_volumes()
+        home.forget(self._context.location, deployment.name)
 
     def _start(self, request: DeployRequest, progress: Progress) -> str:
         """Makes the containers anew: what is left of them may be of any state."""
         settings = parse(request.settings)
         launcher, engine = self._launcher(request.name, settings, progress)
+        self._require_home(request.name, engine)
         launch = self._launch(request, settings, engine, progress)
         crew = self._crew(request.name, settings)
         crew.remove(crew.workers())
         ready = launcher.prepare(launch)
         url = _url(engine, settings, ready)
         with Registry(self._context.location) as registry:
+            home.remember(registry, request.name, engine)
             registry.deployments.start(request.name)
             registry.deployments.set_address(request.name, url)
         launcher.switch(ready, settings)
@@ -179,10 +181,13 @@ class DockerTarget:
         image = source.obtain(engine, request.package, settings, self._context, progress)
         return Launch(request.revision, settings, image, request.address)
 
-    def _activate(self, launcher: Launcher, request: DeployRequest, ready: Ready, url: str) -> None:
+    def _activate(
+        self, launcher: Launcher, request: DeployRequest, ready: Ready, url: str, engine: Engine
+    ) -> None:
         """Records that the revision answers; where that cannot be done it never does."""
         try:
             with Registry(self._context.location) as registry:
+                home.remember(registry, request.name, engine)
                 # The address first: an active revision without one has no stable URL to keep.
                 registry.deployments.set_address(request.name, url)
                 registry.deployments.activate(request.name, request.revision)
@@ -195,6 +200,18 @@ class DockerTarget:
         detail = error.detail if isinstance(error, FieldpostError) else ""
         with contextlib.suppress(ServeError), Registry(self._context.location) as registry:
             registry.deployments.fail(request.name, request.revision, message, detail)
+
+    def _require_home(self, name: str, engine: Engine) -> None:
+        """Raises where the deployment runs on another engine; one that is stopped may move."""
+        if self._record(name).desired == "running":
+            home.require_home(self._context.location, name, engine)
+
+    def _lost(self, crew: Crew, seen: Status) -> Status:
+        """The same status, where the engine was changed with a note that says so."""
+        found = home.elsewhere(self._context.location, crew.own.deployment, crew.engine)
+        if found is None:
+            return seen
+        return msgspec.structs.replace(seen, note=home.told_elsewhere(found, crew.engine))
 
     def _runs(self, deployment: Deployment) -> bool:
         return deployment.desired == "running" and self.status(deployment).state == "running"
@@ -210,16 +227,7 @@ class DockerTarget:
         if engine is None:
             engine = find_engine(self.kind, settings.engine)
             self._engines[settings.engine] = engine
-        return Crew(engine, Names(self._identity(), name))
-
-    def _identity(self) -> str:
-        """What tells the containers of this workspace from those of all others."""
-        with Registry(self._context.location) as registry:
-            found = registry.settings.get(_IDENTITY, str)
-            if found is None:
-                registry.settings.set(_IDENTITY, uuid.uuid4().hex)
-                found = registry.settings.get(_IDENTITY, str)
-            return found or ""
+        return Crew(engine, Names(home.workspace_identity(self._context.location), name))
 
     def _record(self, name: str) -> Deployment:
         with Registry(self._context.location) as registry:
