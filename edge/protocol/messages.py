@@ -269,12 +269,14 @@ class Telemetry(Message, kw_only=True, omit_defaults=True):
         epoch: Names a spool; a new one begins at sequence 0.
         records: In the order of their sequence.
         dropped: Class to the number of records that were lost to the caps of this spool, ever.
+        floor: No record with a lower number will come any more: it was taken, or dropped.
     """
 
     device: str
     epoch: Text
     records: tuple[Record, ...]
     dropped: dict[Class, Count] = {}
+    floor: Count = 0
 
 
 class Ack(Message, kw_only=True, omit_defaults=True):
