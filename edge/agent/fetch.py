@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import platform
 import re
-from collections.abc import Callable, Collection, Iterable
-from typing import Annotated, Final, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Annotated, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -14,7 +14,7 @@ from edge.agent import delta, space
 from edge.agent.blobs import DeviceBlobs
 from edge.agent.layers import open_raw
 from edge.agent.transfer import Wishes, persist, transfer
-from edge.agent.web import Answer
+from edge.agent.web import Answer, PassingError
 from edge.protocol.messages import Source
 from scoring import digest as digests
 from scoring.errors import (
@@ -194,6 +194,16 @@ def keepers(packages: Iterable[str], blobs: DeviceBlobs) -> set[str]:
     return found
 
 
+class _Offer(NamedTuple):
+    """A delta that a source has."""
+
+    source: Source
+    path: str
+    base: Layer
+    digest: str
+    size: int
+
+
 class _Fetch:
     def __init__(
         self, blobs: DeviceBlobs, wishes: Wishes, bases: Collection[str], keep_free: int
@@ -287,16 +297,22 @@ class _Fetch:
         """Whether the layer came as a delta; whatever is wrong with one, there is the whole."""
         if not layer.name or self._blobs.waiting(layer.blob.digest) * 2 > layer.blob.size:
             return False
-        for base in self._base_layers(layer.name):
-            try:
-                return self._try_delta(layer, base)
-            except StorageFullError:
-                raise
-            except DigestMismatchError as error:
-                self._result.spoiled += 1
-                logger.warning("a delta was of no use: %s", error)
-            except FieldpostError as error:
-                logger.info("no delta: %s", error)
+        offers = sorted(self._offers(layer), key=lambda offer: offer.size)
+        best = next((offer for offer in offers if offer.size < layer.blob.size), None)
+        if best is None:
+            return False
+        sources = [o.source for o in offers if (o.digest, o.base) == (best.digest, best.base)]
+        try:
+            self._apply(layer, best, self._wishes._replace(sources=sources))
+        except StorageFullError:
+            raise
+        except DigestMismatchError as error:
+            self._result.spoiled += 1
+            logger.warning("a delta was of no use: %s", error)
+        except FieldpostError as error:
+            logger.info("no delta: %s", error)
+        else:
+            return True
         return False
 
     def _base_layers(self, name: str) -> list[Layer]:
@@ -309,36 +325,33 @@ class _Fetch:
             found |= {x.diff_id: x for x in layers if x.name == name and self._has(x)}
         return list(found.values())
 
-    def _try_delta(self, layer: Layer, base: Layer) -> bool:
-        path = f"deltas/{base.blob.digest}/{layer.blob.digest}"
-        offers = {source: self._offer(source, path) for source in self._wishes.sources}
-        for offer in sorted({one for one in offers.values() if one}, key=lambda one: one.size):
-            if offer.size >= layer.blob.size:
+    def _offers(self, layer: Layer) -> Iterator[_Offer]:
+        bases = self._base_layers(layer.name)
+        for source in self._wishes.sources:
+            if source.kind != "controller":
                 continue
-            named = [source for source, one in offers.items() if one == offer]
-            self._apply(layer, base, offer, self._wishes._replace(sources=named), path)
-            return True
-        return False
+            for base in bases:
+                try:
+                    offer = self._offer(source, layer, base)
+                except (FieldpostError, PassingError):
+                    break  # whatever it is, it is no time for extras
+                if offer is not None:
+                    yield offer
 
-    def _offer(self, source: Source, path: str) -> Descriptor | None:
-        """What delta a source has; one that fails is asked for nothing more of it."""
-        if source.kind != "controller":
-            return None
-        try:
-            with self._ask(source, path, "HEAD") as answer:
-                tag, size = answer.header("ETag").strip('"'), answer.length
-                if answer.status != _OK or not digests.is_digest(tag) or not size:
-                    return None
-                return Descriptor(tag, size)
-        except FieldpostError:
-            return None
+    def _offer(self, source: Source, layer: Layer, base: Layer) -> _Offer | None:
+        path = f"deltas/{base.blob.digest}/{layer.blob.digest}"
+        with self._ask(source, path, "HEAD") as answer:
+            tag, size = answer.header("ETag").strip('"'), answer.length
+            answer.read_all(0)
+            if answer.status != _OK or not digests.is_digest(tag) or not size:
+                return None
+            return _Offer(source, path, base, tag, size)
 
-    def _apply(
-        self, layer: Layer, base: Layer, offer: Descriptor, wishes: Wishes, path: str
-    ) -> None:
+    def _apply(self, layer: Layer, offer: _Offer, wishes: Wishes) -> None:
         if not self._blobs.has(offer.digest):
             with self._blobs.incoming(offer.digest, offer.size) as incoming:
-                transfer(incoming, wishes, lambda _: path)
+                transfer(incoming, wishes, lambda _: offer.path)
+        base = offer.base
         try:
             with (
                 self._blobs.open(offer.digest) as patch,

@@ -131,6 +131,7 @@ class Answer:
         if whole:
             self._web.give_back(self._key, self._link)
         else:
+            self._answer.close()
             self._link.close()
 
     def __enter__(self) -> Self:
@@ -155,12 +156,22 @@ class _Link:
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self.connection = connection
         self.used = False
+        self._socket: socket.socket | None = None
+
+    def connect(self, read_s: float) -> None:
+        """Connects, unless it is."""
+        if self.connection.sock is None:
+            self.connection.connect()
+        # The connection forgets its socket as soon as an answer is said to be the last.
+        self._socket = self.connection.sock
+        if self._socket is not None:
+            self._socket.settimeout(read_s)
 
     def wake(self) -> None:
         """Ends whatever waits for it."""
-        if self.connection.sock is not None:
+        if self._socket is not None:
             with contextlib.suppress(OSError):
-                self.connection.sock.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self.connection.close()
@@ -355,13 +366,9 @@ class Web:
     def _exchange(
         self, link: _Link, method: str, target: str, headers: Mapping[str, str]
     ) -> http.client.HTTPResponse:
-        connection = link.connection
-        if connection.sock is None:
-            connection.connect()
-        assert connection.sock is not None
-        connection.sock.settimeout(self.limits.read_s)
-        connection.request(method, target, headers=dict(headers))
-        return connection.getresponse()
+        link.connect(self.limits.read_s)
+        link.connection.request(method, target, headers=dict(headers))
+        return link.connection.getresponse()
 
 
 def _finish(answer: Answer) -> None:
