@@ -13,7 +13,7 @@ from serve.cli.output import changes, common, fields, note, size, table
 from serve.cli.output import show as print_out
 
 if TYPE_CHECKING:
-    from serve.packaging.reading import Package as Details
+    from scoring.packages.reading import Package as Details
     from serve.registry.records import Package
     from serve.workspace import Workspace
 
@@ -107,7 +107,7 @@ def build(
 
 def _plans(opened: Workspace, model: str | None, inputs: dict[str, Any]) -> list[dict[str, Any]]:
     """What would be built, for each platform."""
-    from serve.packaging.platformindex import parse_platforms
+    from scoring.packages.platformindex import parse_platforms
 
     platforms = parse_platforms(inputs["platform"]) or (None,)
     return [

@@ -5,38 +5,14 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-import msgspec
-
 from scoring import digest as digests
+from scoring.packages.documents import Descriptor as Descriptor  # noqa: PLC0414 - named here, too
 from serve.distribution.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from serve.registry.blobs import BlobStore
-
-
-class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an entry of an image index is for."""
-
-    architecture: str
-    os: str
-    variant: str = ""
-
-    @property
-    def name(self) -> str:
-        """`linux/amd64`."""
-        return f"{self.os}/{self.architecture}"
-
-
-class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """An OCI content descriptor; the platform is told in an index only."""
-
-    media_type: str
-    digest: str
-    size: int
-    annotations: dict[str, str] = {}
-    platform: Platform | None = None
 
 
 class Content(Protocol):

@@ -14,22 +14,23 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from scoring import durable
+from scoring.packages.documents import LayerName
+from scoring.packages.workfolder import work_folder
 from serve.packaging.contents import (
     code_entries,
     environment_entries,
     model_entries,
     runtime_entries,
 )
-from serve.packaging.image import LayerName, image_config, image_manifest
+from serve.packaging.image import image_config, image_manifest
 from serve.packaging.install import install_lock
 from serve.packaging.layers import FAST, Layer, write_layer
-from serve.packaging.workfolder import work_folder
 
 if TYPE_CHECKING:
+    from scoring.packages.storage import Blobs
     from serve.packaging.cache import LayerCache
     from serve.packaging.plan import BuildPlan
     from serve.packaging.sharedcache import SharedCache
-    from serve.packaging.storage import Blobs
 
 Clock = Callable[[], float]
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Literal, get_args
 import msgspec
 
 from scoring.errors import PackagingError, UsageError
+from scoring.packages.workfolder import work_folder
 from serve.packaging.contexts import Context, fill, link
-from serve.packaging.workfolder import work_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from scoring.packages.storage import Blobs
     from serve.packaging.images.finding import BaseFinder
-    from serve.packaging.storage import Blobs
 
 BuilderName = Literal["docker", "buildah", "podman"]
 BUILDERS: tuple[BuilderName, ...] = get_args(BuilderName)

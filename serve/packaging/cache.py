@@ -14,7 +14,7 @@ from serve.packaging.layers import Layer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from serve.packaging.storage import Blobs
+    from scoring.packages.storage import Blobs
 
 
 class LayerCache:

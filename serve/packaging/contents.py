@@ -15,9 +15,9 @@ from serve.packaging.tarball import FileEntry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scoring.packages.storage import Blobs
     from serve.packaging.lock import Lock
     from serve.packaging.plan import BuildPlan
-    from serve.packaging.storage import Blobs
 
 # Read by `scoring.boot`, which has nothing but the standard library.
 ENVIRONMENT_FILE = "env/environment.json"

@@ -12,6 +12,8 @@ import msgspec
 from scoring import digest as digests
 from scoring import durable
 from scoring.errors import AlreadyExistsError, DigestMismatchError, NotFoundError, PackagingError
+from scoring.packages.documents import LAYER_ORDER, PREFIX
+from scoring.packages.reading import read_package
 from serve.packaging.dockerfile import (
     MARK,
     DockerfileBase,
@@ -19,17 +21,15 @@ from serve.packaging.dockerfile import (
     dockerfile,
     read_run_config,
 )
-from serve.packaging.image import LAYER_ORDER, PREFIX
 from serve.packaging.images import facts
 from serve.packaging.images.bases import Base, is_local
-from serve.packaging.reading import read_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from scoring.packages.reading import Package
+    from scoring.packages.storage import Blobs
     from serve.packaging.images.finding import BaseFinder
-    from serve.packaging.reading import Package
-    from serve.packaging.storage import Blobs
 
 DOCKERFILE = "Dockerfile"
 IGNORE = ".dockerignore"

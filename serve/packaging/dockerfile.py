@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from scoring.errors import PackagingError
-from serve.packaging.image import PACKAGE
+from scoring.packages.documents import PACKAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from serve.packaging.reading import Package
+    from scoring.packages.reading import Package
 
 MARK = "# Written by Fieldpost from a package; written anew, it is replaced."
 SCRATCH = "scratch"

@@ -1,77 +1,31 @@
-"""The JSON documents of an OCI image, with bytes that depend on their content alone."""
+"""Writes the JSON documents of an OCI image, with bytes that depend on their content alone."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from scoring.bundle import IMAGE_ROOT
-from serve.distribution.content import Descriptor as Descriptor  # noqa: PLC0414 - packaging names it, too
-from serve.distribution.content import Platform as Platform  # noqa: PLC0414 - packaging names it, too
+from scoring.packages.documents import (
+    CONFIG_TYPE,
+    LAYER_NAME,
+    LAYER_TYPE,
+    MANIFEST_TYPE,
+    PREFIX,
+    UNPACKED_SIZE,
+    canonical_json,
+)
 
 if TYPE_CHECKING:
+    from scoring.packages.documents import LayerName
+    from scoring.packages.storage import StoredBlob
     from serve.packaging.layers import Layer
     from serve.packaging.plan import BuildPlan
-    from serve.packaging.storage import StoredBlob
-
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
-INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-
-PREFIX = "dev.fieldpost."
-LAYER_NAME = PREFIX + "layer"
-PACKAGE = PREFIX + "package"
-UNPACKED_SIZE = PREFIX + "unpacked-size"
-
-LayerName = Literal["env", "runtime", "code", "model"]
-LAYER_ORDER: tuple[LayerName, ...] = ("env", "runtime", "code", "model")
 
 PORT = 5001
 USER = 65532
 _SECOND = 1_000_000_000  # engines count in nanoseconds
 _EPOCH = "1970-01-01T00:00:00Z"
 _ROOT = f"/{IMAGE_ROOT}"
-
-
-class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """An OCI image manifest."""
-
-    config: Descriptor
-    layers: tuple[Descriptor, ...]
-    annotations: dict[str, str] = {}
-    media_type: str = ""
-    schema_version: int = 0
-
-
-class Index(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """An OCI image index: one entry for each platform."""
-
-    manifests: tuple[Descriptor, ...]
-    annotations: dict[str, str] = {}
-    media_type: str = ""
-    schema_version: int = 0
-
-
-class RootFs(msgspec.Struct, frozen=True):
-    """The digests of the uncompressed layers."""
-
-    type: str
-    diff_ids: tuple[str, ...]
-
-
-class ImageConfig(msgspec.Struct, frozen=True):
-    """What Fieldpost reads of an OCI image configuration."""
-
-    architecture: str
-    os: str
-    rootfs: RootFs
-
-
-def canonical_json(document: object) -> bytes:
-    """Sorted keys and no spaces: the same bytes for the same document."""
-    return msgspec.json.encode(document, order="sorted")
 
 
 def image_config(plan: BuildPlan, layers: dict[LayerName, Layer]) -> bytes:

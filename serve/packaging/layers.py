@@ -21,7 +21,7 @@ from serve.packaging.tarball import FileEntry, tar_stream
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from serve.packaging.storage import Blobs
+    from scoring.packages.storage import Blobs
 
 MEMBER_BYTES = 4 << 20
 _THREADS = 2

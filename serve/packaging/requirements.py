@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import platform as machine
 import sys
 from typing import TYPE_CHECKING
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
 from scoring.errors import EnvironmentResolutionError
+from scoring.packages.platformindex import this_platform
 from serve.packaging.platforms import PYTHONS, Target
-from serve.packaging.requirement_lines import read_requirement_lines
-from serve.packaging.sources import EnvironmentSource
-from serve.packaging.toml_files import read_pyproject, read_uv_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from serve.packaging.sources import EnvironmentSource
 
 _OTHER_FILES = {
     "pipfile": "pipenv requirements > requirements.txt",
@@ -35,6 +32,10 @@ def read_requirements(path: Path) -> EnvironmentSource:
         EnvironmentResolutionError: The file cannot be read, or holds a line that no package can
             be built from; `where` names the line.
     """
+    from serve.packaging.requirement_lines import read_requirement_lines  # noqa: PLC0415 - see
+    from serve.packaging.sources import EnvironmentSource  # noqa: PLC0415 - target_for: it is light
+    from serve.packaging.toml_files import read_pyproject, read_uv_lock  # noqa: PLC0415
+
     name = path.name.lower()
     if name in _OTHER_FILES:
         raise EnvironmentResolutionError(
@@ -76,12 +77,6 @@ def target_for(
     return Target(platform=platform or this_platform(), python=chosen)
 
 
-def this_platform() -> str:
-    """`linux/amd64` or `linux/arm64`, by this machine's processor."""
-    arm = machine.machine().lower() in {"aarch64", "arm64"}
-    return "linux/arm64" if arm else "linux/amd64"
-
-
 def _python_in_range(source: EnvironmentSource | None) -> str:
     """This Python version if the file allows it, else the newest one that it allows."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -90,6 +85,8 @@ def _python_in_range(source: EnvironmentSource | None) -> str:
 
 
 def _allows(source: EnvironmentSource, python: str) -> bool:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415
+
     try:
         allowed = SpecifierSet(source.python_range)
     except InvalidSpecifier as error:

@@ -17,9 +17,7 @@ import msgspec
 
 from scoring import digest as digests
 from scoring.errors import DigestMismatchError, FieldpostError, NotFoundError, WorkspaceError
-from serve.distribution.content import StoredContent
-from serve.distribution.reference import Reference, parse_reference
-from serve.packaging.image import (
+from scoring.packages.documents import (
     LAYER_NAME,
     LAYER_TYPE,
     MANIFEST_TYPE,
@@ -27,6 +25,8 @@ from serve.packaging.image import (
     Descriptor,
     canonical_json,
 )
+from serve.distribution.content import StoredContent
+from serve.distribution.reference import Reference, parse_reference
 from serve.packaging.layers import Layer
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import msgspec
 
 from scoring import digest as digests
 from scoring.errors import VerificationError
-from serve.packaging.image import CONFIG_TYPE, MANIFEST_TYPE, canonical_json
+from scoring.packages.documents import CONFIG_TYPE, MANIFEST_TYPE, canonical_json
 from serve.provenance.dsse import ENVELOPE_TYPE, STATEMENT_TYPE
 from serve.provenance.names import DECODE_ERRORS
 from serve.provenance.simplesigning import PAYLOAD_TYPE

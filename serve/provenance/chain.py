@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from scoring.errors import VerificationError
-from serve.packaging.image import ImageConfig
+from scoring.packages.documents import ImageConfig
 from serve.provenance.names import DECODE_ERRORS
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scoring import __version__
-from serve.packaging.image import canonical_json
+from scoring.packages.documents import canonical_json
 from serve.provenance.names import hexadecimal, oci_purl, pypi_purl
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from scoring.errors import VerificationError
-from serve.packaging.image import canonical_json
+from scoring.packages.documents import canonical_json
 from serve.provenance.names import DECODE_ERRORS
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from scoring import digest as digests
 from scoring import durable
 from scoring.bundle import BUNDLE_FILE, IMAGE_ROOT, Bundle
 from scoring.errors import DigestMismatchError, EnvironmentResolutionError, PackagingError
+from scoring.packages.documents import PREFIX
+from scoring.packages.reading import PackageLayer, read_package
 from serve.packaging.contents import LOCK_FILE, SITE_PACKAGES
-from serve.packaging.image import PREFIX
 from serve.packaging.lock import parse_lock
-from serve.packaging.reading import PackageLayer, read_package
 from serve.provenance.licences import Distribution, read_metadata
 from serve.provenance.names import DECODE_ERRORS
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from scoring.packages.reading import Package
+    from scoring.packages.storage import Blobs
     from serve.packaging.lock import LockedPackage
-    from serve.packaging.reading import Package
-    from serve.packaging.storage import Blobs
 
 # Of what is kept in the cache: raise it when more is read.
 FORMAT = 1

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from scoring.errors import NotFoundError
-from serve.packaging.image import MANIFEST_TYPE
+from scoring.packages.documents import MANIFEST_TYPE
 from serve.provenance import artifacts, slsa
 from serve.provenance.artifacts import Artifact, Subject
 from serve.registry.provenance import git_source

@@ -12,7 +12,7 @@ import msgspec
 from scoring import __version__
 from scoring import digest as digests
 from scoring.errors import VerificationError
-from serve.packaging.image import canonical_json
+from scoring.packages.documents import canonical_json
 from serve.provenance.names import DECODE_ERRORS
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import msgspec
 
 from scoring import __version__
 from scoring.errors import VerificationError
-from serve.packaging.image import canonical_json
+from scoring.packages.documents import canonical_json
 from serve.provenance.artifacts import CYCLONEDX_TYPE, SPDX_TYPE
 from serve.provenance.names import DECODE_ERRORS, hexadecimal, oci_purl, pypi_purl
 from serve.registry.provenance import GitSource

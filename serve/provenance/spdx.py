@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from serve.packaging.image import canonical_json
+from scoring.packages.documents import canonical_json
 from serve.provenance.about import TOOL
 from serve.provenance.names import hexadecimal, oci_purl, pypi_purl
 

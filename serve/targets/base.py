@@ -20,7 +20,7 @@ from serve.targets.settings import mask_settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from serve.packaging.storage import Blobs
+    from scoring.packages.storage import Blobs
     from serve.registry.records import Deployment
 
 ENTRY_POINT_GROUP = "fieldpost.targets"

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from scoring.errors import NotFoundError, UsageError
-from serve.packaging import platformindex
-from serve.packaging.image import PREFIX
+from scoring.packages import platformindex
+from scoring.packages.documents import PREFIX
+from scoring.packages.platformindex import this_platform
+from scoring.packages.reading import read_package
 from serve.packaging.images import export as exports
 from serve.packaging.images import importing as imports
 from serve.packaging.images.finding import BaseFinder
 from serve.packaging.images.imageset import ImageSet, compose_all
-from serve.packaging.reading import read_package
-from serve.packaging.requirements import this_platform
 from serve.registry.records import Blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from scoring.packages.reading import Package as Contents
     from serve.packaging.images.bases import Base
-    from serve.packaging.reading import Package as Contents
     from serve.registry import Registry
     from serve.registry.records import Package
 

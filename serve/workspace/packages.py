@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 from scoring import digest as digests
 from scoring.bundle import Bundle, ScriptSpec
 from scoring.errors import ModelNotFoundError, NotFoundError, UsageError
+from scoring.packages import reading
+from scoring.packages.platformindex import (
+    package_manifests,
+    parse_platforms,
+    put_index,
+    resolve,
+    this_platform,
+)
 from scoring.prepare import COMPILED_PATH
-from serve.packaging import reading
 from serve.packaging.plan import BaseImage, BuildPlan, CodeFile, ModelFile
-from serve.packaging.platformindex import package_manifests, parse_platforms, put_index
 from serve.registry.records import Blob, ModelVersion, Package
 from serve.roots import MODELS, registered_bundle
 from serve.workspace.distributing import Distributing
@@ -293,9 +299,6 @@ class Packages(Distributing):
 
         A package for one platform is that one, whatever machine this is.
         """
-        from serve.packaging.platformindex import resolve  # noqa: PLC0415
-        from serve.packaging.requirements import this_platform  # noqa: PLC0415
-
         several = len(self.platforms(package)) > 1
         if platform is None and not several:
             return next(iter(self.platforms(package).values()))

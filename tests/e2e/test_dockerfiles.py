@@ -19,9 +19,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from scoring.packages.unpack import unpack_package
 from serve import Workspace
 from serve.packaging.builders import BuiltImage
-from serve.packaging.unpack import unpack_package
 from tests.support import builders
 from tests.support.builders import Builder
 from tests.support.local import eventually, free_port

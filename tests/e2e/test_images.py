@@ -23,8 +23,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from scoring.errors import PackagingError
+from scoring.packages.unpack import unpack_package
 from serve import Workspace
-from serve.packaging.unpack import unpack_package
 from tests.support import smallbases
 from tests.support.server import until
 

@@ -18,8 +18,8 @@ import pytest
 import tritonclient.grpc as triton
 from onnx import TensorProto, helper
 
+from scoring.packages.unpack import unpack_package
 from serve import Workspace
-from serve.packaging.unpack import unpack_package
 from serve.server.access.keychain import Keychain
 from tests.support.collector import Collector, attributes
 from tests.support.server import until

@@ -13,13 +13,13 @@ import pytest
 
 from scoring.bundle import Bundle
 from scoring.errors import StorageFullError
+from scoring.packages.reading import verify_package
+from scoring.packages.unpack import unpack_package
 from serve.packaging.build import build_package
 from serve.packaging.cache import LayerCache
 from serve.packaging.lock import Lock
 from serve.packaging.plan import BuildPlan, ModelFile
-from serve.packaging.reading import verify_package
 from serve.packaging.requirements import target_for
-from serve.packaging.unpack import unpack_package
 from serve.registry.blobs import BlobStore
 
 if TYPE_CHECKING:

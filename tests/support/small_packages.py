@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scoring.bundle import Bundle
-from serve.packaging import reading
+from scoring.packages import reading
 from serve.packaging.build import build_package
 from serve.packaging.cache import LayerCache
 from serve.packaging.contents import environment_entries

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from serve.packaging.image import LAYER_ORDER, LAYER_TYPE, MANIFEST_TYPE
+from scoring.packages.documents import LAYER_ORDER, LAYER_TYPE, MANIFEST_TYPE
 from serve.packaging.layers import write_layer
 from serve.packaging.tarball import FileEntry
 

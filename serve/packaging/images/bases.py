@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from scoring.errors import PackagingError, UsageError
-from serve.packaging.image import Descriptor, Manifest
+from scoring.packages.documents import Descriptor, Manifest
 from serve.packaging.images import documents
 from serve.packaging.images.documents import ForeignConfig, Index
 from serve.packaging.images.layout import (

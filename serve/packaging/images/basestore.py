@@ -19,7 +19,13 @@ import msgspec
 from scoring import digest as digests
 from scoring import durable
 from scoring.errors import FieldpostError, NotFoundError
-from serve.packaging.image import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, Descriptor, canonical_json
+from scoring.packages.documents import (
+    CONFIG_TYPE,
+    LAYER_TYPE,
+    MANIFEST_TYPE,
+    Descriptor,
+    canonical_json,
+)
 from serve.packaging.images import imports
 from serve.packaging.images.bases import Base, read_base
 from serve.packaging.images.facts import Facts

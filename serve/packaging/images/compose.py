@@ -14,7 +14,7 @@ import msgspec
 
 from scoring import digest as digests
 from scoring.errors import NotFoundError, PackagingError
-from serve.packaging.image import (
+from scoring.packages.documents import (
     CONFIG_TYPE,
     MANIFEST_TYPE,
     PACKAGE,
@@ -25,15 +25,15 @@ from serve.packaging.image import (
     Platform,
     canonical_json,
 )
+from scoring.packages.reading import read_package
 from serve.packaging.images import facts
 from serve.packaging.images.documents import RunConfig
-from serve.packaging.reading import read_package
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from scoring.packages.storage import Blobs
     from serve.packaging.images.bases import Base
-    from serve.packaging.storage import Blobs
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _BASE_NAME = "org.opencontainers.image.base.name"

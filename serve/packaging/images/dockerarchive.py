@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from scoring import digest as digests
+from scoring.packages.documents import canonical_json
 from scoring.tarheaders import BLOCK
-from serve.packaging.image import canonical_json
 from serve.packaging.images.streams import BUFFER_BYTES, checked
 from serve.packaging.tarball import file_header
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from typing import BinaryIO
 
-    from serve.packaging.image import Descriptor
+    from scoring.packages.documents import Descriptor
     from serve.packaging.images.compose import Image
 
 

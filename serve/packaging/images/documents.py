@@ -8,7 +8,7 @@ import msgspec
 
 from scoring import digest as digests
 from scoring.errors import PackagingError
-from serve.packaging.image import (
+from scoring.packages.documents import (
     INDEX_TYPE,
     LAYER_TYPE,
     MANIFEST_TYPE,

@@ -13,8 +13,8 @@ import msgspec
 from scoring import digest as digests
 from scoring import durable
 from scoring.errors import AlreadyExistsError, PackagingError, UsageError
+from scoring.packages.documents import INDEX_TYPE, Descriptor, Index, canonical_json
 from scoring.tarheaders import BLOCK
-from serve.packaging.image import INDEX_TYPE, Descriptor, Index, canonical_json
 from serve.packaging.images.bases import split_place
 from serve.packaging.images.dockerarchive import archived, docker_archive
 from serve.packaging.images.layout import REF_NAME, TAG

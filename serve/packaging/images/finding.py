@@ -10,7 +10,7 @@ import msgspec
 from scoring import digest as digests
 from scoring import durable
 from scoring.errors import NotFoundError, UsageError, WorkspaceError
-from serve.packaging.image import PREFIX
+from scoring.packages.documents import PREFIX
 from serve.packaging.images.bases import Base, is_local, open_local
 from serve.packaging.images.basestore import BaseStore
 from serve.packaging.plan import BaseImage

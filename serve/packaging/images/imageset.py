@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from scoring import digest as digests
 from scoring.errors import NotFoundError, PackagingError
-from serve.packaging.image import INDEX_TYPE, PACKAGE, Descriptor, Index, canonical_json
+from scoring.packages.documents import INDEX_TYPE, PACKAGE, Descriptor, Index, canonical_json
+from scoring.packages.platformindex import package_manifests
 from serve.packaging.images.compose import Image, compose
-from serve.packaging.platformindex import package_manifests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from scoring.packages.storage import Blobs
     from serve.packaging.images.bases import Base
-    from serve.packaging.storage import Blobs
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def compose_one(
     digest: str, base_for: Callable[[str, str], Base], blobs: Blobs, platforms: Sequence[str]
 ) -> Image:
     """The image of a package of one platform; raises PackagingError where another was wanted."""
-    from serve.packaging.reading import read_package  # noqa: PLC0415 - beside its only use
+    from scoring.packages.reading import read_package  # noqa: PLC0415 - beside its only use
 
     platform = read_package(digest, blobs).platform
     if platforms and platform not in platforms:
@@ -159,7 +159,7 @@ def compose_one(
 
 
 def _chosen(index: Index, platform: str) -> str:
-    from serve.packaging.platformindex import for_platform  # noqa: PLC0415 - see above
+    from scoring.packages.platformindex import for_platform  # noqa: PLC0415 - see above
 
     return for_platform(index, platform)
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from scoring import digest as digests
 from scoring.errors import DigestMismatchError, NotFoundError, PackagingError, UsageError
-from serve.packaging.image import PACKAGE, Descriptor, Index, Manifest
+from scoring.packages.documents import PACKAGE, Descriptor, Index, Manifest
+from scoring.packages.platformindex import for_platform, package_manifests
+from scoring.packages.reading import read_package
 from serve.packaging.images.bases import split_place
 from serve.packaging.images.documents import INDEX_TYPES, decode, media_type
 from serve.packaging.images.layout import ArchiveLayout, FolderLayout, Layout, find, read_blob
 from serve.packaging.images.streams import BUFFER_BYTES
-from serve.packaging.platformindex import for_platform, package_manifests
-from serve.packaging.reading import read_package
 
 if TYPE_CHECKING:
-    from serve.packaging.storage import Blobs
+    from scoring.packages.storage import Blobs
 
 KINDS = ("oci", "oci-archive")
 

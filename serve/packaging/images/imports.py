@@ -21,8 +21,8 @@ from serve.packaging.layers import Layer, write_archive
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scoring.packages.storage import Blobs
     from serve.packaging.images.facts import Facts
-    from serve.packaging.storage import Blobs
 
 _EPOCH = "1970-01-01T00:00:00Z"
 

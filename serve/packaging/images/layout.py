@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from scoring import digest as digests
 from scoring.errors import NotFoundError, PackagingError
-from serve.packaging.image import Descriptor, Index
+from scoring.packages.documents import Descriptor, Index
 from serve.packaging.images.documents import INDEX_TYPES, MANIFEST_TYPES, decode
 from serve.packaging.images.streams import DOCUMENT_BYTES, checked, read_document
 from serve.packaging.images.tarindex import TarIndex

@@ -21,7 +21,7 @@ from scoring.errors import (
     ServeError,
     TargetError,
 )
-from serve.packaging.unpack import unpack_package
+from scoring.packages.unpack import unpack_package
 from serve.registry import Registry
 from serve.registry.location import WORKSPACE_VARIABLE
 from serve.targets.base import DeployRequest, DeployResult, Progress, Status, TargetContext, ignore

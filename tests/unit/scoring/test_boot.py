@@ -12,13 +12,13 @@ import pytest
 
 from scoring import boot
 from scoring.bundle import Bundle, ScriptSpec
+from scoring.packages.unpack import unpack_package
 from serve.packaging.build import build_package
 from serve.packaging.cache import LayerCache
 from serve.packaging.code import collect_code
 from serve.packaging.defaults import default_lock
 from serve.packaging.plan import BuildPlan
 from serve.packaging.requirements import target_for
-from serve.packaging.unpack import unpack_package
 from serve.registry.blobs import BlobStore
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ import pytest
 from scoring import bundle as bundles
 from scoring.bundle import Bundle
 from scoring.errors import DigestMismatchError, NotFoundError, PackagingError
+from scoring.packages.reading import read_package, verify_package
 from serve.packaging import build
 from serve.packaging.build import build_package
 from serve.packaging.cache import LayerCache
 from serve.packaging.lock import Lock
 from serve.packaging.plan import BaseImage, BuildPlan, CodeFile, ModelFile
 from serve.packaging.platforms import Target
-from serve.packaging.reading import read_package, verify_package
 
 if TYPE_CHECKING:
     from serve.registry.blobs import BlobStore

@@ -17,9 +17,9 @@ from scoring.errors import (
     NotFoundError,
     PackagingError,
 )
+from scoring.packages.reading import Package, read_package
 from serve.packaging.contexts import Context, render, write_context
 from serve.packaging.images.finding import BASE_VARIABLE, BaseFinder
-from serve.packaging.reading import Package, read_package
 from serve.packaging.tarball import FileEntry, tar_stream
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from scoring.errors import PackagingError
+from scoring.packages.documents import Descriptor
+from scoring.packages.reading import Package, PackageLayer
 from serve.packaging.dockerfile import (
     DockerfileBase,
     Healthcheck,
@@ -16,8 +18,6 @@ from serve.packaging.dockerfile import (
     dockerfile,
     read_run_config,
 )
-from serve.packaging.image import Descriptor
-from serve.packaging.reading import Package, PackageLayer
 
 DIGEST = "sha256:" + "a" * 64
 PACKAGE = Package(

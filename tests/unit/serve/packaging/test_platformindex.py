@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scoring.errors import DigestMismatchError, NotFoundError, PackagingError, UsageError
-from serve.packaging.platformindex import (
+from scoring.packages.platformindex import (
     for_platform,
     package_manifests,
     parse_platforms,

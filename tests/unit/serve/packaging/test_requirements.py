@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scoring.errors import EnvironmentResolutionError, UsageError
+from scoring.packages.platformindex import this_platform
 from serve.packaging import needs
-from serve.packaging.requirements import read_requirements, target_for, this_platform
+from serve.packaging.requirements import read_requirements, target_for
 from serve.packaging.sources import EnvironmentSource
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import pytest
 
 from scoring import bundle as bundles
 from scoring.errors import DigestMismatchError, NotFoundError, PackagingError, StorageFullError
-from serve.packaging import unpack
-from serve.packaging.image import canonical_json
-from serve.packaging.unpack import unpack_package
+from scoring.packages import unpack
+from scoring.packages.documents import canonical_json
+from scoring.packages.unpack import unpack_package
 from serve.registry.blobs import BlobStore
 
 if TYPE_CHECKING:

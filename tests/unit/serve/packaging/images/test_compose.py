@@ -11,7 +11,7 @@ import pytest
 
 from scoring import digest as digests
 from scoring.errors import NotFoundError, PackagingError
-from serve.packaging.image import Descriptor
+from scoring.packages.documents import Descriptor
 from serve.packaging.images.bases import Base, open_local
 from serve.packaging.images.compose import compose
 from tests.support.smallbases import write_layout

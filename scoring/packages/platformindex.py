@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform as machine
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from scoring import digest as digests
 from scoring.errors import DigestMismatchError, NotFoundError, PackagingError, UsageError
-from serve.packaging.image import (
+from scoring.packages.documents import (
     INDEX_TYPE,
     MANIFEST_TYPE,
     PREFIX,
@@ -22,7 +23,7 @@ from serve.packaging.image import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from serve.packaging.storage import Blobs, StoredBlob
+    from scoring.packages.storage import Blobs, StoredBlob
 
 _DOCUMENT_BYTES = 4 << 20
 # Of a platform's package, and not of them all.
@@ -128,3 +129,9 @@ def resolve(digest: str, blobs: Blobs, platform: str) -> str:
     """
     index = package_manifests(digest, blobs)
     return digest if index is None else for_platform(index, platform)
+
+
+def this_platform() -> str:
+    """`linux/amd64` or `linux/arm64`, by this machine's processor."""
+    arm = machine.machine().lower() in {"aarch64", "arm64"}
+    return "linux/arm64" if arm else "linux/amd64"

@@ -11,7 +11,7 @@ import msgspec
 
 from scoring import digest as digests
 from scoring.errors import DigestMismatchError, NotFoundError, PackagingError
-from serve.packaging.image import (
+from scoring.packages.documents import (
     CONFIG_TYPE,
     LAYER_NAME,
     LAYER_TYPE,
@@ -25,8 +25,8 @@ from serve.packaging.image import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from serve.packaging.image import Index
-    from serve.packaging.storage import Blobs
+    from scoring.packages.documents import Index
+    from scoring.packages.storage import Blobs
 
 _DOCUMENT_BYTES = 4 << 20
 _PIECE_BYTES = 1 << 20

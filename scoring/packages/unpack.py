@@ -23,14 +23,14 @@ from scoring import durable
 from scoring.archive import Limits, unpack_tar_gz
 from scoring.bundle import IMAGE_ROOT
 from scoring.errors import NotFoundError, PackagingError, StorageFullError
-from serve.packaging import platformindex
-from serve.packaging.image import LAYER_ORDER
-from serve.packaging.reading import PackageLayer, read_package
-from serve.packaging.requirements import this_platform
-from serve.packaging.workfolder import locked, work_folder
+from scoring.packages import platformindex
+from scoring.packages.documents import LAYER_ORDER
+from scoring.packages.platformindex import this_platform
+from scoring.packages.reading import PackageLayer, read_package
+from scoring.packages.workfolder import locked, work_folder
 
 if TYPE_CHECKING:
-    from serve.packaging.storage import Blobs
+    from scoring.packages.storage import Blobs
 
 _RECORD = "layer.json"
 _SPARE_BYTES = 64 << 20
