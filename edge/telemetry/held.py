@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from edge.protocol.messages import Ack
-from edge.telemetry.limits import cost
 from edge.telemetry.rows import Row
 
 MOST_HELD: Final = 256
@@ -61,7 +60,7 @@ class Held:
 
     def _set(self, rows: list[Row]) -> None:
         self._rows = rows
-        self.size = sum(cost(row.kind, row.data) for row in rows)
+        self.size = sum(row.size for row in rows)
 
 
 def _names(ack: Ack, row: Row) -> bool:

@@ -1,6 +1,6 @@
 """The file of a spool: rows in SQLite, each with its own checksum, and what is saved from damage.
 
-SQLite notices a page that makes no sense, and not a bit that flips inside a text: the checksum does.
+SQLite notices a page that makes no sense, and not a bit that flips in a text: the checksum does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from edge.protocol.topics import CLASSES
-from edge.telemetry.limits import LOG_BYTES, ROW_BYTES, Limits
+from edge.telemetry.limits import LOG_BYTES, Limits, cost
 from scoring import durable
 
 FILE: Final = "spool.db"
@@ -26,7 +26,7 @@ _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS records (
     id INTEGER PRIMARY KEY, lane INTEGER NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
     at REAL NOT NULL, age REAL NOT NULL, kind TEXT NOT NULL, data BLOB NOT NULL,
-    crc INTEGER NOT NULL);
+    crc INTEGER NOT NULL, size INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS records_lane ON records (lane, id);
 CREATE UNIQUE INDEX IF NOT EXISTS records_seq ON records (epoch, seq);
 CREATE TABLE IF NOT EXISTS epochs (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -36,7 +36,6 @@ _COLUMNS: Final = (
     "r.id, r.lane, e.name, r.seq, r.at, r.age, r.kind, r.data, r.crc "
     "FROM records r JOIN epochs e ON e.id = r.epoch"
 )
-_COST: Final = f"{ROW_BYTES} + length(CAST(kind AS BLOB)) + length(data)"
 
 
 class Row(NamedTuple):
@@ -61,6 +60,11 @@ class Row(NamedTuple):
     age: float
     kind: str
     data: bytes
+
+    @property
+    def size(self) -> int:
+        """What it takes, nearly."""
+        return cost(self.kind, self.data)
 
     @property
     def crc(self) -> int:
@@ -129,8 +133,11 @@ class SpoolFile:
     def insert(self, rows: Iterable[Row]) -> None:
         """Adds rows; one whose epoch and number are there already is left as it is."""
         self._db.executemany(
-            "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(row.id, row.lane, self._epoch(row.epoch), *row[3:], row.crc) for row in rows],
+            "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (row.id, row.lane, self._epoch(row.epoch), *row[3:], row.crc, row.size)
+                for row in rows
+            ],
         )
 
     def read(self, lane: int, first: int, last: int, most: int) -> tuple[list[Row], list[int]]:
@@ -150,18 +157,18 @@ class SpoolFile:
 
     def sizes(self) -> dict[int, tuple[int, int]]:
         """Lane to the number of its records and what they take."""
-        query = f"SELECT lane, count(*), sum({_COST}) FROM records GROUP BY lane"
+        query = "SELECT lane, count(*), sum(size) FROM records GROUP BY lane"
         return {int(lane): (int(n), int(size)) for lane, n, size in self._db.execute(query)}
 
     def oldest(self, lane: int, most: int) -> list[tuple[int, int]]:
         """Id and cost of the oldest rows of a lane."""
-        query = f"SELECT id, {_COST} FROM records WHERE lane = ? ORDER BY id LIMIT ?"
+        query = "SELECT id, size FROM records WHERE lane = ? ORDER BY id LIMIT ?"
         return [(int(row), int(size)) for row, size in self._db.execute(query, (lane, most))]
 
     def aged(self, lane: int, before: float, most: int) -> list[tuple[int, int]]:
         """Of the oldest rows of a lane, id and cost of those that came before a time."""
         query = (
-            f"SELECT id, cost FROM (SELECT id, age, {_COST} AS cost FROM records "
+            "SELECT id, size FROM (SELECT id, age, size FROM records "
             "WHERE lane = ? ORDER BY id LIMIT ?) WHERE age < ?"
         )
         return [
@@ -171,7 +178,7 @@ class SpoolFile:
     def within(self, epoch: str, first: int, last: int) -> list[tuple[int, int, int]]:
         """Id, lane and cost of the rows of an epoch in a range of numbers."""
         query = (
-            f"SELECT id, lane, {_COST} FROM records WHERE seq BETWEEN ? AND ? "
+            "SELECT id, lane, size FROM records WHERE seq BETWEEN ? AND ? "
             "AND epoch = (SELECT id FROM epochs WHERE name = ?)"
         )
         found = self._db.execute(query, (first, last, epoch))
@@ -255,9 +262,7 @@ def _connect(path: Path, limits: Limits) -> sqlite3.Connection:
         ):
             db.execute(f"PRAGMA {pragma}").fetchall()
         db.executescript(_SCHEMA)
-        faults = db.execute("PRAGMA quick_check(1)").fetchall()
-        if faults != [("ok",)]:
-            raise sqlite3.DatabaseError(f"malformed: {faults[0][0]}")
+        _require_whole(db)
     except BaseException:
         db.close()
         raise
@@ -265,14 +270,21 @@ def _connect(path: Path, limits: Limits) -> sqlite3.Connection:
     return db
 
 
+def _require_whole(db: sqlite3.Connection) -> None:
+    faults = db.execute("PRAGMA quick_check(1)").fetchall()
+    if faults != [("ok",)]:
+        raise sqlite3.DatabaseError(f"malformed: {faults[0][0]}")
+
+
 def _whole(values: tuple[object, ...]) -> Row | None:
     """The row, unless a bit of it has flipped."""
     *parts, crc = values
     try:
         row = Row(*parts)  # type: ignore[arg-type]  # the checksum says whether they are
-        return row if row.crc == crc else None
+        right = row.crc == crc
     except (TypeError, ValueError, AttributeError):
         return None
+    return row if right else None
 
 
 def _readable(path: Path, limits: Limits) -> Iterator[Row]:
@@ -288,7 +300,7 @@ def _readable(path: Path, limits: Limits) -> Iterator[Row]:
                     if row is None or row.id in seen:
                         continue
                     seen.add(row.id)
-                    room -= ROW_BYTES + len(row.data)
+                    room -= row.size
                     if room < 0:
                         return
                     yield row

@@ -23,11 +23,11 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from edge.protocol.messages import Ack, Record, Telemetry, encode_compressed
+from edge.protocol.messages import Ack, Record, Telemetry, decode, encode_compressed
 from edge.protocol.names import check_name
 from edge.protocol.topics import CLASSES, Class
 from edge.telemetry.held import Held
-from edge.telemetry.limits import MOST_KIND, MOST_RECORD_BYTES, Limits, cost
+from edge.telemetry.limits import MOST_KIND, MOST_RECORD_BYTES, Limits
 from edge.telemetry.rows import Row, SpoolFile, is_damage, is_full
 from scoring.errors import MalformedPayloadError, PayloadTooLargeError
 
@@ -214,9 +214,9 @@ class Spool:
         kept = []
         rows = [self._renumbered(row) for row in rows]
         for row in sorted(rows, key=lambda row: (row.lane, row.id)):
-            if self._make_room(db, row.lane, cost(row.kind, row.data) + spare):
+            if self._make_room(db, row.lane, row.size + spare):
                 kept.append(row)
-                self._count(row.lane, 1, cost(row.kind, row.data))
+                self._count(row.lane, 1, row.size)
             else:
                 self._lose(row.lane, 1)
             spare = 0
@@ -283,8 +283,6 @@ class Spool:
             MalformedPayloadError: It is no acknowledgement.
             PayloadTooLargeError: It is too large to be one.
         """
-        from edge.protocol.messages import decode  # noqa: PLC0415
-
         message = ack if isinstance(ack, Ack) else decode(ack, Ack)
         if message.device != self.device:
             return 0
@@ -512,10 +510,10 @@ def _chunks(rows: list[Row]) -> Iterator[list[Row]]:
     chunk: list[Row] = []
     size = 0
     for row in rows:
-        size += cost(row.kind, row.data)
+        size += row.size
         if chunk and size > _AT_ONCE:
             yield chunk
-            chunk, size = [], cost(row.kind, row.data)
+            chunk, size = [], row.size
         chunk.append(row)
     if chunk:
         yield chunk

@@ -199,7 +199,7 @@ def test_what_cannot_be_a_record_is_refused(opened: Callable[..., Spool]) -> Non
 def test_the_floor_says_what_may_still_come(opened: Callable[..., Spool]) -> None:
     spool = opened()
     for name in ("debug", "alarm", "metric"):
-        spool.put(name, "it", {})  # type: ignore[arg-type]
+        spool.put(name, "it", {})
     alarm, metric, debug = spool.batches()
     assert [told(batch).floor for batch in (alarm, metric, debug)] == [0, 0, 0]
     spool.acked(ack(debug))
