@@ -27,6 +27,8 @@ from scoring.schema import ModelSchema
 BUNDLE_VERSION = 1
 IMAGE_ROOT = "opt/fieldpost"
 BUNDLE_FILE = "model/bundle.json"
+COMPILED_PATH = "compiled/model.onnx"
+"""Below `model/`, and in the folder where a model is prepared."""
 
 RuntimeName = Literal[
     "onnx",

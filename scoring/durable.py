@@ -11,7 +11,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import shutil
 from typing import TYPE_CHECKING, Self
 
@@ -137,7 +136,7 @@ class TemporaryFolder:
 
 
 def _name(folder: Path) -> Path:
-    return folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    return folder / f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
 
 
 def _create_locked(folder: Path, mode: int) -> tuple[Path, int]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from scoring.bundle import COMPILED_PATH as COMPILED_PATH  # noqa: PLC0414 - it makes that file
 from scoring.bundle import RuntimeName
 from scoring.compilation import Compilation
 from scoring.formats.base import Detection, FormatName, LoadedModel, Trust
@@ -22,7 +23,6 @@ from scoring.schema import ModelSchema
 if TYPE_CHECKING:
     from scoring.compilation.compile import Compiled
 
-COMPILED_PATH = "compiled/model.onnx"
 _COMPILED_RUNTIMES = ("sklearn", "xgboost", "lightgbm", "circuit")
 _EXAMPLE_ROWS = 32
 

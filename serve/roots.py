@@ -17,19 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from scoring.bundle import BUNDLE_FILE, Bundle, ScriptSpec, encode
 from scoring.errors import ModelNotFoundError, NotFoundError, UsageError
 from scoring.formats.base import Trust
 from scoring.prepare import COMPILED_PATH, Prepared, prepare_isolated
+from serve.bundles import MODELS, registered_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from serve.registry.records import ModelVersion
 
-MODELS = "azureml-models"
 PREFIX = "fieldpost-serve-"
 _LOCK = ".lock"
 
@@ -198,23 +195,6 @@ def _registered_root(root: Path, ref: str, options: ServeOptions) -> None:
             _place(root / "model" / folder / name, blob, alone=len(paths) == 1)
         model_path = f"{folder}/{version.primary}"
     _write(root, registered_bundle(version, model_path))
-
-
-def registered_bundle(version: ModelVersion, model_path: str) -> Bundle:
-    """The description of a registered version that is served without a script."""
-    return msgspec.convert(
-        {
-            "name": version.name,
-            "model_version": version.version,
-            "runtime": version.runtime,
-            "format": version.format,
-            "model_path": model_path,
-            "schema": msgspec.to_builtins(version.schema),
-            "trusted_types": version.trusted_types,
-            "pickle_trusted": version.pickle_trusted,
-        },
-        Bundle,
-    )
 
 
 def _bundle(name: str, version: int, prepared: Prepared, model_path: str) -> Bundle:

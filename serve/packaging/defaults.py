@@ -11,17 +11,13 @@ which resolves them as of the release's date and writes `locks/*.txt`.
 from __future__ import annotations
 
 import sys
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scoring.errors import NotFoundError
 from serve.packaging.lock import Lock
-from serve.packaging.needs import default_requirements
 from serve.packaging.platforms import PLATFORMS, PYTHONS, Target
-from serve.packaging.resolve import RELEASE_DATE, lock
-from serve.packaging.sources import EnvironmentSource
+from serve.packaging.release import RELEASE_DATE
 
 if TYPE_CHECKING:
     from scoring.bundle import RuntimeName
@@ -60,8 +56,8 @@ def has_default(runtime: RuntimeName, target: Target) -> bool:
     return _resource(runtime, target).is_file()
 
 
-def _resource(runtime: RuntimeName, target: Target) -> Traversable:
-    return resources.files("serve.packaging") / "locks" / _file_name(runtime, target)
+def _resource(runtime: RuntimeName, target: Target) -> Path:
+    return Path(__file__).parent / "locks" / _file_name(runtime, target)
 
 
 def _file_name(runtime: RuntimeName, target: Target) -> str:
@@ -70,6 +66,10 @@ def _file_name(runtime: RuntimeName, target: Target) -> str:
 
 def write_locks(folder: Path) -> list[Path]:
     """Resolves every default environment anew and writes it; returns the files."""
+    from serve.packaging.needs import default_requirements  # noqa: PLC0415 - for releases only
+    from serve.packaging.resolve import lock  # noqa: PLC0415
+    from serve.packaging.sources import EnvironmentSource  # noqa: PLC0415
+
     written = []
     for runtime in RUNTIMES:
         for python in PYTHONS:

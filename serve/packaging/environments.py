@@ -6,19 +6,14 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import msgspec
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from scoring import digest, durable
 from scoring.errors import EnvironmentResolutionError
-from serve.packaging.compatibility import check_compatible
 from serve.packaging.defaults import default_lock, has_default
 from serve.packaging.lock import Lock
-from serve.packaging.needs import default_requirements, server_requirements, serving_requirements
+from serve.packaging.release import RELEASE_DATE
 from serve.packaging.requirements import read_requirements, target_for
-from serve.packaging.resolve import RELEASE_DATE, lock
 from serve.packaging.sources import EnvironmentSource, RequestedPackage
-from serve.packaging.uvtool import index_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,11 +63,15 @@ class LockCache:
         self, source: EnvironmentSource, target: Target, extra_requirements: Sequence[str]
     ) -> Lock:
         """Resolves, or finds what was resolved before; raises like `resolve.lock`."""
+        from serve.packaging.uvtool import index_settings  # noqa: PLC0415 - defaults need none
+
         question = (source, target, sorted(extra_requirements), index_settings(), RELEASE_DATE)
         key = digest.of_bytes(msgspec.json.encode(question, order="sorted"))
         path = self.folder / f"{digest.parse(key)}.json"
         with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
             return msgspec.json.decode(path.read_bytes(), type=Lock)
+        from serve.packaging.resolve import lock  # noqa: PLC0415 - heavy
+
         found = lock(source, target, extra_requirements=extra_requirements)
         with durable.storage_errors("the cache of resolved environments"):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +93,9 @@ def lock_environment(
         EnvironmentResolutionError: The file cannot be read or does not resolve; `where` names
             the line.
     """
+    from serve.packaging.needs import server_requirements  # noqa: PLC0415 - heavy
+    from serve.packaging.resolve import lock  # noqa: PLC0415 - heavy
+
     source = read_requirements(path)
     target = target_for(source, platform, python)
     found = lock(source, target, extra_requirements=server_requirements())
@@ -127,14 +129,17 @@ def package_lock(
         EnvironmentResolutionError: It does not resolve; `where` names the user's line.
         IncompatibleEnvironmentError: The user's environment cannot load the model.
     """
+    wanted = sorted({*requirements, *native_requirements})
+    if environment is None and not wanted and has_default(runtime, target):
+        return default_lock(runtime, target)
+    from serve.packaging import needs  # noqa: PLC0415 - heavy, as what follows
+    from serve.packaging.compatibility import check_compatible  # noqa: PLC0415
+
     if environment is None:
-        wanted = sorted({*requirements, *native_requirements})
-        if not wanted and has_default(runtime, target):
-            return default_lock(runtime, target)
         nothing = EnvironmentSource(kind="requirements", path="the model's own requirements")
-        return cache.lock(nothing, target, (*default_requirements(runtime), *wanted))
+        return cache.lock(nothing, target, (*needs.default_requirements(runtime), *wanted))
     check_compatible(environment.source, environment.lock, native_requirements, made_with)
-    extra = (*serving_requirements(runtime), *_missing(environment.lock, requirements))
+    extra = (*needs.serving_requirements(runtime), *_missing(environment.lock, requirements))
     return _extended(environment, extra, cache)
 
 
@@ -152,6 +157,9 @@ def _extended(environment: LockedEnvironment, extra: Sequence[str], cache: LockC
 
 def _missing(lock: Lock, requirements: Sequence[str]) -> list[str]:
     """The requirements that a lock does not fulfil yet."""
+    from packaging.requirements import Requirement  # noqa: PLC0415 - heavy
+    from packaging.utils import canonicalize_name  # noqa: PLC0415
+
     versions = {package.name: package.version for package in lock.packages}
     missing = []
     for text in requirements:

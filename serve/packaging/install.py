@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scoring.errors import EnvironmentResolutionError
-from serve.packaging.uvtool import UvResult, run_uv_from_cache, torch_backend, uv_options
 
 if TYPE_CHECKING:
     from serve.packaging.lock import Lock
+    from serve.packaging.uvtool import UvResult
 
 # Part of the key of cached environment layers: raise it when pruning changes.
 PRUNE_VERSION = 1
@@ -45,6 +45,8 @@ def install_lock(lock: Lock, site_packages: Path, *, work: Path) -> None:
         EnvironmentResolutionError: A wheel is neither in uv's cache nor to be fetched, or its
             hash is another one.
     """
+    from serve.packaging.uvtool import run_uv_from_cache  # noqa: PLC0415 - plans need none of it
+
     requirements = work / "requirements.lock"
     requirements.write_text(lock.text)
     site_packages.mkdir(parents=True, exist_ok=True)
@@ -55,6 +57,8 @@ def install_lock(lock: Lock, site_packages: Path, *, work: Path) -> None:
 
 
 def _arguments(lock: Lock, requirements: Path, site_packages: Path) -> list[str]:
+    from serve.packaging.uvtool import torch_backend, uv_options  # noqa: PLC0415
+
     return [
         *("pip", "install", "--require-hashes", "--no-deps", "--quiet"),
         *("--target", str(site_packages), "--link-mode", "hardlink", "--no-compile-bytecode"),

@@ -16,15 +16,12 @@ from scoring.errors import EnvironmentResolutionError
 from serve.packaging.blame import resolution_error
 from serve.packaging.lock import Lock, LockedPackage, format_lock
 from serve.packaging.platforms import Target
+from serve.packaging.release import RELEASE_DATE as RELEASE_DATE  # noqa: PLC0414 - of locks
 from serve.packaging.uvtool import UvResult, run_uv, torch_backend, uv_options
 from serve.packaging.wheels import best_wheel
 
 if TYPE_CHECKING:
     from serve.packaging.sources import EnvironmentSource, RequestedPackage
-
-# Files that were uploaded later do not exist for a resolution, so that the same requirements give
-# the same lock at any time. Raised with each release (docs/adr/0010).
-RELEASE_DATE = "2026-11-21T00:00:00Z"
 
 Clock = Callable[[], dt.datetime]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 SourceKind = Literal["requirements", "pyproject", "uv.lock", "conda"]
 
@@ -29,6 +27,9 @@ class RequestedPackage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     @property
     def name(self) -> str:
         """Normalised (PEP 503)."""
+        from packaging.requirements import Requirement  # noqa: PLC0415 - heavy
+        from packaging.utils import canonicalize_name  # noqa: PLC0415
+
         return canonicalize_name(Requirement(self.text).name)
 
     @property

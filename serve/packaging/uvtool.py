@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from typing import TYPE_CHECKING
 
 import msgspec
-import uv
 
 from scoring.errors import EnvironmentResolutionError, StorageFullError
 
@@ -102,6 +100,10 @@ def torch_backend(names: Iterable[str]) -> list[str]:
 
 
 def _run(arguments: Sequence[str], folder: Path) -> UvResult:
+    import subprocess  # noqa: PLC0415 - most commands run no uv
+
+    import uv  # noqa: PLC0415
+
     command = [uv.find_uv_bin(), *arguments, "--no-progress", "--color", "never"]
     try:
         done = subprocess.run(  # noqa: S603 - uv's own program with our arguments

@@ -6,7 +6,6 @@ import datetime as dt
 import getpass
 import os
 import re
-import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -57,6 +56,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
     # configuration must not get to run a program because a model lies in it.
     environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
+    import subprocess  # noqa: PLC0415 - most commands ask no git
+
     try:
         done = subprocess.run(  # noqa: S603
             command,

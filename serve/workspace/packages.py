@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoring import digest as digests
-from scoring.bundle import Bundle, ScriptSpec
+from scoring.bundle import COMPILED_PATH, Bundle, ScriptSpec
 from scoring.errors import ModelNotFoundError, NotFoundError, UsageError
 from scoring.packages import reading
 from scoring.packages.platformindex import (
@@ -19,10 +19,9 @@ from scoring.packages.platformindex import (
     resolve,
     this_platform,
 )
-from scoring.prepare import COMPILED_PATH
+from serve.bundles import MODELS, registered_bundle
 from serve.packaging.plan import BaseImage, BuildPlan, CodeFile, ModelFile
 from serve.registry.records import Blob, ModelVersion, Package
-from serve.roots import MODELS, registered_bundle
 from serve.workspace.distributing import Distributing
 
 if TYPE_CHECKING:
