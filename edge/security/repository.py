@@ -299,18 +299,17 @@ class Repository:
 
 
 def permit(
-    targets: Targets, package: str, *, name: str, length: int, release: int = 0
+    targets: Targets, packages: Mapping[str, int], *, name: str, release: int = 0
 ) -> fields.Release:
-    """Permits a package.
+    """Permits a release: one package, or the same for several platforms.
 
     A package that is permitted already is permitted as a newer release: so one goes back to an
     older version on purpose.
 
     Args:
         targets: A draft, which is changed.
-        package: The digest of its manifest.
+        packages: Digest of a manifest to how many bytes that has.
         name: Of the line that it is a release of.
-        length: Bytes of its manifest.
         release: Its counter; 0 for the next of the line.
 
     Raises:
@@ -327,13 +326,14 @@ def permit(
             hint="Leave the counter out, and the next one is taken.",
         )
     made = fields.Release(name=name, release=release or highest + 1)
-    path = fields.path_of(package)
-    targets.targets[path] = TargetFile(
-        length,
-        {"sha256": digests.parse(package)},
-        path,
-        unrecognized_fields={"custom": msgspec.to_builtins(made)},
-    )
+    for package, length in packages.items():
+        path = fields.path_of(package)
+        targets.targets[path] = TargetFile(
+            length,
+            {"sha256": digests.parse(package)},
+            path,
+            unrecognized_fields={"custom": msgspec.to_builtins(made)},
+        )
     return made
 
 
@@ -435,3 +435,33 @@ def _parse(data: bytes, _kind: type[Any]) -> Metadata[Any]:
         return Metadata.from_bytes(data)
     except RepositoryError as error:
         raise VerificationError(f"The metadata cannot be read: {error}.") from error
+
+
+def kind_of(data: bytes) -> str:
+    """The role of metadata; raises VerificationError where it is none."""
+    return str(_parse(data, Root).signed.type)
+
+
+def describe(trusted: Trusted) -> dict[str, Any]:
+    """What is published, for people and for `--json`."""
+    held = (trusted.root, trusted.targets, trusted.snapshot, trusted.timestamp)
+    roles = {
+        one.type: {
+            "version": one.version,
+            "expires": one.expires.isoformat(),
+            "keys": list(trusted.root.roles[one.type].keyids),
+            "threshold": trusted.root.roles[one.type].threshold,
+        }
+        for one in held
+        if one is not None
+    }
+    permitted = releases(trusted.targets) if trusted.targets else {}
+    return {
+        "roles": roles,
+        "directors": sorted(trusted.directors()),
+        "packages": {
+            package: {"name": one.name, "release": one.release}
+            for package, one in sorted(permitted.items(), key=lambda item: item[1].release)
+        },
+        "floors": fields.floors_of(trusted.targets) if trusted.targets else {},
+    }

@@ -81,7 +81,7 @@ class Fleet:
         """Permits a package that is named by the digest of a text; returns a module of it."""
         package = digests.of_bytes(text.encode())
         draft = self.repository.draft_targets()
-        made = permit(draft, package, name=name, length=len(text), release=release)
+        made = permit(draft, {package: len(text)}, name=name, release=release)
         self.publish(targets=sign_draft(draft, [self.keys.targets]))
         return Module(package=package, release=made.release)
 
