@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks import results, venvs
 from benchmarks.quantum.bench import Bench
 from benchmarks.quantum.gradients import gradients
+from benchmarks.quantum.http import http
 from benchmarks.quantum.inference import compiling, inference, one_row
 from benchmarks.quantum.pennylane import DISTRIBUTIONS, NAME, QNODE, TAPES, PennyLane
 from benchmarks.quantum.published import half_moons, half_moons_trained, wine
@@ -30,6 +31,7 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "inference": inference,
     "one-row": one_row,
     "compiling": compiling,
+    "http": http,
 }
 
 

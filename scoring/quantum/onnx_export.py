@@ -30,7 +30,7 @@ _MANY = 1e30
 """More than rows."""
 _NARROW = 64
 _MAX_NOTE = 1 << 20
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 21
 
 
 def to_onnx(model: Model, parts: Sequence[Part], dtype: FloatName = "float64") -> bytes:
