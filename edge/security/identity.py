@@ -8,6 +8,7 @@ identity.json   site, name, settings: written last; without it there is no ident
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from pathlib import Path
 from typing import Final
@@ -40,11 +41,13 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
         site: Of the device.
         device: Its name.
         settings: As the controller said.
+        claim: The id of the token that it joined with.
     """
 
     site: str
     device: str
     settings: dict[str, str] = {}
+    claim: str = ""
 
 
 class Identity:
@@ -164,7 +167,7 @@ class Identity:
         if (answer.site, answer.device) != (self.site, self.device):
             raise EnrolmentError("The answer is for another device.")
         about = msgspec.structs.replace(self.about, settings=answer.settings or self.settings)
-        _keep(self.folder, answer, about, _pending_key(self.folder))
+        _keep(self.folder, answer, about)
         return Identity(self.folder)
 
 
@@ -183,18 +186,22 @@ def request(folder: Path) -> bytes:
     return request_for(_pending_key(folder))
 
 
-def accept(folder: Path, answer: EnrolAnswer) -> Identity:
+def accept(folder: Path, answer: EnrolAnswer, *, claim: str = "") -> Identity:
     """Makes the controller's answer to `request` the identity of the device.
+
+    Args:
+        folder: Of the identity.
+        answer: The controller's.
+        claim: The id of the token.
 
     Raises:
         EnrolmentError: The certificate is not for the key that was made here.
         StorageFullError: No space is left.
     """
-    about = About(site=answer.site, device=answer.device, settings=answer.settings)
-    key = _pending_key(folder)
+    about = About(site=answer.site, device=answer.device, settings=answer.settings, claim=claim)
     if answer.root:
         durable.write_bytes(folder / _ROOT, answer.root.encode(), what="the device's identity")
-    _keep(folder, answer, about, key)
+    _keep(folder, answer, about)
     return Identity(folder)
 
 
@@ -228,36 +235,45 @@ def request_for(key: ec.EllipticCurvePrivateKey) -> bytes:
 def _pending_key(folder: Path) -> ec.EllipticCurvePrivateKey:
     """The key that waits for its certificate; made, and on the disk, before anyone hears of it."""
     path = folder / _PENDING
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-        if isinstance(key, ec.EllipticCurvePrivateKey):
-            return key
-    except (FileNotFoundError, ValueError):
-        pass  # none was made, or a damaged one, of which nobody has heard
+    held = _read_key(path)
+    if held is not None:
+        return held
     made = ec.generate_private_key(ec.SECP256R1())
     durable.write_bytes(path, _pem_of(made), mode=0o600, what="the device's key")
     return made
 
 
-def _keep(folder: Path, answer: EnrolAnswer, about: About, key: ec.EllipticCurvePrivateKey) -> None:
-    _require_own(answer.certificate, key)
+def _keep(folder: Path, answer: EnrolAnswer, about: About) -> None:
+    key = _key_of(folder, answer.certificate)
     what = "the device's identity"
     pem = _pem_of(key) + answer.certificate.encode()
     durable.write_bytes(folder / _AUTHORITY, answer.authority.encode(), what=what)
     durable.write_bytes(folder / _KEY_AND_CERTIFICATE, pem, mode=0o600, what=what)
     durable.write_bytes(folder / _ABOUT, msgspec.json.encode(about), what=what)
-    with durable.storage_errors(what):
+    with contextlib.suppress(OSError):  # all is on the disk; a key that is left is used once more
         (folder / _PENDING).unlink(missing_ok=True)
         durable.sync_folder(folder)
 
 
-def _require_own(pem: str, key: ec.EllipticCurvePrivateKey) -> None:
+def _key_of(folder: Path, pem: str) -> ec.EllipticCurvePrivateKey:
+    """The key that a certificate is for: the one that waits, or, taken on before, the present."""
     try:
         certificate = x509.load_pem_x509_certificate(pem.encode())
     except ValueError as error:
         raise EnrolmentError(f"The controller's certificate cannot be read: {error}.") from error
-    if certificate.public_key() != key.public_key():
-        raise EnrolmentError("The controller's certificate is for another key.")
+    for path in (folder / _PENDING, folder / _KEY_AND_CERTIFICATE):
+        key = _read_key(path)
+        if key is not None and certificate.public_key() == key.public_key():
+            return key
+    raise EnrolmentError("The controller's certificate is for another key.")
+
+
+def _read_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (FileNotFoundError, ValueError):
+        return None  # none was made, or a damaged one
+    return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
 
 
 def _pem_of(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -181,11 +181,13 @@ def join(url: str, token: str, folder: Path, *, timeout_s: float = 30.0) -> Iden
         UsageError: The URL is none.
     """
     claim = claims.parse(token)
+    if identity.exists(folder) and Identity(folder).about.claim == claim.id:
+        return Identity(folder)
     authority = _authority(url, claim, timeout_s)
     asked = EnrolRequest(token=token.strip(), csr=identity.request(folder).decode())
     answer = messages.decode(_post_pinned(url, authority, asked, timeout_s), EnrolAnswer)
     _require_promised(claim, answer)
-    return identity.accept(folder, answer)
+    return identity.accept(folder, answer, claim=claim.id)
 
 
 def _authority(url: str, claim: Claim, timeout_s: float) -> str:

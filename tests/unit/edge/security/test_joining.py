@@ -149,7 +149,9 @@ def test_a_device_whose_clock_is_behind_joins(site: Site, tmp_path: Path) -> Non
 
 def test_refusals_say_why(site: Site, url: str, tmp_path: Path) -> None:
     token = site.enrolment.claim("hall", "camera")
-    joining.join(url, token, tmp_path / "device")
+    first = joining.join(url, token, tmp_path / "device")
+    again = joining.join(url, token, tmp_path / "device")
+    assert again.certificate == first.certificate
     with pytest.raises(EnrolmentError, match=r"403.*used by another"):
         joining.join(url, token, tmp_path / "thief")
 
