@@ -193,6 +193,28 @@ def write_bytes(
         sync_folder(path.parent)
 
 
+def write_cache(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Writes a file atomically, and does not wait for the disk: for what can be made again.
+
+    After a crash it may hold nothing or be gone; whoever reads it has to be content with that.
+
+    Args:
+        path: The final name; its folder is made where it is missing.
+        data: The content.
+        mode: The permissions of the file.
+
+    Raises:
+        StorageFullError: The disk is full; the file is as it was.
+        WorkspaceError: The file cannot be written; it is as it was.
+    """
+    with storage_errors(str(path), f"{path} is as it was."):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(path.parent) as file:
+            file.write(data)
+            os.fchmod(file.fd, mode)
+            file.move(path)
+
+
 def sync_folder(folder: Path) -> None:
     """Waits until the names in a folder are on the disk."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

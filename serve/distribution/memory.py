@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import time
 from pathlib import Path
 
@@ -95,8 +94,4 @@ class Memory:
         if path is None:
             return
         with contextlib.suppress(OSError, WorkspaceError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with durable.TemporaryFile(path.parent) as file:
-                os.fchmod(file.fd, 0o600)
-                file.write(data)
-                file.move(path)
+            durable.write_cache(path, data, mode=0o600)

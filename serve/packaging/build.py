@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from scoring import digest as digests
 from scoring import durable
 from scoring.packages.documents import LayerName
 from scoring.packages.workfolder import work_folder
@@ -21,18 +22,22 @@ from serve.packaging.contents import (
     environment_entries,
     model_entries,
     runtime_entries,
+    runtime_key,
 )
 from serve.packaging.image import image_config, image_manifest
 from serve.packaging.install import install_lock
 from serve.packaging.layers import FAST, Layer, write_layer
 
 if TYPE_CHECKING:
-    from scoring.packages.storage import Blobs
+    from pathlib import Path
+
+    from scoring.packages.storage import Blobs, StoredBlob
     from serve.packaging.cache import LayerCache
     from serve.packaging.plan import BuildPlan
     from serve.packaging.sharedcache import SharedCache
 
 Clock = Callable[[], float]
+Installed = Callable[["Layer", "Path"], None]
 
 
 class BuiltPackage(msgspec.Struct, frozen=True):
@@ -59,6 +64,7 @@ def build_package(
     cache: LayerCache,
     *,
     shared: SharedCache | None = None,
+    installed: Installed = lambda _layer, _site: None,
     clock: Clock = time.perf_counter,
 ) -> BuiltPackage:
     """Builds a package; the same plan gives the same digest on any machine.
@@ -68,6 +74,8 @@ def build_package(
         blobs: Where model files are read from and everything is written to.
         cache: Finds layers that were built before.
         shared: Finds environment layers that others have built, and is given ours.
+        installed: Told of an environment layer that was built, and of the folder that was
+            installed into, while that is there.
         clock: Seconds, for the timings.
 
     Raises:
@@ -78,16 +86,16 @@ def build_package(
     timer = _Timer(clock)
     layers: dict[LayerName, Layer] = {}
     with timer.measure("env"):
-        layers["env"] = _shared_layer(plan, blobs, cache, shared)
+        layers["env"] = _shared_layer(plan, blobs, cache, shared, installed)
     with timer.measure("runtime"):
-        layers["runtime"] = write_layer(runtime_entries(), blobs)
+        layers["runtime"] = _runtime_layer(blobs, cache)
     if plan.code_files:
         with timer.measure("code"):
             layers["code"] = write_layer(code_entries(plan), blobs)
     with timer.measure("model"):
         layers["model"] = _model_layer(plan, blobs, cache)
-    config = blobs.put_bytes(image_config(plan, layers))
-    manifest = blobs.put_bytes(image_manifest(plan, config, layers))
+    config = _keep(image_config(plan, layers), blobs)
+    manifest = _keep(image_manifest(plan, config, layers), blobs)
     return BuiltPackage(
         digest=manifest.digest,
         size=manifest.size + config.size + sum(layer.size for layer in layers.values()),
@@ -110,23 +118,29 @@ class _Timer:
 
 
 def _shared_layer(
-    plan: BuildPlan, blobs: Blobs, cache: LayerCache, shared: SharedCache | None
+    plan: BuildPlan,
+    blobs: Blobs,
+    cache: LayerCache,
+    shared: SharedCache | None,
+    installed: Installed,
 ) -> Layer:
     """The environment layer: of this machine's cache, of the team's, else built for both."""
     key = plan.environment_key
     if shared is None:
-        return _environment_layer(plan, blobs, cache)
+        return _environment_layer(plan, blobs, cache, installed)
     if cache.find(key, blobs) is None:
         found = shared.find(key)
         if found is not None:
             cache.record(key, found)
             return found
-    layer = _environment_layer(plan, blobs, cache)
+    layer = _environment_layer(plan, blobs, cache, installed)
     shared.offer(key, layer)
     return layer
 
 
-def _environment_layer(plan: BuildPlan, blobs: Blobs, cache: LayerCache) -> Layer:
+def _environment_layer(
+    plan: BuildPlan, blobs: Blobs, cache: LayerCache, installed: Installed
+) -> Layer:
     found = cache.find(plan.environment_key, blobs)
     if found is not None:
         return found
@@ -137,8 +151,34 @@ def _environment_layer(plan: BuildPlan, blobs: Blobs, cache: LayerCache) -> Laye
         site_packages = work / "site-packages"
         install_lock(plan.lock, site_packages, work=work)
         layer = write_layer(environment_entries(plan.lock, site_packages), blobs)
+        installed(layer, site_packages)
     cache.record(plan.environment_key, layer)
     return layer
+
+
+def _runtime_layer(blobs: Blobs, cache: LayerCache) -> Layer:
+    key = runtime_key()
+    found = cache.find(key, blobs)
+    if found is not None:
+        return found
+    layer = write_layer(runtime_entries(), blobs)
+    cache.record(key, layer)
+    return layer
+
+
+def _keep(content: bytes, blobs: Blobs) -> StoredBlob:
+    """Stores a document, unless it is there, whole: to write it takes a wait for the disk."""
+    digest = digests.of_bytes(content)
+    if blobs.has(digest) and blobs.path(digest).read_bytes() == content:
+        return _Kept(digest, len(content))
+    return blobs.put_bytes(content)
+
+
+class _Kept(NamedTuple):
+    """A document that was there."""
+
+    digest: str
+    size: int
 
 
 def _model_layer(plan: BuildPlan, blobs: Blobs, cache: LayerCache) -> Layer:

@@ -45,9 +45,7 @@ class LayerCache:
             StorageFullError: The disk is full.
             WorkspaceError: The record cannot be written.
         """
-        with durable.storage_errors("the layer cache"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        durable.write_bytes(self._path(key), msgspec.json.encode(layer, order="sorted"))
+        durable.write_cache(self._path(key), msgspec.json.encode(layer, order="sorted"))
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{digest.parse(key)}.json"

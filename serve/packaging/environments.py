@@ -73,9 +73,7 @@ class LockCache:
         from serve.packaging.resolve import lock  # noqa: PLC0415 - heavy
 
         found = lock(source, target, extra_requirements=extra_requirements)
-        with durable.storage_errors("the cache of resolved environments"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        durable.write_bytes(path, msgspec.json.encode(found, order="sorted"))
+        durable.write_cache(path, msgspec.json.encode(found, order="sorted"))
         return found
 
 

@@ -7,43 +7,26 @@ digest.
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import hashlib
-import tarfile
-import zlib
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from scoring import digest as digests
-from scoring import durable
-from scoring.bundle import BUNDLE_FILE, IMAGE_ROOT, Bundle
-from scoring.errors import DigestMismatchError, EnvironmentResolutionError, PackagingError
+from scoring.errors import EnvironmentResolutionError, PackagingError
 from scoring.packages.documents import PREFIX
 from scoring.packages.reading import PackageLayer, read_package
-from serve.packaging.contents import LOCK_FILE, SITE_PACKAGES
 from serve.packaging.lock import parse_lock
-from serve.provenance.licences import Distribution, read_metadata
-from serve.provenance.names import DECODE_ERRORS
+from serve.provenance import facts
+from serve.provenance.facts import EnvironmentFacts, ModelFacts, ModelFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from scoring.packages.reading import Package
     from scoring.packages.storage import Blobs
     from serve.packaging.lock import LockedPackage
+    from serve.provenance.facts import Distribution
 
-# Of what is kept in the cache: raise it when more is read.
-FORMAT = 1
-MAX_DOCUMENT_BYTES = 4 << 20
 MAX_MODEL_FILES = 1000
-_PIECE_BYTES = 1 << 20
-_SITE = f"{IMAGE_ROOT}/{SITE_PACKAGES}/"
-_LOCK = f"{IMAGE_ROOT}/{LOCK_FILE}"
-_BUNDLE = f"{IMAGE_ROOT}/{BUNDLE_FILE}"
-_MODEL = f"{IMAGE_ROOT}/model/"
 
 
 class Component(msgspec.Struct, frozen=True, order=True):
@@ -64,14 +47,6 @@ class Component(msgspec.Struct, frozen=True, order=True):
     url: str = ""
     licence: str = ""
     licence_text: str = ""
-
-
-class ModelFile(msgspec.Struct, frozen=True, order=True):
-    """A file of the model layer: its path below `model/`, its digest and its size."""
-
-    path: str
-    digest: str
-    size: int
 
 
 class BaseFact(msgspec.Struct, frozen=True):
@@ -117,24 +92,6 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
     base: BaseFact | None = None
 
 
-class _EnvironmentFacts(msgspec.Struct, frozen=True):
-    lock: str
-    distributions: tuple[Distribution, ...]
-
-
-class _ModelFacts(msgspec.Struct, frozen=True):
-    bundle: Bundle
-    files: tuple[ModelFile, ...]
-
-
-_Found = TypeVar("_Found", _EnvironmentFacts, _ModelFacts)
-
-
-class _Read(NamedTuple, Generic[_Found]):
-    kind: type[_Found]
-    function: Callable[[PackageLayer, Blobs], _Found]
-
-
 def take_inventory(digest: str, blobs: Blobs, cache: Path) -> Inventory:
     """Reads what a package holds.
 
@@ -152,16 +109,36 @@ def take_inventory(digest: str, blobs: Blobs, cache: Path) -> Inventory:
     layers = {layer.name: layer for layer in package.layers}
     if not {"env", "model"} <= set(layers):
         raise PackagingError(f"{digest} lacks a layer that a package has.")
-    environment = _facts(layers["env"], blobs, cache, _Read(_EnvironmentFacts, _read_environment))
-    model = _facts(layers["model"], blobs, cache, _Read(_ModelFacts, _read_model))
+    environment = _environment(layers["env"], blobs, cache)
+    model = _model(layers["model"], blobs, cache)
     return _inventory(package, layers, environment, model)
+
+
+def _environment(layer: PackageLayer, blobs: Blobs, cache: Path) -> EnvironmentFacts:
+    found = facts.find(cache, layer.digest, EnvironmentFacts)
+    if found is None:
+        from serve.provenance.layers import read_environment  # noqa: PLC0415 - heavy
+
+        found = read_environment(layer, blobs)
+        facts.keep(cache, layer.digest, found)
+    return found
+
+
+def _model(layer: PackageLayer, blobs: Blobs, cache: Path) -> ModelFacts:
+    found = facts.find(cache, layer.digest, ModelFacts)
+    if found is None:
+        from serve.provenance.layers import read_model  # noqa: PLC0415 - heavy
+
+        found = read_model(layer, blobs)
+        facts.keep(cache, layer.digest, found)
+    return found
 
 
 def _inventory(
     package: Package,
     layers: dict[str, PackageLayer],
-    environment: _EnvironmentFacts,
-    model: _ModelFacts,
+    environment: EnvironmentFacts,
+    model: ModelFacts,
 ) -> Inventory:
     told = package.annotations
     base = told.get("org.opencontainers.image.base.name", "")
@@ -183,7 +160,7 @@ def _inventory(
     )
 
 
-def _components(environment: _EnvironmentFacts) -> tuple[Component, ...]:
+def _components(environment: EnvironmentFacts) -> tuple[Component, ...]:
     try:
         locked = parse_lock(environment.lock)
     except EnvironmentResolutionError as error:
@@ -201,88 +178,3 @@ def _component(locked: LockedPackage, installed: Distribution | None) -> Compone
         licence=installed.licence if installed else "",
         licence_text=installed.licence_text if installed else "",
     )
-
-
-def _facts(layer: PackageLayer, blobs: Blobs, cache: Path, read: _Read[_Found]) -> _Found:
-    """What a reader finds in a layer, from the cache where it was found before."""
-    path = cache / f"{FORMAT}-{digests.parse(layer.digest)}.json"
-    with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
-        return msgspec.json.decode(path.read_bytes(), type=read.kind)
-    with _reading(layer):
-        found = read.function(layer, blobs)
-    with durable.storage_errors("the cache of inventories"):
-        cache.mkdir(parents=True, exist_ok=True)
-    durable.write_bytes(path, msgspec.json.encode(found, order="sorted"))
-    return found
-
-
-def _read_environment(layer: PackageLayer, blobs: Blobs) -> _EnvironmentFacts:
-    lock, distributions = "", []
-    for member, archive in _files(layer, blobs):
-        if member.name == _LOCK:
-            lock = _content(archive, member).decode("utf-8", "replace")
-        elif _is_metadata(member.name):
-            distributions.append(read_metadata(_content(archive, member)))
-    return _EnvironmentFacts(lock, tuple(sorted(distributions)))
-
-
-def _is_metadata(name: str) -> bool:
-    folder, _, file = name.removeprefix(_SITE).partition("/")
-    return name.startswith(_SITE) and folder.endswith(".dist-info") and file == "METADATA"
-
-
-def _read_model(layer: PackageLayer, blobs: Blobs) -> _ModelFacts:
-    bundle: Bundle | None = None
-    files = []
-    for member, archive in _files(layer, blobs):
-        if member.name == _BUNDLE:
-            bundle = _decode_bundle(_content(archive, member), layer)
-        elif member.name.startswith(_MODEL):
-            found = _digest(archive, member)
-            files.append(ModelFile(member.name.removeprefix(_MODEL), found, member.size))
-    if bundle is None:
-        raise PackagingError(f"The layer {layer.digest} has no {BUNDLE_FILE}.")
-    return _ModelFacts(bundle, tuple(sorted(files)))
-
-
-def _decode_bundle(content: bytes, layer: PackageLayer) -> Bundle:
-    try:
-        return msgspec.json.decode(content, type=Bundle)
-    except DECODE_ERRORS as error:
-        raise PackagingError(f"{BUNDLE_FILE} of the layer {layer.digest}: {error}.") from error
-
-
-def _files(layer: PackageLayer, blobs: Blobs) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
-    """The regular files of a layer, in one pass over bytes that are checked first."""
-    path = blobs.path(layer.digest)
-    with path.open("rb") as raw:
-        if f"sha256:{hashlib.file_digest(raw, 'sha256').hexdigest()}" != layer.digest:
-            raise DigestMismatchError(
-                f"The stored blob {layer.digest} is damaged.",
-                hint="Build the package again, or pull it from where it came from.",
-            )
-    with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-        for member in archive:
-            if member.isfile():
-                yield member, archive
-
-
-@contextlib.contextmanager
-def _reading(layer: PackageLayer) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise PackagingError(f"The layer {layer.digest} cannot be read: {error}.") from error
-
-
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    if member.size > MAX_DOCUMENT_BYTES:
-        raise PackagingError(f"{member.name} is too large for what it should be.")
-    file = archive.extractfile(member)
-    return file.read() if file else b""
-
-
-def _digest(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    file = archive.extractfile(member)
-    assert file is not None
-    return digests.of_chunks(iter(lambda: file.read(_PIECE_BYTES), b""))

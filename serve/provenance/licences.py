@@ -5,9 +5,10 @@ from __future__ import annotations
 from email.parser import BytesHeaderParser
 from typing import TYPE_CHECKING
 
-import msgspec
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.utils import canonicalize_name
+
+from serve.provenance.facts import Distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,15 +47,6 @@ _SPELLINGS = {
     "mpl 2.0": "MPL-2.0",
     "psf": "PSF-2.0",
 }
-
-
-class Distribution(msgspec.Struct, frozen=True, order=True):
-    """What an installed distribution says of itself; see `Component`."""
-
-    name: str
-    version: str
-    licence: str = ""
-    licence_text: str = ""
 
 
 def read_metadata(content: bytes) -> Distribution:

@@ -10,7 +10,7 @@ from scoring.errors import UsageError
 from scoring.packages.documents import INDEX_TYPE, MANIFEST_TYPE
 from scoring.packages.platformindex import package_manifests
 from scoring.packages.reading import verify_package
-from serve.provenance import artifacts, checks, signing
+from serve.provenance import artifacts, checks, facts, signing
 from serve.provenance.about import About
 from serve.provenance.artifacts import Artifact, Subject
 from serve.provenance.documents import Documents, describe
@@ -47,7 +47,7 @@ def documents(
             f"{digest} is a package of several platforms, each with its own documents.",
             hint="Name the package of one platform: 'fieldpost package show' lists them.",
         )
-    cache = registry.location.blobs / "cache" / "inventories"
+    cache = facts.folder(registry.location.blobs)
     inventory = take_inventory(digest, registry.blobs, cache)
     if base is not None:
         inventory = msgspec.structs.replace(inventory, base=base)

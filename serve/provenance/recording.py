@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from scoring.errors import NotFoundError
 from scoring.packages.documents import MANIFEST_TYPE
-from serve.provenance import artifacts, slsa
+from serve.provenance import artifacts, facts, slsa
 from serve.provenance.artifacts import Artifact, Subject
 from serve.registry.provenance import git_source
 
@@ -62,6 +62,39 @@ def record_build(
         registry,
         artifacts.statement(content, slsa.PREDICATE, subject, title=artifacts.PROVENANCE_TITLE),
     )
+
+
+def keep_model(registry: Registry, plan: BuildPlan, layer: str) -> None:
+    """Keeps what is in the model layer of a build, so that nobody has to read it for that.
+
+    Args:
+        registry: Where the package is.
+        plan: What it was built from.
+        layer: The layer's digest.
+
+    Raises:
+        StorageFullError: No space is left.
+    """
+    cache = facts.folder(registry.location.blobs)
+    if facts.find(cache, layer, facts.ModelFacts) is None:
+        files = (facts.ModelFile(each.path, each.digest, each.size) for each in plan.model_files)
+        facts.keep(cache, layer, facts.ModelFacts(plan.bundle, tuple(sorted(files))))
+
+
+def keep_environment(registry: Registry, plan: BuildPlan, layer: str, site: Path) -> None:
+    """Keeps what was installed into an environment layer; see `keep_model`.
+
+    Args:
+        registry: Where the package is.
+        plan: What is built.
+        layer: The layer's digest.
+        site: The folder that was installed into.
+    """
+    from serve.provenance.licences import read_metadata  # noqa: PLC0415 - for a new environment
+
+    found = (read_metadata(each.read_bytes()) for each in site.glob("*.dist-info/METADATA"))
+    kept = facts.EnvironmentFacts(plan.lock.text, tuple(sorted(found)))
+    facts.keep(facts.folder(registry.location.blobs), layer, kept)
 
 
 def _model_commit(registry: Registry, plan: BuildPlan) -> str:

@@ -86,8 +86,21 @@ class PackageStore:
                 "created_at": provenance.now(),
                 "created_by": created_by or provenance.user(),
             }
+            newest = self._newest(stored.digest, model, model_version)
+            if newest is not None:
+                return newest
             with self._database.write() as connection:
                 return self._insert(connection, stored.digest, row, blobs)
+
+    def _newest(self, digest: str, model: str | None, version: int | None) -> Package | None:
+        """The package where it is recorded, and the newest of all: there is nothing to write."""
+        with self._database.read() as connection:
+            _require_model(connection, model, version)
+            rows = connection.execute(_SELECT + _NEWEST_FIRST + " LIMIT 1")
+            if not rows or rows[0]["digest"] != digest:
+                return None
+            listed = _read_blobs(connection, [digest])[digest]
+            return _record(rows[0], listed) if listed else None
 
     def _manifest(self, manifest: bytes | str) -> Blob:
         if isinstance(manifest, bytes):

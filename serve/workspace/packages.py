@@ -118,7 +118,16 @@ class Packages(Distributing):
         plan = self.plan(model, **inputs, platform=platform)
         tell(f"Building the layers of {plan.bundle.name}")
         cache = LayerCache(self._registry.location.blobs / "cache" / "layers-built")
-        built = build_package(plan, self._registry.blobs, cache, shared=shared)
+        built = build_package(
+            plan,
+            self._registry.blobs,
+            cache,
+            shared=shared,
+            installed=lambda layer, site: recording.keep_environment(
+                self._registry, plan, layer.digest, site
+            ),
+        )
+        recording.keep_model(self._registry, plan, built.layers["model"].digest)
         found = reading.read_package(built.digest, self._registry.blobs)
         package = self._store.register(
             built.digest,

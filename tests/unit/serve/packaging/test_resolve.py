@@ -206,7 +206,7 @@ def test_an_environment_that_has_everything_is_taken_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = _environment(tmp_path, "onnxruntime")
-    monkeypatch.setattr(environments, "lock", None)  # resolving again would fail
+    monkeypatch.setattr(resolve, "lock", None)  # resolving again would fail
     cache = LockCache(tmp_path / "locks")
     assert package_lock("onnx", TARGET, cache, environment=environment) is environment.lock
 
@@ -216,7 +216,7 @@ def test_what_was_resolved_is_found_again(tmp_path: Path, monkeypatch: pytest.Mo
     wanted = ("click<8.4",)
     first = package_lock("sklearn", TARGET, cache, native_requirements=wanted)
     with monkeypatch.context() as patch:
-        patch.setattr(environments, "lock", None)
+        patch.setattr(resolve, "lock", None)
         assert package_lock("sklearn", TARGET, cache, native_requirements=wanted) == first
     for record in cache.folder.iterdir():
         record.write_bytes(b"cut of")
@@ -226,7 +226,7 @@ def test_what_was_resolved_is_found_again(tmp_path: Path, monkeypatch: pytest.Mo
 def test_compiled_models_need_no_resolution(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environments, "lock", None)
+    monkeypatch.setattr(resolve, "lock", None)
     cache = LockCache(tmp_path / "locks")
     assert package_lock("onnx", TARGET, cache) == default_lock("onnx", TARGET)
     assert package_lock("script", TARGET, cache) == default_lock("script", TARGET)
