@@ -285,8 +285,9 @@ class Web:
             answer = self._once(source.kind if own else "registry", method, url, sent, stop)
             if answer.status not in _REDIRECTS:
                 return answer
-            url = _redirected(url, answer.header("Location"))
+            target = answer.header("Location")
             _finish(answer)
+            url = _redirected(url, target)
         raise RegistryError(
             f"{urlsplit(source.url).netloc} sends requests from one address to another without "
             "end.",
