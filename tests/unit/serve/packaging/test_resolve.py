@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scoring.errors import EnvironmentResolutionError, IncompatibleEnvironmentError, NotFoundError
-from serve.packaging import environments, resolve, uvtool
+from serve.packaging import resolve, uvtool
 from serve.packaging.compatibility import check_compatible
 from serve.packaging.defaults import default_lock, has_default
 from serve.packaging.environments import (
