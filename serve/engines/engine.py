@@ -139,10 +139,9 @@ class Engine:
         """Whether containers are kept apart by SELinux."""
         return any("selinux" in str(each) for each in self.facts.get("SecurityOptions") or ())
 
-    @property
-    def limits_memory(self) -> bool:
-        """Whether it can hold a container below a limit of memory."""
-        return bool(self.facts.get("MemoryLimit", True))
+    def can_limit(self, what: str) -> bool:
+        """Whether it can hold containers below a limit: `MemoryLimit`, `PidsLimit`."""
+        return bool(self.facts.get(what, True))
 
     @property
     def updates_restart(self) -> bool:

@@ -298,7 +298,7 @@ def test_logs_of_all_workers_are_one_and_go_on_over_revisions(yard: Yard) -> Non
     assert not any("said" in line and "r1/w0" in line for line in heard)
 
 
-@BOTH
+@DOCKER
 def test_containers_of_others_are_not_touched(yard: Yard, tmp_path: Path) -> None:
     other = Yard(tmp_path, yard.engine, yard.base)
     first, second = (

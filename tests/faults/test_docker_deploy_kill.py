@@ -33,7 +33,7 @@ STEPS: tuple[harness.Patch, ...] = (
     (DeploymentStore, "set_address"),
     (DeploymentStore, "activate"),
 )
-SAMPLE = 8
+SAMPLE = 5
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,11 @@ class Launcher:
         self._engine = crew.engine
         self._progress = progress
         self._facts = specs.EngineFacts(
-            self._engine.kind, self._engine.has_selinux, self._engine.updates_restart
+            self._engine.kind,
+            selinux=self._engine.has_selinux,
+            restarts_later=self._engine.updates_restart,
+            memory=self._engine.can_limit("MemoryLimit"),
+            pids=self._engine.can_limit("PidsLimit"),
         )
 
     def settle(self, active: int | None) -> None:

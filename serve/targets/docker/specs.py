@@ -58,11 +58,15 @@ class EngineFacts(NamedTuple):
         kind: `docker` or `podman`.
         selinux: Containers are kept apart by it.
         restarts_later: The restart policy can be set when a revision answers.
+        memory: It can limit memory; rootless ones often cannot.
+        pids: It can limit processes.
     """
 
     kind: str
     selinux: bool = False
     restarts_later: bool = True
+    memory: bool = True
+    pids: bool = True
 
 
 def run_options(engine: EngineFacts) -> dict[str, str]:
@@ -98,8 +102,8 @@ def front(
         "PortBindings": {f"{PORT}/tcp": published},
         "NetworkMode": _front_network(settings),
         "RestartPolicy": front_policy(settings),
-        "Memory": _FRONT_MEMORY,
-        "PidsLimit": _FRONT_PIDS,
+        **({"Memory": _FRONT_MEMORY} if engine.memory else {}),
+        **({"PidsLimit": _FRONT_PIDS} if engine.pids else {}),
     }
     tls = {key: text for key, text in _environment(settings).items() if "_TLS_" in key}
     return {
@@ -144,7 +148,7 @@ def worker(
     host |= {
         "NetworkMode": settings.network or "default",
         "RestartPolicy": {"Name": "no"} if engine.restarts_later else restart_policy(settings),
-        "PidsLimit": settings.pids,
+        **({"PidsLimit": settings.pids} if engine.pids else {}),
         "Tmpfs": {"/tmp": f"rw,nosuid,nodev,mode=1777,size={parse_size('tmp', settings.tmp)}"},  # noqa: S108
         **_limits(settings),
         **_gpus(settings, engine),

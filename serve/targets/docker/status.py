@@ -129,7 +129,7 @@ def _trouble(seen: Seen) -> str:
         return f"{source} is paused: 'docker unpause' lets it go on."
     if seen.member.is_up and not state.get("Restarting"):
         if seen.told.ready and not seen.told.opened:
-            return f"{source} waits for the end of a deployment that was killed: deploy again."
+            return f"{source} waits for a command that was killed: deploy, or start, again."
         return ""
     code = int(state.get("ExitCode") or 0)
     if state.get("OOMKilled"):

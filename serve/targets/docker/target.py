@@ -126,6 +126,7 @@ class DockerTarget:
                 f"The deployment {deployment.name!r} has no revision to start.",
                 hint=f"Deploy one: 'fieldpost deploy {deployment.name} --package REF'.",
             )
+        self._settle(deployment, progress)
         if self._runs(deployment):
             return DeployResult(revision=active.number, url=deployment.address, ready_s=0.0)
         request = DeployRequest(
@@ -212,6 +213,13 @@ class DockerTarget:
         if found is None:
             return seen
         return msgspec.structs.replace(seen, note=home.told_elsewhere(found, crew.engine))
+
+    def _settle(self, deployment: Deployment, progress: Progress) -> None:
+        """Finishes what a killed command has begun, where the deployment is to run."""
+        if deployment.desired == "running":
+            settings = parse(deployment.settings)
+            launcher, _ = self._launcher(deployment.name, settings, progress)
+            launcher.settle(deployment.active)
 
     def _runs(self, deployment: Deployment) -> bool:
         return deployment.desired == "running" and self.status(deployment).state == "running"

@@ -150,7 +150,8 @@ def test_connections_wait_while_no_worker_is_there(stage: Stage) -> None:
         worker = stage.worker("r1/w0")
         answer = b""
         while b"r1/w0" not in answer:
-            assert (piece := early.recv(4096)), answer
+            piece = early.recv(4096)
+            assert piece, answer
             answer += piece
         worker.kill()
 

@@ -61,7 +61,7 @@ def test_all_is_well() -> None:
     ("worker", "state", "words"),
     [
         (seen(Told(joined=True)), "starting", ""),
-        (seen(Told(joined=True, ready=True)), "starting", "deploy again"),
+        (seen(Told(joined=True, ready=True)), "starting", "start, again"),
         (seen(Paused=True, Status="paused"), "degraded", "is paused"),
         (seen(Told(), Status="restarting", Restarting=True, ExitCode=5), "degraded", "status 5"),
         (ended(ExitCode=137, OOMKilled=True), "down", "needs more memory"),
