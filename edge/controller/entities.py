@@ -158,6 +158,7 @@ class Member(msgspec.Struct, kw_only=True):
         note: Why it failed.
         excused: It failed, and the rollout was resumed over that.
         absent: It was offline when it was told, and was not seen since.
+        earlier: The revision that it was told before, where that was not the stable one.
     """
 
     device: str
@@ -170,6 +171,7 @@ class Member(msgspec.Struct, kw_only=True):
     note: str = ""
     excused: bool = False
     absent: bool = False
+    earlier: int = 0
 
 
 class Rollout(msgspec.Struct, kw_only=True):

@@ -385,7 +385,7 @@ class Fleet:
             rows.write_members(connection, rollout, course.changed.values())
             for member in course.changed.values():
                 if member.state == "withdrawn":
-                    _unassign(connection, rollout.deployment, member.device, rollout.revision)
+                    _take_back(connection, rollout, member)
             text = f"The rollout was {word} by {_user()}."
             rows.write_event(connection, self.clock(), "rollout", rollout.id, text)
         return rollout
@@ -501,22 +501,16 @@ class Image:
 
     def targets(self, revision: Revision) -> list[Device]:
         """The devices that would run a revision, of which nothing of higher rank keeps them."""
-        known = self.deployments.get(revision.deployment)
-        made = (
-            known.made
-            if known
-            else max((one.made for one in self.deployments.values()), default=0) + 1
-        )
-        mine = Candidate(revision, made)
-        wanted = conditions.parse(revision.condition)
-        return [
-            device
-            for device in self.devices.values()
-            if wanted.matches(device.subject) and self._gets(device, mine)
-        ]
+        return [device for device in self.devices.values() if self.gets(device, revision)]
 
-    def _gets(self, device: Device, mine: Candidate) -> bool:
-        name = mine.revision.deployment
+    def gets(self, device: Device, revision: Revision) -> bool:
+        """Whether a device would run something of a revision."""
+        if not conditions.parse(revision.condition).matches(device.subject):
+            return False
+        name = revision.deployment
+        known = self.deployments.get(name)
+        newest = max((one.made for one in self.deployments.values()), default=0) + 1
+        mine = Candidate(revision, known.made if known else newest)
         others = [one for one in self.candidates(device.name) if one.revision.deployment != name]
         choice = targeting.choose(device.subject, [*others, mine])
         return name in choice.owners.values()
@@ -544,14 +538,15 @@ def _course(connection: Connection, ref: str) -> Course:
     return Course(newest, rows.read_members(connection, newest))
 
 
-def _unassign(connection: Connection, deployment: str, device: str, revision: int) -> None:
-    connection.execute(
-        "DELETE FROM fleet_assignments WHERE deployment = :deployment AND device = :device "
-        "AND revision = :revision",
-        deployment=deployment,
-        device=device,
-        revision=revision,
-    )
+def _take_back(connection: Connection, rollout: Rollout, member: Member) -> None:
+    """A device is told again what it was told before."""
+    of = {"deployment": rollout.deployment, "device": member.device, "revision": rollout.revision}
+    which = "WHERE deployment = :deployment AND device = :device AND revision = :revision"
+    if member.earlier:
+        statement = f"UPDATE fleet_assignments SET revision = :earlier {which}"  # noqa: S608 - ours
+        connection.execute(statement, earlier=member.earlier, **of)
+    else:
+        connection.execute(f"DELETE FROM fleet_assignments {which}", **of)  # noqa: S608 - ours
 
 
 def _no_deployment(name: str, number: int = 0) -> NotFoundError:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
 from edge.controller import waves
-from edge.controller.entities import OPEN, Member, MemberState, Rollout
-from edge.protocol.messages import SETTLED, Module, Reported
+from edge.controller.entities import OPEN, Device, Member, MemberState, Rollout
+from edge.protocol.messages import SETTLED, Module
 from scoring.errors import UsageError
 
 OutcomeKind = Literal["unseen", "moving", "waiting", "good", "failed"]
@@ -37,20 +37,19 @@ class Outcome(NamedTuple):
     note: str = ""
 
 
-def outcome(reported: Reported, generation: int, modules: Mapping[str, Module]) -> Outcome:
-    """What a report says of the modules that a rollout is about.
+def outcome(device: Device, generation: int, modules: Mapping[str, Module]) -> Outcome:
+    """What a device's newest report says of the modules that a rollout is about.
 
     Args:
-        reported: The newest one.
-        generation: From which on the device speaks of the rollout.
+        device: With what it reported.
+        generation: From which on it speaks of the rollout.
         modules: Those that it is about.
     """
-    if reported.generation < generation:
-        if reported.refused is None:
+    if device.observed < generation:
+        if device.refused is None:
             return Outcome("unseen")
-        refused = reported.refused
-        return Outcome("failed", "refused", f"{refused.code}: {refused.message}")
-    found = [_of_module(reported, name, wanted) for name, wanted in sorted(modules.items())]
+        return Outcome("failed", "refused", f"{device.refused.code}: {device.refused.message}")
+    found = [_of_module(device, name, wanted) for name, wanted in sorted(modules.items())]
     for kind in ("failed", "moving", "waiting"):
         for one in found:
             if one.kind == kind:
@@ -58,8 +57,8 @@ def outcome(reported: Reported, generation: int, modules: Mapping[str, Module]) 
     return Outcome("good", "good")
 
 
-def _of_module(reported: Reported, name: str, wanted: Module) -> Outcome:
-    state = reported.modules.get(name)
+def _of_module(device: Device, name: str, wanted: Module) -> Outcome:
+    state = device.modules.get(name)
     if state is None or state.wanted != wanted.package:
         return Outcome("moving", "unseen")
     if state.phase == "good":

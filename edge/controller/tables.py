@@ -82,6 +82,7 @@ _FIRST: Final = (
         note TEXT NOT NULL,
         excused INTEGER NOT NULL,
         absent INTEGER NOT NULL,
+        earlier BIGINT NOT NULL,
         PRIMARY KEY (deployment, revision, device)
     )""",
     """CREATE TABLE IF NOT EXISTS fleet_commands (

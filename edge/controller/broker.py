@@ -1,0 +1,358 @@
+"""The controller's connection to the MQTT broker: paho underneath, everything bounded.
+
+What is to be said waits here, of a retained topic only the newest; a few messages are on their way
+at a time. Nothing survives a lost connection: whoever uses this says everything anew when it is
+back. Messages that come are put into a queue, which holds the network back when it is full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import random
+import ssl
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+from paho.mqtt.client import Client, MQTTMessage, MQTTv311
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.protocol.messages import MOST_BYTES
+from edge.protocol.topics import QOS
+from scoring.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+MOST_IN_FLIGHT: Final = 200
+MOST_INBOX: Final = 50_000
+KEEPALIVE_S: Final = 30
+BACKOFF_S: Final = (0.5, 30.0)
+
+_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+
+
+class Came(NamedTuple):
+    """A message.
+
+    Attributes:
+        topic: Where it was said.
+        payload: Its bytes.
+        retained: Whether the broker had kept it.
+    """
+
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+class Up(NamedTuple):
+    """The connection stands, and what was subscribed to comes."""
+
+
+class Down(NamedTuple):
+    """There is no connection.
+
+    Attributes:
+        reason: Why.
+    """
+
+    reason: str
+
+
+Arrival = Came | Up | Down
+
+
+class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a broker is, and who asks; the password is not shown.
+
+    Attributes:
+        host: Its name or address.
+        port: Of TCP.
+        tls: Whether it speaks TLS.
+        user: Name to log in with; empty for none.
+        password: To log in with.
+        authority: A file of certificates to know the broker by; None for the system's.
+        certificate: A file, to be known by; None for none.
+        key: Of the certificate; a file.
+    """
+
+    host: str
+    port: int
+    tls: bool = False
+    user: str = ""
+    password: str = ""
+    authority: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"BrokerSettings({self})"
+
+    def __str__(self) -> str:
+        return f"mqtt{'s' if self.tls else ''}://{self.host}:{self.port}"
+
+
+def parse_url(url: str, password: str = "", **files: Path | None) -> BrokerSettings:
+    """Reads `mqtt://[USER[:PASSWORD]@]HOST[:PORT]` or `mqtts://…`.
+
+    Args:
+        url: From a user.
+        password: Where it is not in the URL.
+        **files: `authority`, `certificate` and `key`.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    parts = urlsplit(url)
+    try:
+        port = parts.port or _PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        port = 0
+    if not port or not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
+        raise UsageError(
+            "The broker's URL is none of MQTT.",
+            hint="Write mqtt://HOST:1883, or mqtts://HOST:8883 for TLS.",
+            where="broker",
+        )
+    return BrokerSettings(
+        host=parts.hostname,
+        port=port,
+        tls=parts.scheme == "mqtts",
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or "") or password,
+        **files,
+    )
+
+
+class Link:
+    """A connection that is made again and again until it is closed.
+
+    Args:
+        settings: Where to.
+        name: Of this client: two of one name throw each other out.
+        subscriptions: What to hear.
+    """
+
+    def __init__(self, settings: BrokerSettings, name: str, subscriptions: Iterable[str]) -> None:
+        self._settings = settings
+        self._name = name
+        self._subscriptions = tuple(subscriptions)
+        self._inbox: queue.Queue[Arrival] = queue.Queue(MOST_INBOX)
+        self._lock = threading.Lock()
+        self._outbox: dict[object, tuple[str, bytes, bool]] = {}
+        self._flying = 0
+        self._client: Client | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fleet-broker", daemon=True)
+
+    def start(self) -> None:
+        """Begins to connect; what comes of it is in `take`."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the connection in peace."""
+        self._closing.set()
+        with self._lock:
+            client = self._client
+        if client is not None:
+            client.disconnect()
+        if self._thread.is_alive():
+            self._thread.join(KEEPALIVE_S)
+
+    def take(self, timeout_s: float, most: int = 2000) -> list[Arrival]:
+        """What has come, in order; waits for something."""
+        found: list[Arrival] = []
+        with contextlib.suppress(queue.Empty):
+            found.append(self._inbox.get(timeout=timeout_s))
+            while len(found) < most:
+                found.append(self._inbox.get_nowait())
+        return found
+
+    @property
+    def backlog(self) -> int:
+        """How many messages wait to be said, or are on their way."""
+        with self._lock:
+            return len(self._outbox) + self._flying
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Says something, soon; nothing where there is no connection."""
+        with self._lock:
+            if self._client is None:
+                return
+            key: object = topic if retain else object()
+            self._outbox[key] = (topic, payload, retain)
+        self._pump()
+
+    def refresh(self, topic: str) -> None:
+        """Asks the broker for a retained message once more."""
+        with self._lock:
+            client = self._client
+        if client is not None:
+            client.subscribe(topic, QOS)
+
+    def _pump(self) -> None:
+        """Hands paho what may fly. Never under our lock: paho calls back under one of its own."""
+        while (taken := self._take_one()) is not None:
+            client, (topic, payload, retain) = taken
+            client.publish(topic, payload, QOS, retain)
+
+    def _take_one(self) -> tuple[Client, tuple[str, bytes, bool]] | None:
+        with self._lock:
+            if self._client is None or not self._outbox or self._flying >= MOST_IN_FLIGHT:
+                return None
+            self._flying += 1
+            return self._client, self._outbox.pop(next(iter(self._outbox)))
+
+    # -- the thread
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._closing.is_set():
+            reason, was_up = self._connect_once()
+            if self._closing.is_set():
+                return
+            self._put(Down(reason))
+            attempt = 0 if was_up else attempt + 1
+            least, most = BACKOFF_S
+            # Full jitter: those that lost the same broker do not come back as one.
+            self._closing.wait(random.uniform(0, min(most, least * 2 ** min(attempt, 10))))  # noqa: S311
+
+    def _connect_once(self) -> tuple[str, bool]:
+        """One connection from its beginning to its end: why it ended, and whether it stood."""
+        try:
+            session = _Session(self._settings, self._name, self._subscriptions, self._arrived)
+            session.connect()
+        except (OSError, ValueError) as error:  # paho raises ValueError for an impossible host
+            return str(error) or type(error).__name__, False
+        session.client.on_publish = self._published
+        try:
+            return session.run(self._stands, self._closing), session.was_up
+        finally:
+            with self._lock:
+                self._client = None
+                self._outbox.clear()
+                self._flying = 0
+
+    def _stands(self, client: Client) -> None:
+        with self._lock:
+            self._client = client
+        self._put(Up())
+
+    def _published(self, _client: Any, _data: Any, _mid: int, _code: Any, _more: Any) -> None:
+        with self._lock:
+            self._flying = max(0, self._flying - 1)
+        self._pump()
+
+    def _arrived(self, message: MQTTMessage) -> None:
+        if len(message.payload) <= MOST_BYTES:
+            self._put(Came(message.topic, bytes(message.payload), message.retain))
+
+    def _put(self, arrival: Arrival) -> None:
+        while not self._closing.is_set():
+            try:
+                self._inbox.put(arrival, timeout=1.0)
+            except queue.Full:
+                continue
+            return
+
+
+class _Session:
+    """One connection of paho's."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        name: str,
+        subscriptions: tuple[str, ...],
+        arrived: Callable[[MQTTMessage], None],
+    ) -> None:
+        self._settings = settings
+        self._subscriptions = subscriptions
+        self._arrived = arrived
+        self._granted = False
+        self.was_up = False
+        self.reason = "the connection was lost"
+        self.client = _client(settings, name)
+        self.client.on_connect = self._on_connect
+        self.client.on_subscribe = self._on_subscribe
+        self.client.on_message = self._on_message
+
+    def connect(self) -> None:
+        """Raises OSError, ValueError."""
+        self.client.connect(self._settings.host, self._settings.port, KEEPALIVE_S)
+
+    def run(self, stands: Callable[[Client], None], closing: threading.Event) -> str:
+        """Serves the connection until it ends; returns why."""
+        code = MQTTErrorCode.MQTT_ERR_SUCCESS
+        while code == MQTTErrorCode.MQTT_ERR_SUCCESS and not closing.is_set():
+            code = self.client.loop(timeout=0.5)
+            if self._granted and not self.was_up:
+                self.was_up = True
+                stands(self.client)
+        if code == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self.client.disconnect()
+            self.client.loop(timeout=0.2)
+        return self.reason
+
+    def _on_connect(
+        self, client: Any, _data: Any, _flags: Any, code: ReasonCode, _more: Any
+    ) -> None:
+        if code.is_failure:
+            self.reason = f"the broker refuses: {code}"
+            return
+        client.subscribe([(topic, QOS) for topic in self._subscriptions])
+
+    def _on_subscribe(
+        self, client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _more: Any
+    ) -> None:
+        if any(code.is_failure for code in codes):
+            self.reason = "the broker does not let the controller hear the fleet: check its ACL"
+            client.disconnect()
+            return
+        self._granted = True
+
+    def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
+        self._arrived(message)
+
+
+def _client(settings: BrokerSettings, name: str) -> Client:
+    client = Client(
+        CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTv311, clean_session=True
+    )
+    client.max_inflight_messages_set(MOST_IN_FLIGHT + 1)
+    if settings.user:
+        client.username_pw_set(settings.user, settings.password or None)
+    if settings.tls:
+        client.tls_set_context(_context(settings))
+    return client
+
+
+def _context(settings: BrokerSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=settings.authority)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.certificate is not None:
+        context.load_cert_chain(settings.certificate, settings.key)
+    return context
+
+
+def check(settings: BrokerSettings) -> None:
+    """Refuses files that no connection can be made with.
+
+    Raises:
+        UsageError: A certificate or key cannot be read, or they do not fit each other.
+    """
+    if not settings.tls:
+        return
+    try:
+        _context(settings)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"The certificates for {settings} cannot be used: {error}.",
+            hint="Check the files of the authority, the certificate and its key.",
+        ) from error
