@@ -73,8 +73,7 @@ class Trusted:
             VerificationError: It is not signed by a threshold of both.
             RollbackError: It is not the very next version.
         """
-        root = _signed(Root, data, self.root)
-        _verify_self(root, data)
+        root = _signed(Root, data, self.root)  # and by its own keys: what is made below checks
         if root.version != self.root.version + 1:
             raise RollbackError(
                 f"Root metadata has version {root.version}, not {self.root.version + 1}."

@@ -158,6 +158,28 @@ def test_a_frozen_mirror_is_found_by_its_age(fleet: Fleet, device: DeviceTrust) 
     device.verify(fleet.wish(3, first), fleet.clock.now, fleet.fetch)
 
 
+def test_without_a_connection_nothing_new_is_taken_on_under_old_metadata(
+    fleet: Fleet, device: DeviceTrust
+) -> None:
+    module = fleet.permit("v1")
+    device.refresh(fleet.fetch, START)
+    fleet.clock.now += 3 * DAY_S
+    with pytest.raises(ExpiredError):
+        device.verify(fleet.wish(1, module), fleet.clock.now, None)
+    assert device.verify(fleet.wish(1, module), START, None).generation == 1
+
+
+def test_a_new_root_is_signed_by_its_own_keys_too(fleet: Fleet, device: DeviceTrust) -> None:
+    """Else a rotation to keys that nobody has would lock everyone out."""
+    draft = fleet.repository.draft_root()
+    change_keys(draft, "root", [SigningKey.generate().public for _ in "123"])
+    mirror = Mirror(fleet)
+    mirror.instead["2.root.json"] = sign_draft(draft, fleet.keys.root)
+    with pytest.raises(VerificationError, match="own keys"):
+        device.refresh(mirror, START)
+    assert device.versions["root"] == 1
+
+
 def test_a_frozen_mirror_is_found_at_once_by_the_wish(fleet: Fleet, device: DeviceTrust) -> None:
     mirror = Mirror(fleet)
     mirror.freeze("timestamp.json")
