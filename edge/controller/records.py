@@ -300,6 +300,12 @@ class Fleet:
             raise _no_deployment(name, number)
         return wanted[-1]
 
+    def packages(self) -> set[str]:
+        """The digests of all packages that some revision has."""
+        with self.database.read() as connection:
+            found = rows.read_revisions(connection)
+        return {module.package for one in found for module in one.modules.values()}
+
     def remove_deployment(self, name: str) -> None:
         """Takes a deployment from all devices at once: they run what else applies to them.
 
