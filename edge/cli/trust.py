@@ -307,7 +307,7 @@ def _read_or_make(file: Path, *, dry_run: bool) -> SigningKey:
 def add_signature(file: Path, key_files: tuple[Path, ...], as_json: bool) -> None:
     """Adds signatures to FILE, where neither workspace nor network is."""
     from edge.security.keys import read_file
-    from edge.security.repository import add_signatures
+    from edge.security.drafts import add_signatures
     from scoring import durable
 
     signers = read_keys(key_files)

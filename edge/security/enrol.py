@@ -13,27 +13,22 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives import serialization
 
 from edge.protocol.names import check_name
 from edge.security import authority as authorities
-from edge.security import claims
+from edge.security import claims, issued
 from edge.security.authority import Authority, Revoked
 from edge.security.claims import Claim
-from edge.security.letters import EnrolAnswer, EnrolRequest, RenewRequest, renewal_bytes
+from edge.security.issued import Certificate, PendingClaim
+from edge.security.letters import EnrolAnswer, EnrolRequest, RenewRequest
 from edge.security.names import Who
 from edge.security.repository import Repository
 from edge.security.tables import Connection, Database, create_tables
 from scoring import digest as digests
 from scoring.errors import (
-    AlreadyExistsError,
     EnrolmentError,
-    MalformedPayloadError,
     NotFoundError,
-    SigningKeyError,
     UsageError,
 )
 
@@ -43,44 +38,6 @@ DAY_S: Final = 86400.0
 CLAIM_S: Final = DAY_S
 LATE_S: Final = 365 * DAY_S
 """A device that was away for so long may still renew with its expired certificate."""
-
-
-class Certificate(msgspec.Struct, frozen=True, kw_only=True):
-    """One that was given out.
-
-    Attributes:
-        serial: In hexadecimal.
-        site: Of the device.
-        device: Its name.
-        issued_at: Seconds since the epoch.
-        expires_at: Likewise.
-        revoked_at: Likewise; None for a good one.
-        reason: Why it was revoked.
-    """
-
-    serial: str
-    site: str
-    device: str
-    issued_at: float
-    expires_at: float
-    revoked_at: float | None = None
-    reason: str | None = None
-
-
-class PendingClaim(msgspec.Struct, frozen=True, kw_only=True):
-    """A claim that nobody has used.
-
-    Attributes:
-        id: The first part of the token.
-        site: Of the device to be.
-        device: Its name.
-        expires_at: Seconds since the epoch.
-    """
-
-    id: str
-    site: str
-    device: str
-    expires_at: float
 
 
 class Enrolment:
@@ -138,7 +95,7 @@ class Enrolment:
         version, digest = self._first_root()
         made = Claim.generate(self.authority.pin, digest)
         with self._database.write() as connection:
-            _require_unique(connection, site, device)
+            issued.require_unique(connection, site, device, self._clock())
             connection.execute(
                 "INSERT INTO fleet_claims (id, digest, site, device, root_version, expires_at) "
                 "VALUES (:id, :digest, :site, :device, :root_version, :expires_at)",
@@ -193,7 +150,7 @@ class Enrolment:
         key = authorities.key_digest(authorities.read_request(csr))
         with self._database.write() as connection:
             row = self._take(connection, claim, key)
-            pem = _issued_for(connection, row, key) if row["used_by"] else ""
+            pem = issued.issued_for(connection, row, key) if row["used_by"] else ""
             if not pem:
                 who = Who(row["site"], row["device"])
                 pem = self._issue(connection, csr, key, who, follows=None)
@@ -233,8 +190,8 @@ class Enrolment:
                 successor for another key, or is not the sender's.
             MalformedPayloadError: The request is none.
         """
-        certificate = _read(request.certificate)
-        if not self.authority.issued(certificate) or not _proves(certificate, request):
+        certificate = issued.read(request.certificate)
+        if not self.authority.issued(certificate) or not issued.proves(certificate, request):
             raise EnrolmentError(
                 "The certificate to renew is not of this fleet, or not the sender's.",
                 hint="Enrol the device again, with a new token.",
@@ -245,7 +202,7 @@ class Enrolment:
         with self._database.write() as connection:
             row = self._renewable(connection, serial)
             who = Who(row["site"], row["device"])
-            pem = _successor(connection, serial, key) or self._issue(
+            pem = issued.successor(connection, serial, key) or self._issue(
                 connection, csr, key, who, follows=serial
             )
         return self._answer(who, pem, 0)
@@ -365,70 +322,3 @@ class Enrolment:
         """The list of revoked certificates for a broker, in PEM."""
         entries = [Revoked(int(one.serial, 16), one.revoked_at or 0.0) for one in self.revoked()]
         return self.authority.revocation_list(entries, self._clock())
-
-
-def _require_unique(connection: Connection, site: str, device: str) -> None:
-    rows = connection.execute(
-        "SELECT site FROM fleet_certificates WHERE device = :device AND site <> :site "
-        "AND revoked_at IS NULL UNION SELECT site FROM fleet_claims "
-        "WHERE device = :device AND site <> :site",
-        device=device,
-        site=site,
-    )
-    if rows:
-        raise AlreadyExistsError(
-            f"The site {rows[0]['site']} has a device {device} already.",
-            hint="Names are unique in a fleet: brokers know devices by their name alone.",
-        )
-
-
-def _issued_for(connection: Connection, claim: dict[str, Any], key: str) -> str:
-    """The certificate that a claim was used for before: its answer was lost."""
-    rows = connection.execute(
-        "SELECT pem FROM fleet_certificates WHERE device = :device AND key_digest = :key "
-        "AND revoked_at IS NULL",
-        device=claim["device"],
-        key=key,
-    )
-    return str(rows[0]["pem"]) if rows else ""
-
-
-def _successor(connection: Connection, serial: str, key: str) -> str:
-    """The certificate that this one was renewed to, if its answer was lost; else nothing."""
-    rows = connection.execute(
-        "SELECT * FROM fleet_certificates WHERE follows = :serial", serial=serial
-    )
-    if not rows:
-        return ""
-    if rows[0]["key_digest"] != key:
-        logger.warning("device cloned device=%s serial=%s", rows[0]["device"], serial)
-        raise EnrolmentError(
-            f"The certificate of {rows[0]['device']} was renewed before, for another key: two "
-            "machines have this identity.",
-            hint="Revoke the device ('fieldpost device revoke') and enrol the right one again.",
-        )
-    return str(rows[0]["pem"])
-
-
-def _read(pem: str) -> x509.Certificate:
-    try:
-        return authorities.read_certificates(pem.encode())[0]
-    except SigningKeyError as error:
-        raise MalformedPayloadError("The certificate to renew cannot be read.") from error
-
-
-def _proves(certificate: x509.Certificate, request: RenewRequest) -> bool:
-    public, data = certificate.public_key(), renewal_bytes(request.csr)
-    proof = bytes.fromhex(request.proof)
-    try:
-        if isinstance(public, ec.EllipticCurvePublicKey):
-            public.verify(proof, data, ec.ECDSA(hashes.SHA256()))
-        elif isinstance(public, rsa.RSAPublicKey):
-            public.verify(proof, data, padding.PKCS1v15(), hashes.SHA256())
-        elif isinstance(public, ed25519.Ed25519PublicKey):
-            public.verify(proof, data)
-        else:
-            return False
-    except InvalidSignature:
-        return False
-    return True

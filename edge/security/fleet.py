@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from edge.security import authority as authorities
-from edge.security import fields, keys, repository
+from edge.security import drafts, fields, keys
 from edge.security.authority import Authority
 from edge.security.director import Director
 from edge.security.endpoint import Endpoint
@@ -214,8 +214,8 @@ class FleetSecurity:
             The release, and the metadata to `publish`.
         """
         draft = self.repository.draft_targets()
-        made = repository.permit(draft, packages, name=name, release=release)
-        return made, repository.sign_draft(draft, signers)
+        made = drafts.permit(draft, packages, name=name, release=release)
+        return made, drafts.sign_draft(draft, signers)
 
     def withdraw(
         self, name: str, below: int, *, signers: Sequence[SigningKey]
@@ -226,8 +226,8 @@ class FleetSecurity:
             The packages that this withdraws, and the metadata to `publish`.
         """
         draft = self.repository.draft_targets()
-        gone = repository.withdraw(draft, name, below)
-        return gone, repository.sign_draft(draft, signers)
+        gone = drafts.withdraw(draft, name, below)
+        return gone, drafts.sign_draft(draft, signers)
 
     def rotate(
         self, role: RoleName, new: Sequence[SigningKey], *, signers: Sequence[SigningKey]
@@ -244,15 +244,15 @@ class FleetSecurity:
         """
         if role == "director":
             targets = self.repository.draft_targets()
-            repository.change_directors(targets, [key.public for key in new])
-            return b"", repository.sign_draft(targets, signers)
+            drafts.change_directors(targets, [key.public for key in new])
+            return b"", drafts.sign_draft(targets, signers)
         root = self.repository.draft_root()
-        repository.change_keys(root, role, [key.public for key in new])
+        drafts.change_keys(root, role, [key.public for key in new])
         signed = [*signers, *(new if role == "root" else ())]
         permits = b""
         if role == "targets":
-            permits = repository.sign_draft(self.repository.draft_targets(), new)
-        return repository.sign_draft(root, signed), permits
+            permits = drafts.sign_draft(self.repository.draft_targets(), new)
+        return drafts.sign_draft(root, signed), permits
 
     def replace_online(self, role: RoleName, key: SigningKey) -> Path:
         """Puts a rotated online key in the old one's place; the old one stays beside it.

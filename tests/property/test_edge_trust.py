@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from edge.protocol.messages import Module
 from edge.security.director import Director
+from edge.security.drafts import change_directors, change_keys, sign_draft, withdraw
 from edge.security.keys import SigningKey
-from edge.security.repository import change_directors, change_keys, sign_draft, withdraw
 from edge.security.trust import DeviceTrust
 from scoring.errors import FieldpostError
 from tests.support.fleettrust import DAY_S, Fleet

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from edge.protocol.messages import Desired, Module
 from edge.security.director import Director
+from edge.security.drafts import permit, sign_draft
 from edge.security.keys import SigningKey
 from edge.security.metadatastore import FolderStore
-from edge.security.repository import Repository, Roles, permit, sign_draft
+from edge.security.repository import Repository, Roles
 from edge.security.trust import DeviceTrust
 from scoring import digest as digests
 

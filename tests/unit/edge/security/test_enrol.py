@@ -162,6 +162,16 @@ def test_names_are_one_level_and_unique(enrolment: Enrolment, tmp_path: Path) ->
     assert enrolment.claim("hall", "camera")
 
 
+def test_a_claim_that_nobody_used_holds_its_name_until_it_expires(
+    enrolment: Enrolment, clock: Clock
+) -> None:
+    enrolment.claim("hall", "camera", lifetime_s=60)
+    with pytest.raises(AlreadyExistsError):
+        enrolment.claim("yard", "camera")
+    clock.now += 61
+    enrolment.claim("yard", "camera")
+
+
 def test_a_certificate_is_renewed_for_a_new_key(
     enrolment: Enrolment, clock: Clock, tmp_path: Path
 ) -> None:

@@ -13,16 +13,10 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from edge.security import fields
 from edge.security.director import Director
+from edge.security.drafts import change_directors, change_keys, permit, sign_draft, withdraw
 from edge.security.keys import SigningKey
 from edge.security.metadatastore import FolderStore
-from edge.security.repository import (
-    Repository,
-    change_directors,
-    change_keys,
-    releases,
-    sign_draft,
-    withdraw,
-)
+from edge.security.repository import Repository, releases
 from edge.security.trust import DeviceTrust
 from edge.security.trusted import Documents, Trusted
 from scoring import digest as digests
@@ -352,8 +346,6 @@ def test_a_stolen_controller_cannot_permit_what_the_offline_keys_did_not(
 ) -> None:
     online = [fleet.keys.director, fleet.keys.snapshot, fleet.keys.timestamp]
     draft = fleet.repository.draft_targets()
-    from edge.security.repository import permit
-
     package = digests.of_bytes(b"malware")
     permit(draft, {package: 7}, name="iris")
     with pytest.raises(VerificationError, match="enough of its keys"):
