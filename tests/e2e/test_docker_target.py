@@ -217,7 +217,8 @@ def test_show_tells_what_became_of_the_containers(yard: Yard) -> None:
     assert yard.workspace.deployments.start("iris-7").url == handle.url
     assert handle.score({}) == 1
 
-    yard.engine.run("rm", "-f", *yard.containers("iris-7"))
+    now = ("--time", "0") if yard.engine.kind == "podman" else ()
+    yard.engine.run("rm", "-f", *now, *yard.containers("iris-7"))
     removed = yard.view("iris-7")
     assert removed.state == "down"
     assert "'fieldpost deployment start iris-7'" in removed.note
