@@ -13,8 +13,9 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -36,13 +37,21 @@ _RECORD = "layer.json"
 _SPARE_BYTES = 64 << 20
 
 
-def unpack_package(digest: str, blobs: Blobs, cache_dir: Path) -> Path:
+Raw = Callable[[PackageLayer], "BinaryIO | None"]
+"""The content of a layer as gzip of any kind, where it is kept in another form than its blob."""
+
+
+def unpack_package(
+    digest: str, blobs: Blobs, cache_dir: Path, *, raw: Raw = lambda _: None
+) -> Path:
     """Unpacks what is not unpacked yet and returns the package's root.
 
     Args:
         digest: Of the manifest; of a package for several platforms this machine's is taken.
         blobs: The store that holds the package.
         cache_dir: The cache; made where it is missing.
+        raw: Asked for each layer before the store is: what it gives is compared by its content
+            alone.
 
     Raises:
         NotFoundError: The package, or a blob of it, is not in the store.
@@ -57,14 +66,14 @@ def unpack_package(digest: str, blobs: Blobs, cache_dir: Path) -> Path:
         for layer in package.layers:
             if layer.name not in LAYER_ORDER or layer.name in links:
                 raise PackagingError(f"{digest} has a layer that is no part of a package.")
-            folder = _unpack_layer(layer, blobs, cache_dir)
+            folder = _unpack_layer(layer, blobs, cache_dir, raw)
             links[layer.name] = Path("../..", folder.relative_to(cache_dir), IMAGE_ROOT, layer.name)
         (cache_dir / "pycache").mkdir(exist_ok=True)
         links["pycache"] = Path("../../pycache")
         return _make_root(cache_dir / "roots" / digests.parse(package.digest), links)
 
 
-def _unpack_layer(layer: PackageLayer, blobs: Blobs, cache_dir: Path) -> Path:
+def _unpack_layer(layer: PackageLayer, blobs: Blobs, cache_dir: Path, raw: Raw) -> Path:
     folder = cache_dir / "layers" / digests.parse(layer.diff_id)
     if _is_whole(folder):
         return folder
@@ -72,27 +81,31 @@ def _unpack_layer(layer: PackageLayer, blobs: Blobs, cache_dir: Path) -> Path:
         if not _is_whole(folder):  # another process may have been faster
             _require_space(layer, cache_dir)
             with work_folder(cache_dir / "work") as work:
-                _unpack_into(work / "layer", layer, blobs)
+                _unpack_into(work / "layer", layer, blobs, raw)
                 _put_in_place(work / "layer", folder, spare=work / "broken")
     return folder
 
 
-def _unpack_into(target: Path, layer: PackageLayer, blobs: Blobs) -> None:
+def _unpack_into(target: Path, layer: PackageLayer, blobs: Blobs, raw: Raw) -> None:
     # The manifest says how large the archive is, which bounds it better than a ratio would:
     # a model of zeros compresses a thousandfold.
     limits = Limits(max_ratio=0)
     if layer.unpacked_size:
         limits = Limits(max_ratio=0, max_bytes=min(layer.unpacked_size, limits.max_bytes))
-    if not blobs.has(layer.digest):
+    found = raw(layer)
+    digest = "" if found else layer.digest
+    with found or _open_blob(layer.digest, blobs) as source:
+        result = unpack_tar_gz(source, target, limits=limits, digest=digest, diff_id=layer.diff_id)
+    (target / _RECORD).write_bytes(msgspec.json.encode({"files": result.files}))
+
+
+def _open_blob(digest: str, blobs: Blobs) -> BinaryIO:
+    if not blobs.has(digest):
         raise NotFoundError(
-            f"The blob {layer.digest} is not in the store.",
+            f"The blob {digest} is not in the store.",
             hint="Build the package again, or pull it from where it came from.",
         )
-    with blobs.path(layer.digest).open("rb") as source:
-        result = unpack_tar_gz(
-            source, target, limits=limits, digest=layer.digest, diff_id=layer.diff_id
-        )
-    (target / _RECORD).write_bytes(msgspec.json.encode({"files": result.files}))
+    return blobs.path(digest).open("rb")
 
 
 def _put_in_place(new: Path, final: Path, *, spare: Path) -> None:
@@ -114,6 +127,11 @@ def _sync_all(folder: Path) -> None:
         os.sync()
     finally:
         os.close(descriptor)
+
+
+def is_unpacked(diff_id: str, cache_dir: Path) -> bool:
+    """Whether a layer is in the cache, by the digest of its content."""
+    return _is_whole(cache_dir / "layers" / digests.parse(diff_id))
 
 
 def _is_whole(folder: Path) -> bool:
