@@ -9,23 +9,17 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
-from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
-from urllib3.exceptions import SSLError as TlsError
-from urllib3.exceptions import TimeoutError as WaitedError
-
 from scoring.errors import RegistryError, UnreachableError
 from serve.distribution import faults
+from serve.distribution.exchange import CutOffError, NotConnectedError, Raw
 from serve.distribution.faults import Passing
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from urllib3 import BaseHTTPResponse
-
     from serve.distribution.limits import Limits
 
 PIECE_BYTES = 1 << 18
-_SHORT_BYTES = 4 << 10
 
 
 class Answer:
@@ -37,7 +31,7 @@ class Answer:
         url: What answered.
     """
 
-    def __init__(self, raw: BaseHTTPResponse, url: str, host: str, limits: Limits) -> None:
+    def __init__(self, raw: Raw, url: str, host: str, limits: Limits) -> None:
         self.status = raw.status
         self.headers = raw.headers
         self.url = url
@@ -64,16 +58,16 @@ class Answer:
         """
         start, received = time.monotonic(), 0
         try:
-            while piece := self._raw.read1(PIECE_BYTES):
+            while piece := self._raw.read(PIECE_BYTES):
                 received += len(piece)
                 now = time.monotonic()
                 if now - start > self._limits.slow_s:
                     self._require_speed(received)
                     start, received = now, 0
                 yield piece
-            if self._raw.length_remaining:
+            if self._raw.left:
                 raise _broken(self._host, "it broke off in the middle of an answer")
-        except (HTTPError, OSError) as error:
+        except (NotConnectedError, CutOffError, OSError) as error:
             raise failure(self._host, error) from error
 
     def read(self, limit: int, what: str) -> bytes:
@@ -106,13 +100,7 @@ class Answer:
 
     def close(self) -> None:
         """Gives the connection back where nothing, or little, is left to read; else ends it."""
-        if not self._raw.closed:
-            left = self._raw.length_remaining
-            if left is not None and left <= _SHORT_BYTES:
-                self._raw.drain_conn()
-            else:
-                self._raw.close()
-        self._raw.release_conn()
+        self._raw.close()
 
     def _require_speed(self, received: int) -> None:
         if received < self._limits.slow_bytes:
@@ -142,12 +130,12 @@ def failure(host: str, error: Exception) -> Exception:
         )
     if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
         return faults.unreachable(host, "its name is not known")
-    silent = isinstance(error, NewConnectionError | NameResolutionError | TlsError)
-    return Passing(faults.unreachable(host, _reason(error, cause)), silent=silent)
+    silent = isinstance(error, NotConnectedError)
+    return Passing(faults.unreachable(host, _reason(cause)), silent=silent)
 
 
 def _root(error: BaseException) -> BaseException:
-    """The first cause: urllib3 wraps what the system says, sometimes twice."""
+    """The first cause: libraries wrap what the system says, sometimes twice."""
     while True:
         inner = error.__cause__ or error.__context__
         inner = inner or next((x for x in error.args if isinstance(x, BaseException)), None)
@@ -156,12 +144,12 @@ def _root(error: BaseException) -> BaseException:
         error = inner
 
 
-def _reason(error: Exception, cause: BaseException) -> str:
-    if isinstance(error, NameResolutionError):
+def _reason(cause: BaseException) -> str:
+    if isinstance(cause, socket.gaierror):
         return "its name is not known"
     if isinstance(cause, ConnectionRefusedError):
         return "nothing listens there"
-    if isinstance(error, WaitedError) or isinstance(cause, TimeoutError):
+    if isinstance(cause, TimeoutError):
         return "it takes too long"
     if isinstance(cause, ssl.SSLError):
         return f"TLS fails ({faults.printable(cause.reason or str(cause))})"

@@ -1,26 +1,25 @@
-"""Connections to a registry and to the storage that it sends us to: pools, TLS and proxies.
-
-Built on urllib3: nothing is read before it is asked for, nothing is followed or repeated by itself.
-"""
+"""Connections to a registry and to the storage that it sends us to: TLS, proxies, what fails."""
 
 from __future__ import annotations
 
-import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
-from urllib.parse import urlsplit, urlunsplit
-
-import urllib3
-from urllib3.exceptions import HTTPError
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from scoring import __version__
 from scoring.errors import RegistryError
 from serve.distribution import faults
 from serve.distribution.answers import Answer, failure
+from serve.distribution.exchange import CutOffError, Exchange, NotConnectedError
 from serve.distribution.hosts import Hosts, Place
 from serve.distribution.limits import Limits
+
+if TYPE_CHECKING:
+    import ssl
+
+    from serve.distribution.proxied import ProxiedExchange
 
 Body = bytes | Callable[[], Iterable[bytes | memoryview]]
 
@@ -28,7 +27,7 @@ _HEADERS = {"User-Agent": f"fieldpost/{__version__}", "Accept-Encoding": "identi
 
 
 class Connections:
-    """Pools of connections; any number of threads may use them.
+    """Connections that are kept; any number of threads may use them.
 
     Args:
         place: The registry.
@@ -41,8 +40,10 @@ class Connections:
         self._hosts = hosts
         self._limits = limits
         self._lock = threading.Lock()
-        self._pools: dict[tuple[str, bool, bool], urllib3.PoolManager] = {}
         self._host = urlsplit(f"//{place.reference.host}").hostname
+        self._direct = Exchange(limits, self._tls)
+        self._proxied: dict[tuple[str, bool, bool], ProxiedExchange] = {}
+        self._contexts: dict[bool, ssl.SSLContext] = {}
 
     def ask(
         self, method: str, url: str, headers: Mapping[str, str], body: Body | None = None
@@ -55,19 +56,10 @@ class Connections:
             RegistryError: The address cannot be asked.
         """
         registry = self._place.reference.registry
+        content = body() if callable(body) else body
         try:
-            raw = self._pool(url).request(
-                method,
-                url,
-                headers={**_HEADERS, **headers},
-                body=cast("Any", body() if callable(body) else body),  # memoryviews are sent, too
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
-                timeout=urllib3.Timeout(connect=self._limits.connect_s, read=self._limits.read_s),
-            )
-        except (HTTPError, OSError) as error:
+            raw = self._exchange(url).ask(method, url, {**_HEADERS, **headers}, content)
+        except (NotConnectedError, CutOffError, OSError) as error:
             raise failure(registry, error) from error
         except (ValueError, UnicodeError) as error:  # a URL or header that cannot be sent
             raise RegistryError(
@@ -78,35 +70,34 @@ class Connections:
 
     def close(self) -> None:
         """Ends all connections."""
+        self._direct.close()
         with self._lock:
-            for pool in self._pools.values():
-                pool.clear()
-            self._pools.clear()
+            for each in self._proxied.values():
+                each.close()
+            self._proxied.clear()
 
-    def _pool(self, url: str) -> urllib3.PoolManager:
+    def _exchange(self, url: str) -> Exchange | ProxiedExchange:
         parts = urlsplit(url)
         proxy = urllib.request.getproxies().get(parts.scheme, "")
-        if proxy and urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
-            proxy = ""
-        key = (proxy, parts.scheme == "https", parts.hostname == self._host)
-        with self._lock:
-            if key not in self._pools:
-                self._pools[key] = self._new_pool(*key)
-            return self._pools[key]
+        if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+            return self._direct
+        from serve.distribution.proxied import ProxiedExchange  # noqa: PLC0415 - heavy, and rare
 
-    def _new_pool(self, proxy: str, tls: bool, own: bool) -> urllib3.PoolManager:
+        tls, own = parts.scheme == "https", parts.hostname == self._host
+        context = self._tls(parts.hostname or "") if tls else None
+        with self._lock:
+            key = (proxy, tls, own)
+            if key not in self._proxied:
+                self._proxied[key] = ProxiedExchange(proxy, self._limits, context)
+            return self._proxied[key]
+
+    def _tls(self, host: str) -> ssl.SSLContext:
         """Strangers see no certificate of ours, and are believed by the usual authorities alone."""
-        size = self._limits.threads * 2
-        context = None
-        if tls:
-            context = self._hosts.tls(self._place) if own else ssl.create_default_context()
-        if not proxy:
-            return urllib3.PoolManager(ssl_context=context, maxsize=size)
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        user, _, address = parts.netloc.rpartition("@")
-        return urllib3.ProxyManager(
-            urlunsplit(parts._replace(netloc=address)),
-            proxy_headers=urllib3.make_headers(proxy_basic_auth=user) if user else None,
-            ssl_context=context,
-            maxsize=size,
-        )
+        import ssl  # noqa: PLC0415 - beside its only use
+
+        own = host == self._host
+        with self._lock:
+            if own not in self._contexts:
+                made = self._hosts.tls(self._place) if own else ssl.create_default_context()
+                self._contexts[own] = made
+            return self._contexts[own]
