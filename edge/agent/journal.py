@@ -95,7 +95,8 @@ class Journal:
 
     Args:
         folder: Where it is kept; made where it is missing.
-        make_room: Called where the disk is full; whether it has freed something.
+        make_room: Called where the disk is full, until it has nothing more to free: whether it
+            has freed something.
         clock: Seconds since the epoch, for the history.
 
     Attributes:
@@ -242,7 +243,7 @@ class Journal:
     def _open(self) -> sqlite3.Connection:
         path = self.folder / FILE
         try:
-            return self._connect(path)
+            return self._retrying(lambda: self._connect(path))
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise _translate(error) from error
@@ -253,6 +254,7 @@ class Journal:
 
     def _connect(self, path: Path) -> sqlite3.Connection:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        db.text_factory = _text
         try:
             for pragma in (
                 "journal_mode = WAL",
@@ -263,7 +265,7 @@ class Journal:
                 "cache_size = -256",
             ):
                 db.execute(f"PRAGMA {pragma}").fetchall()
-            self._retrying(lambda: db.executescript(_SCHEMA))
+            db.executescript(_SCHEMA)
             _require_whole(db)
         except BaseException:
             db.close()
@@ -329,12 +331,13 @@ class Journal:
             self._retrying(transaction)
 
     def _retrying(self, action: Callable[[], T]) -> T:
-        try:
-            return action()
-        except sqlite3.OperationalError as error:
-            if not _is_full(error) or not self._make_room():
-                raise
-        return action()
+        """Again and again, as long as the disk is full and room can be made."""
+        while True:
+            try:
+                return action()
+            except sqlite3.OperationalError as error:
+                if not _is_full(error) or not self._make_room():
+                    raise
 
 
 def _changes(old: DeviceState, new: DeviceState, at: float, boot: int) -> Iterator[Line]:
@@ -435,6 +438,11 @@ def _translate(error: sqlite3.Error) -> WorkspaceError:
         f"The journal cannot be used: {error}.",
         hint="Check the device's disk; restarting the agent repairs a journal that is damaged.",
     )
+
+
+def _text(data: bytes) -> str:
+    """Text of which a bit may have flipped: its digest tells."""
+    return data.decode(errors="replace")
 
 
 def _require_whole(db: sqlite3.Connection) -> None:

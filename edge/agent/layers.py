@@ -30,6 +30,13 @@ def open_raw(blobs: DeviceBlobs, digest: str, diff_id: str) -> BinaryIO:
     return cast("BinaryIO", gzip.open(blobs.path(digest)))
 
 
+def as_gzip(blobs: DeviceBlobs, diff_id: str) -> BinaryIO | None:
+    """A layer that is kept uncompressed, for readers that want gzip; None where it is not."""
+    if not blobs.has(diff_id):
+        return None
+    return cast("BinaryIO", io.BufferedReader(Stored(blobs.open(diff_id)), 1 << 17))
+
+
 class Stored(io.RawIOBase):
     """A stream as gzip, without any compression: for readers that want gzip.
 

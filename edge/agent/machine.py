@@ -81,13 +81,12 @@ class Machine:
     # -- beginning
 
     def _boot(self, now: Moment) -> list[Effect]:
-        tracks = self.state.tracks
-        effects: list[Effect] = [
-            steps.Start(name, track.active) for name, track in tracks.items() if track.active
-        ]
-        for name in list(tracks):
-            effects += self._resume(name, now)
-        return effects
+        resumed: list[Effect] = []
+        for name in list(self.state.tracks):
+            resumed += self._resume(name, now)
+        tracks = self.state.tracks.items()  # what was given up just now is not started again
+        starts = [steps.Start(name, track.active) for name, track in tracks if track.active]
+        return [*starts, *resumed]
 
     def _resume(self, name: str, now: Moment) -> list[Effect]:
         track = self.state.tracks[name]

@@ -394,7 +394,10 @@ def _parts(url: str, kind: str) -> tuple[_Key, str]:
 
 
 def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise _no_address(url) from error
     return parts.scheme, parts.netloc
 
 
