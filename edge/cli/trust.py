@@ -306,8 +306,8 @@ def _read_or_make(file: Path, *, dry_run: bool) -> SigningKey:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def add_signature(file: Path, key_files: tuple[Path, ...], as_json: bool) -> None:
     """Adds signatures to FILE, where neither workspace nor network is."""
-    from edge.security.keys import read_file
     from edge.security.drafts import add_signatures
+    from edge.security.keys import read_file
     from scoring import durable
 
     signers = read_keys(key_files)

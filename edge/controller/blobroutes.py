@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from edge.controller.records import Fleet
 from edge.controller.webserver import Answer, FilePart, Request
+from edge.security import letters
+from edge.security.endpoint import Reply
 from edge.workspace import Blobs
 from scoring import digest as digests
 from scoring.errors import FieldpostError
@@ -220,14 +222,23 @@ class EndpointRoute:
 
     Args:
         handle: `Endpoint.handle` of `edge.security`.
+        enrolled: Is told the name and the site of each device that was let in.
     """
 
-    def __init__(self, handle: Callable[[str, str, bytes], Any]) -> None:
+    def __init__(
+        self,
+        handle: Callable[[str, str, bytes], Reply | None],
+        enrolled: Callable[[str, str], object],
+    ) -> None:
         self._handle = handle
+        self._enrolled = enrolled
 
     def __call__(self, request: Request) -> Answer | None:
         """The answer; None for other paths."""
         reply = self._handle(request.method, request.path, request.body)
         if reply is None:
             return None
+        if request.path == letters.ENROL and reply.status == HTTPStatus.OK:
+            answer = msgspec.json.decode(reply.body, type=letters.EnrolAnswer)
+            self._enrolled(answer.device, answer.site)
         return Answer(reply.status, reply.body, (("content-type", reply.type),))

@@ -145,12 +145,16 @@ class Fleet:
             connection.execute("DELETE FROM fleet_devices WHERE name = :name", name=name)
         return device
 
-    def renew_device(self, name: str) -> None:
-        """A device was enrolled anew, perhaps on other hardware: its counters may begin again."""
+    def enrolled(self, name: str, site: str) -> Device:
+        """A device was let in, perhaps on other hardware: it is known, and counts from 0 again."""
         with self._change() as connection:
-            device = _device(connection, name)
+            found = rows.read_devices(connection, check_name(name, "device"))
+            made = Device(name=name, site=check_name(site, "site"), created_at=self.clock())
+            device = found[0] if found else made
+            device.site = site
             device.boot = device.session = device.seq = 0
             rows.write_devices(connection, [device])
+        return device
 
     # -- deployments
 

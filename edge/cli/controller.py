@@ -1,0 +1,243 @@
+"""The command `fieldpost fleet controller`."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+import ssl
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import click
+
+from edge.cli.output import note, print_out
+from edge.cli.trust import common, opened
+
+if TYPE_CHECKING:
+    from edge.controller.broker import BrokerSettings
+    from edge.controller.controller import Chore
+    from edge.controller.deltas import DeltaStore
+    from edge.controller.records import Fleet
+    from edge.controller.webserver import Route, WebServer
+    from edge.protocol.messages import Source
+    from edge.security.fleet import FleetSecurity
+    from edge.workspace import Workspace
+
+_PASSWORD: Final = "FIELDPOST_BROKER_PASSWORD"  # noqa: S105 - its name, not a password
+_REFRESH_S: Final = 600.0
+_CERTIFICATE_S: Final = 86400.0
+
+
+class _Web(NamedTuple):
+    """Where devices reach the controller."""
+
+    url: str
+    server: WebServer
+    deltas: DeltaStore
+    chores: list[Chore]
+
+
+@click.command(help="Lead a fleet: the process to keep on.")
+@click.option(
+    "--broker",
+    required=True,
+    metavar="URL",
+    help=f"mqtts://HOST:8883, or mqtt://USER@HOST:1883 with ${_PASSWORD}.",
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:8470",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where devices join and fetch, over HTTPS.",
+)
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="A name or address by which devices reach that; the first one is told to them.",
+)
+@click.option("--plain", is_flag=True, help="HTTP for devices on this machine: no certificates.")
+@click.option("--number", default=1, show_default=True, help="Of this controller, from 1.")
+@click.option(
+    "--broker-authority",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="To know the broker by. Default: the fleet's own authority.",
+)
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="URL",
+    help="A registry's repository to fetch from first: https://HOST/v2/team/iris.",
+)
+@common
+def controller(
+    broker: str,
+    listen: str,
+    hosts: tuple[str, ...],
+    plain: bool,
+    number: int,
+    broker_authority: Path | None,
+    sources: tuple[str, ...],
+    workspace: str | None,
+    folder: Path | None,
+    as_json: bool,
+) -> None:
+    """Runs until it is told to end; several may run at once, of which one leads."""
+    from edge.controller.controller import Controller
+    from edge.controller.permits import SignedPermits
+    from edge.controller.records import Fleet
+    from edge.protocol.messages import Source
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with opened(workspace, folder) as (found, security), contextlib.ExitStack() as stack:
+        fleet = Fleet(found.registry.database)
+        director = security.director
+        own = _own_files(security, number, hosts)
+        settings = _broker(broker, own, broker_authority)
+        web = _serve(found, fleet, security, listen, hosts, plain, own, broker)
+        stack.callback(web.deltas.close)
+        web.server.start()
+        stack.callback(web.server.close)
+        leading = Controller(
+            fleet,
+            settings,
+            signer=director,
+            permits=SignedPermits(security.repository),
+            sources=_sources(sources, web, Source),
+            chores=web.chores,
+        )
+        for one in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(one, lambda *_: leading.close())
+        url = _with_port(web)
+        note(f"Devices join and fetch at {url}; the broker is {settings}.")
+        if as_json:
+            print_out({"url": url, "broker": str(settings), "pid": os.getpid()}, "", as_json=True)
+        leading.run()
+
+
+def _sources(urls: tuple[str, ...], web: _Web, kind: type[Source]) -> list[Source]:
+    from edge.controller.blobroutes import PREFIX
+
+    own = kind(url=f"{_with_port(web)}{PREFIX}", kind="controller")
+    return [*(kind(url=url.rstrip("/"), kind="registry") for url in urls), own]
+
+
+def _with_port(web: _Web) -> str:
+    return f"{web.url}:{web.server.port}"
+
+
+def _own_files(security: FleetSecurity, number: int, hosts: tuple[str, ...]) -> tuple[Path, Path]:
+    """This controller's certificate with its key, and the authority's, as files."""
+    from edge.security import certificates
+    from scoring import durable
+
+    authority = security.ensure_authority()
+    pair = certificates.for_controller(authority, number, hosts or ("localhost",), time.time())
+    own = pair.write(security.folder / f"controller-{number}.pem")
+    trusted = security.folder / "trusted.pem"
+    durable.write_bytes(trusted, authority.pem)
+    return own, trusted
+
+
+def _broker(url: str, own: tuple[Path, Path], authority: Path | None) -> BrokerSettings:
+    from edge.controller import broker
+
+    password = os.environ.get(_PASSWORD, "")
+    settings = broker.parse_url(
+        url, password, authority=authority or own[1], certificate=own[0], key=None
+    )
+    broker.check(settings)
+    return settings
+
+
+def _serve(
+    found: Workspace,
+    fleet: Fleet,
+    security: FleetSecurity,
+    listen: str,
+    hosts: tuple[str, ...],
+    plain: bool,
+    own: tuple[Path, Path],
+    broker: str,
+) -> _Web:
+    from edge.controller.blobroutes import BlobRoutes, Catalogue, EndpointRoute
+    from edge.controller.controller import Chore
+    from edge.controller.deltas import DeltaStore
+    from edge.controller.webserver import WebServer
+
+    host, port = _address(listen, plain)
+    tls = None if plain else _tls(own)
+    name = hosts[0] if hosts else host
+    url = f"http{'' if plain else 's'}://{f'[{name}]' if ':' in name else name}"
+    place = {"broker": _without_user(broker), "controller": f"{url}:{port}"}
+    endpoint = security.endpoint(place)
+    blobs = found.registry.blobs
+    deltas = DeltaStore(found.folder / "fleet" / "deltas", blobs)
+    enrolment = security.enrolment()
+    routes: list[Route] = [
+        BlobRoutes(Catalogue(fleet, blobs), deltas, None if plain else enrolment.is_revoked),
+        EndpointRoute(endpoint.handle, fleet.enrolled),
+    ]
+    chores = [Chore("metadata", _REFRESH_S, security.refresh)]
+    if tls is not None:
+        chores.append(Chore("certificate", _CERTIFICATE_S, _Renewal(security, own[0], hosts, tls)))
+    return _Web(url, WebServer(routes, host=host, port=port, tls=tls), deltas, chores)
+
+
+class _Renewal:
+    """Makes the controller's certificate anew every day."""
+
+    def __init__(
+        self, security: FleetSecurity, file: Path, hosts: tuple[str, ...], tls: ssl.SSLContext
+    ) -> None:
+        self._security = security
+        self._file = file
+        self._hosts = hosts
+        self._tls = tls
+        self._first = True
+
+    def __call__(self) -> None:
+        if not self._first:
+            number = int(self._file.stem.rpartition("-")[2])
+            _own_files(self._security, number, self._hosts)
+            self._tls.load_cert_chain(self._file)
+        self._first = False
+
+
+def _address(listen: str, plain: bool) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
+        raise click.BadParameter(f"'{listen}' is not of the form HOST:PORT.", param_hint="--listen")
+    host = host.strip("[]")
+    if plain and not _is_loopback(host):
+        raise click.UsageError(
+            "--plain is for devices on this machine: listen at 127.0.0.1, or leave it out."
+        )
+    return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _tls(own: tuple[Path, Path]) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=own[1])
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(own[0])
+    # A device that joins has no certificate yet; what needs one says so.
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def _without_user(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -1,0 +1,360 @@
+"""The commands `fieldpost fleet deploy|list|show|remove|events`."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import msgspec
+
+from edge.cli.output import (
+    DURATION,
+    RATE,
+    common,
+    fields,
+    note,
+    opened,
+    print_out,
+    table,
+)
+from edge.cli.output import tags as read_pairs
+from edge.cli.trust import FOLDER, changes, password
+
+if TYPE_CHECKING:
+    from edge.controller.entities import Plan, Revision
+    from edge.controller.records import Deploying
+    from edge.protocol.messages import Module, Window
+    from edge.workspace import Workspace
+
+_MAIN: Final = "main"
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_WINDOW: Final = re.compile(
+    r"(\d\d?):(\d\d)-(\d\d?):(\d\d)(?:/([a-z,]+))?", re.ASCII | re.IGNORECASE
+)
+_POLL_S: Final = 1.0
+
+
+def _options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+_OPTIONS: Final = (
+    click.option("--package", metavar="REF", help="A digest or NAME[:VERSION]: the module 'main'."),
+    click.option(
+        "--module",
+        "modules",
+        multiple=True,
+        metavar="NAME=REF",
+        help="A further module, or one of another name; may be repeated.",
+    ),
+    click.option(
+        "--where",
+        "condition",
+        required=True,
+        help="Which devices: \"tags.area == 'yard' and facts.memory_mib >= 512\", or '*'.",
+    ),
+    click.option("--priority", default=0, show_default=True, help="Of several, the highest wins."),
+    click.option("--layer", is_flag=True, help="Add the modules to another deployment's."),
+    click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="env.NAME=VALUE, say."
+    ),
+    click.option("--port", default=0, help="Where 'main' answers. Default: the one it has had."),
+    click.option(
+        "--run",
+        type=click.Choice(["auto", "process", "container"]),
+        default="auto",
+        show_default=True,
+        help="As what it runs.",
+    ),
+    click.option("--window", default="", metavar="HH:MM-HH:MM[/mon,...]", help="When to switch."),
+    click.option("--rate", type=RATE, default="0", help="Bytes a second for fetching: 500k."),
+    click.option(
+        "--soak", type=DURATION, default="10s", show_default=True, help="Watched before it is good."
+    ),
+    click.option("--most-errors", default=1.0, help="Part of requests that may fail: 0.01."),
+    click.option("--most-latency", type=DURATION, default="0", help="Of the slowest hundredth."),
+    click.option(
+        "--phase-timeout", type=DURATION, default="10m", show_default=True, help="On the device."
+    ),
+    click.option(
+        "--waves",
+        default="1,10%,50%,100%",
+        show_default=True,
+        help="How many devices have it after each wave.",
+    ),
+    click.option("--first", default="", metavar="CONDITION", help="Which devices come first."),
+    click.option(
+        "--failures",
+        default="0",
+        show_default=True,
+        help="How many of a wave may fail: a count, or a percentage.",
+    ),
+    click.option(
+        "--timeout",
+        type=DURATION,
+        default="30m",
+        show_default=True,
+        help="A device without progress for so long counts as failed.",
+    ),
+    click.option("--between", type=DURATION, default="0", help="From wave to wave."),
+    click.option(
+        "--offline",
+        type=click.Choice(["fail", "wait"]),
+        default="fail",
+        show_default=True,
+        help="What devices that are not there count as.",
+    ),
+    click.option("--watch", "watching", is_flag=True, help="Until it ends, or halts: then exit 1."),
+)
+
+
+@click.command(help="Roll a package out to the devices that match.")
+@click.argument("name")
+@_options
+@changes
+@common
+def deploy(name: str, workspace: str | None, dry_run: bool, as_json: bool, **given: Any) -> None:
+    """Begins the rollout of a new revision of the deployment NAME."""
+    wanted = {
+        "condition": given["condition"],
+        "priority": given["priority"],
+        "layer": given["layer"],
+        "window": _window(given["window"]),
+        "rate": given["rate"],
+        "plan": _plan(given),
+    }
+    with opened(workspace) as (found, fleet):
+        modules = _modules(found, given)
+        if dry_run:
+            made = fleet.plan_deployment(name, modules, **wanted)
+        else:
+            made = fleet.deploy(name, modules, **wanted)
+        if given["watching"] and not dry_run:
+            _watch(fleet, made, as_json)
+            return
+    document = _document(made) | {"dry_run": dry_run}
+    print_out(document, _describe(made, dry_run), as_json=as_json)
+
+
+def _watch(fleet: Any, made: Deploying, as_json: bool) -> None:
+    from edge.cli import rollout
+
+    course = rollout.watch(fleet, made.rollout.id, quiet=as_json)
+    print_out(rollout.document(course), rollout.describe(course), as_json=as_json)
+    if course.rollout.state != "complete":
+        raise click.exceptions.Exit(1)
+
+
+def _plan(given: dict[str, Any]) -> Plan:
+    from edge.controller.entities import Plan
+
+    return Plan(
+        waves=tuple(part.strip() for part in given["waves"].split(",") if part.strip()),
+        first=given["first"],
+        most_failures=given["failures"],
+        timeout_s=given["timeout"],
+        between_s=given["between"],
+        offline=given["offline"],
+    )
+
+
+def _window(text: str) -> Window | None:
+    from edge.protocol.messages import Window
+
+    if not text:
+        return None
+    match = _WINDOW.fullmatch(text.strip())
+    days = [day for day in (match[5] or "").lower().split(",") if day] if match else []
+    if match is None or not set(days) <= set(_DAYS):
+        raise click.BadParameter(
+            f"'{text}' is no window: write 22:00-04:00, or 22:00-04:00/sat,sun.",
+            param_hint="--window",
+        )
+    begins, ends = int(match[1]) * 60 + int(match[2]), int(match[3]) * 60 + int(match[4])
+    try:
+        return msgspec.convert(
+            {"begins": begins, "ends": ends, "days": [_DAYS.index(day) for day in days]}, Window
+        )
+    except msgspec.ValidationError as error:
+        raise click.BadParameter(f"'{text}' is no window.", param_hint="--window") from error
+
+
+def _modules(workspace: Workspace, given: dict[str, Any]) -> dict[str, Module]:
+    """The modules, each of a package that the workspace has and signed metadata permits."""
+    from edge.controller.permits import SignedPermits
+    from edge.protocol.messages import Module, Soak
+    from edge.security.fleet import FleetSecurity
+
+    refs = read_pairs(given["modules"], "--module")
+    if given["package"]:
+        refs = {_MAIN: given["package"]} | refs
+    if not refs:
+        raise click.UsageError("Say what to run: --package REF, or --module NAME=REF.")
+    if not 0 <= given["most_errors"] <= 1:
+        raise click.BadParameter("It is a part of 1.", param_hint="--most-errors")
+    security = FleetSecurity(
+        workspace.folder.joinpath(*FOLDER), workspace.registry.database, password=password()
+    )
+    permits = SignedPermits(security.repository)
+    soak = Soak(
+        seconds=given["soak"],
+        most_errors=given["most_errors"],
+        most_latency_s=given["most_latency"],
+    )
+    made = {}
+    for name, ref in refs.items():
+        digest = workspace.registry.packages.get(ref).digest
+        made[name] = Module(
+            package=digest,
+            release=permits.release(digest),
+            port=given["port"] if name == _MAIN or len(refs) == 1 else 0,
+            settings=read_pairs(given["settings"], "--set"),
+            run=given["run"],
+            soak=soak,
+            timeout_s=given["phase_timeout"],
+        )
+    return made
+
+
+def _document(made: Deploying) -> dict[str, Any]:
+    return {
+        "id": made.rollout.id,
+        "revision": msgspec.to_builtins(made.revision),
+        "plan": msgspec.to_builtins(made.rollout.plan),
+        "waves": _waves(made),
+    }
+
+
+def _waves(made: Deploying) -> list[list[str]]:
+    found: list[list[str]] = [[] for _ in range(made.rollout.waves)]
+    for member in made.members:
+        found[member.wave].append(member.device)
+    return found
+
+
+def _describe(made: Deploying, dry_run: bool) -> str:
+    waves = _waves(made)
+    what = "would go" if dry_run else "goes"
+    count = len(made.members)
+    lines = [f"{made.rollout.id} {what} to {count} devices in {len(waves)} waves."]
+    lines += [f"  wave {number + 1}: {_some(names)}" for number, names in enumerate(waves)]
+    if not count:
+        lines.append("No device matches now; those that come to match get it.")
+    if not dry_run:
+        lines.append(f"Watch it with: fieldpost rollout show {made.rollout.id} --watch")
+    return "\n".join(lines)
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+@click.command("list", help="List what the fleet is to run.")
+@common
+def list_deployments(as_json: bool, workspace: str | None) -> None:
+    """Lists deployments with their newest revisions."""
+    with opened(workspace) as (_, fleet):
+        found = fleet.deployments()
+    rows = [
+        (
+            one.name,
+            revision.number,
+            one.stable,
+            revision.priority,
+            "layer" if revision.layer else "",
+            revision.condition,
+            " ".join(f"{name}={m.package[7:19]}" for name, m in sorted(revision.modules.items())),
+        )
+        for one, revision in found
+    ]
+    headings = ("DEPLOYMENT", "REVISION", "STABLE", "PRIORITY", "KIND", "WHERE", "MODULES")
+    text = table(headings, rows) if rows else "No deployments: 'fieldpost fleet deploy NAME …'."
+    documents = [{"stable": one.stable, **msgspec.to_builtins(revision)} for one, revision in found]
+    print_out(documents, text, as_json=as_json)
+
+
+@click.command(help="Show a deployment: for which devices, and what.")
+@click.argument("name", metavar="NAME[:REVISION]")
+@common
+def show(name: str, as_json: bool, workspace: str | None) -> None:
+    """Shows a revision of a deployment, the newest by default."""
+    deployment, _, number = name.partition(":")
+    if number and not number.isdigit():
+        raise click.BadParameter(f"'{name}' is not of the form NAME[:REVISION].")
+    with opened(workspace) as (_, fleet):
+        revision = fleet.revision(deployment, int(number or 0))
+        matching = [device.name for device in fleet.devices(revision.condition)]
+    document = msgspec.to_builtins(revision) | {"devices": matching}
+    print_out(document, _describe_revision(revision, matching), as_json=as_json)
+
+
+def _describe_revision(revision: Revision, matching: list[str]) -> str:
+    head = fields(
+        [
+            ("deployment", revision.id),
+            ("where", revision.condition),
+            ("matches", f"{len(matching)}: {_some(matching)}" if matching else "no device"),
+            ("priority", revision.priority),
+            ("layer", "yes" if revision.layer else ""),
+            ("window", _say_window(revision.window)),
+            ("made", time.strftime("%Y-%m-%d %H:%M", time.localtime(revision.created_at))),
+            ("by", revision.created_by),
+        ]
+    )
+    rows = [
+        (name, module.package[:19], module.release, module.port, module.run)
+        for name, module in sorted(revision.modules.items())
+    ]
+    return f"{head}\n\n" + table(("MODULE", "PACKAGE", "RELEASE", "PORT", "RUN"), rows)
+
+
+def _say_window(window: Window | None) -> str:
+    if window is None:
+        return ""
+    begins, ends = divmod(window.begins, 60), divmod(window.ends, 60)
+    days = ",".join(_DAYS[day] for day in window.days)
+    return f"{begins[0]:02}:{begins[1]:02}-{ends[0]:02}:{ends[1]:02}" + (f"/{days}" if days else "")
+
+
+@click.command(help="Take a deployment from all devices at once.")
+@click.argument("name")
+@changes
+@common
+def remove(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> None:
+    """Removes the deployment NAME; devices run what else applies to them, or nothing."""
+    with opened(workspace) as (_, fleet):
+        revision = fleet.revision(name)
+        if not dry_run:
+            fleet.remove_deployment(name)
+    text = f"{'Would remove' if dry_run else 'Removed'} {revision.deployment}."
+    print_out({"name": name, "dry_run": dry_run}, text, as_json=as_json)
+
+
+@click.command(help="Tell what happened, the newest last.")
+@click.option("-n", "--tail", type=click.IntRange(1, 20_000), default=50, show_default=True)
+@click.option("-f", "--follow", is_flag=True, help="Go on as things happen.")
+@common
+def events(tail: int, follow: bool, as_json: bool, workspace: str | None) -> None:
+    """Lists events of rollouts, devices and security."""
+    with opened(workspace) as (_, fleet):
+        found = fleet.events(most=tail)
+        if as_json:
+            print_out(found, "", as_json=True)
+            return
+        while True:
+            for one in found:
+                at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
+                click.echo(f"{at}  {one.kind:<10}  {one.subject}  {one.text}")
+            if not follow:
+                if not found:
+                    note("Nothing has happened yet.")
+                return
+            last = found[-1].number if found else 0
+            time.sleep(_POLL_S)
+            found = fleet.events(after=last)

@@ -1,0 +1,170 @@
+"""The commands `fieldpost rollout …`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from edge.cli.output import ago, common, fields, opened, print_out, table
+from edge.cli.trust import changes
+
+if TYPE_CHECKING:
+    from edge.controller.entities import Rollout
+    from edge.controller.records import Fleet
+    from edge.controller.rollouts import Course
+
+_POLL_S = 0.5
+_MOST_LINES = 40
+_ORDER = ("failed", "silent", "started", "pending", "good", "withdrawn", "gone")
+
+
+@click.command("list", help="List rollouts, the newest first.")
+@common
+def list_rollouts(as_json: bool, workspace: str | None) -> None:
+    """Lists rollouts."""
+    with opened(workspace) as (_, fleet):
+        found = fleet.rollouts()
+    rows = [
+        (one.id, one.state, f"{one.wave + 1}/{one.waves}", ago(one.created_at), one.note)
+        for one in found
+    ]
+    headings = ("ROLLOUT", "STATE", "WAVE", "AGE", "NOTE")
+    text = table(headings, rows) if rows else "No rollouts: 'fieldpost fleet deploy NAME …'."
+    print_out([_document(one) for one in found], text, as_json=as_json)
+
+
+def _document(rollout: Rollout) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.to_builtins(rollout)
+    return {"id": rollout.id, **document}
+
+
+@click.command(help="Show a rollout, device by device; or watch it.")
+@click.argument("ref", metavar="NAME[:REVISION]")
+@click.option("--watch", "watching", is_flag=True, help="Until it ends, or halts: then exit 1.")
+@click.option("--all", "every", is_flag=True, help="Every device, however many.")
+@common
+def show(ref: str, watching: bool, every: bool, as_json: bool, workspace: str | None) -> None:
+    """Shows a rollout."""
+    with opened(workspace) as (_, fleet):
+        course = watch(fleet, ref, quiet=as_json) if watching else fleet.rollout(ref)
+    print_out(document(course), describe(course, every=every), as_json=as_json)
+    if watching and course.rollout.state != "complete":
+        raise click.exceptions.Exit(1)
+
+
+def watch(fleet: Fleet, ref: str, *, quiet: bool) -> Course:
+    """Follows a rollout until it ends or halts; says on stderr how far it is."""
+    before = ""
+    while True:
+        course = fleet.rollout(ref)
+        line = _line(course)
+        if not quiet and line != before:
+            before = line
+            click.echo(line, err=True)
+        if course.rollout.state not in {"running", "paused"}:
+            return course
+        time.sleep(_POLL_S)
+
+
+def _line(course: Course) -> str:
+    rollout = course.rollout
+    counts = ", ".join(f"{count} {state}" for state, count in course.counts().items())
+    return f"{rollout.id} {rollout.state}, wave {rollout.wave + 1} of {rollout.waves}: {counts}"
+
+
+def document(course: Course) -> dict[str, Any]:
+    """A rollout with its members, as `--json` has it."""
+    members = msgspec.to_builtins(course.members)
+    return {**_document(course.rollout), "counts": course.counts(), "devices": members}
+
+
+def describe(course: Course, *, every: bool = False) -> str:
+    """A rollout as text: what needs a look comes first."""
+    rollout = course.rollout
+    head = fields(
+        [
+            ("rollout", rollout.id),
+            ("state", rollout.state),
+            ("note", rollout.note),
+            ("wave", f"{rollout.wave + 1} of {rollout.waves}"),
+            ("devices", ", ".join(f"{n} {state}" for state, n in course.counts().items())),
+        ]
+    )
+    members = sorted(
+        course.members, key=lambda one: (_ORDER.index(one.state), one.wave, one.device)
+    )
+    shown = members if every else members[:_MOST_LINES]
+    rows = [(m.device, m.wave + 1, m.state, m.phase, ago(m.progressed), m.note) for m in shown]
+    text = table(("DEVICE", "WAVE", "STATE", "PHASE", "SINCE", "NOTE"), rows)
+    left = len(members) - len(shown)
+    more = f"\n… and {left} more: --all" if left else ""
+    return f"{head}\n\n{text}{more}" if rows else head
+
+
+@click.command(help="Tell no further device.")
+@click.argument("ref", metavar="NAME[:REVISION]")
+@changes
+@common
+def pause(ref: str, dry_run: bool, as_json: bool, workspace: str | None) -> None:
+    """Pauses a rollout; devices that were told go on."""
+    with opened(workspace) as (_, fleet):
+        rollout = fleet.rollout(ref).rollout if dry_run else fleet.pause(ref)
+    _say(rollout, "pause", dry_run, as_json)
+
+
+@click.command(help="Go on, over what failed until now.")
+@click.argument("ref", metavar="NAME[:REVISION]")
+@changes
+@common
+def resume(ref: str, dry_run: bool, as_json: bool, workspace: str | None) -> None:
+    """Resumes a rollout that was paused, or halted."""
+    with opened(workspace) as (_, fleet):
+        rollout = fleet.rollout(ref).rollout if dry_run else fleet.resume(ref)
+    _say(rollout, "resume", dry_run, as_json)
+
+
+def _say(rollout: Rollout, verb: str, dry_run: bool, as_json: bool) -> None:
+    text = f"Would {verb} {rollout.id}, which is {rollout.state}." if dry_run else ""
+    made = _document(rollout) | {"dry_run": dry_run}
+    print_out(made, text or f"{rollout.id} is {rollout.state}.", as_json=as_json)
+
+
+@click.command(help="End a rollout; who does not run it well goes back.")
+@click.argument("ref", metavar="NAME[:REVISION]")
+@click.option("--revert", is_flag=True, help="Those that run it well go back, too.")
+@changes
+@common
+def abort(ref: str, revert: bool, dry_run: bool, as_json: bool, workspace: str | None) -> None:
+    """Ends a rollout; devices that were told and are not good go back to what they had."""
+    with opened(workspace) as (_, fleet):
+        course = fleet.rollout(ref)
+        back = course.abort(time.time(), revert=revert)
+        if not dry_run:
+            back = fleet.abort(ref, revert=revert)
+    verb = "Would abort" if dry_run else "Aborted"
+    text = f"{verb} {course.rollout.id}: {len(back)} devices go back."
+    made = {"id": course.rollout.id, "back": back, "dry_run": dry_run}
+    print_out(made, text, as_json=as_json)
+
+
+@click.command(help="Tell devices that failed once more.")
+@click.argument("ref", metavar="NAME[:REVISION]")
+@click.argument("devices", nargs=-1, metavar="[DEVICE]...")
+@changes
+@common
+def retry(
+    ref: str, devices: tuple[str, ...], dry_run: bool, as_json: bool, workspace: str | None
+) -> None:
+    """Tells DEVICES, or all that failed, once more."""
+    with opened(workspace) as (_, fleet):
+        course = fleet.rollout(ref)
+        again = course.retry(time.time(), devices)
+        if not dry_run:
+            again = fleet.retry(ref, devices)
+    verb = "Would tell" if dry_run else "Telling"
+    text = f"{verb} {len(again)} devices of {course.rollout.id} again."
+    made = {"id": course.rollout.id, "again": again, "dry_run": dry_run}
+    print_out(made, text, as_json=as_json)
