@@ -1,7 +1,7 @@
 """Drift: how far what a model is asked is from what it was trained on. Pure.
 
 Three looks at each column: the population stability index over ten parts of the reference, the
-distance of the means in standard deviations of the reference, and what is missing more than before.
+distance of the means in standard deviations, and what is missing more than before.
 Parts of a small sample are uncertain: what chance alone gives is taken off.
 """
 
@@ -40,7 +40,7 @@ class ColumnDrift(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         verdict: What it comes to.
         psi: The population stability index, without what chance gives.
-        shift: Of the mean, in standard deviations of the reference; None for texts.
+        shift: Of the mean, in standard deviations of the side that spreads more; None for texts.
         missing: How much more of it is missing, as a part of all.
         new: The part of its values that the reference does not have; of texts.
     """
@@ -141,7 +141,7 @@ def _shift(reference: Column, current: Column) -> float:
     if not reference.buckets or not current.buckets or not apart:
         return 0.0
     # A constant has no deviation: what leaves it is far away, by its own size.
-    deviation = reference.deviation or 0.01 * max(abs(reference.mean), 1e-9)
+    deviation = max(reference.deviation, current.deviation) or 0.01 * max(abs(reference.mean), 1e-9)
     return max(-1e6, min(1e6, apart / deviation))
 
 
