@@ -51,7 +51,7 @@ class Scope:
     def __init__(self, dtype: str, outer: Scope | None = None) -> None:
         self.dtype = dtype
         self.nodes: list[Any] = []
-        self.shared = outer.shared if outer else _Shared()
+        self.shared: _Shared = outer.shared if outer else _Shared()
 
     @property
     def initializers(self) -> list[Any]:

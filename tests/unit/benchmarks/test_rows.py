@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,17 @@ from benchmarks.features import Features
 from benchmarks.results import Row
 from benchmarks.rows import Bench, Pace, _finish, _targets
 from benchmarks.running import Site
+from benchmarks.sink import Sink
 
 TARGETS = {contenders.BARE_SCORE.name: 0.75, contenders.FASTAPI.name: 5.0}
 PEERS = [contenders.BARE_SCORE, contenders.FASTAPI]
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(Site(tmp_path, {}), Features({}, {}, "", tmp_path / "log"), Pace())
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    features = Features({}, {}, "", tmp_path / "log", Sink.start())
+    yield Bench(Site(tmp_path, {}), features, Pace())
+    features.close()
 
 
 @pytest.mark.parametrize(

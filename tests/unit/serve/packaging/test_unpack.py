@@ -82,9 +82,9 @@ def test_many_at_once_unpack_each_layer_once(
     unpacked = []
     original = unpack._unpack_into
 
-    def counted(target: Path, layer: Any, store: Any) -> None:
+    def counted(target: Path, layer: Any, *rest: Any) -> None:
         unpacked.append(layer.name)
-        original(target, layer, store)
+        original(target, layer, *rest)
 
     monkeypatch.setattr(unpack, "_unpack_into", counted)
     with ThreadPoolExecutor(8) as pool:
