@@ -76,7 +76,7 @@ class Says(Protocol):
         """Says what is to be known from now on."""
         ...
 
-    def send(self, kind: Kind, payload: bytes) -> bool:
+    def send(self, kind: Kind, payload: bytes, sent: Callable[[bool], object]) -> bool:
         """Sends a message."""
         ...
 
@@ -348,8 +348,18 @@ class Agent:
             logger.warning("a command is refused: %s", error)
             return
         for result in results:
-            if self._says is not None:
-                self._says.send("cmd/res", encode(result))
+            self._send_result(encode(result))
+
+    def _send_result(self, data: bytes) -> None:
+        """Sends a part of an answer, again after a connection that broke before it was there."""
+
+        def sent(arrived: bool) -> None:
+            if not arrived:
+                self._send_result(data)
+
+        says = self._says
+        if says is not None:
+            says.send("cmd/res", data, sent)
 
     def _saw_time(self) -> None:
         try:

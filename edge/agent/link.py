@@ -129,7 +129,7 @@ class Link:
         """Says what is to be known of this device from now on; the last one counts."""
         self._outbox.retain(kind, payload)
 
-    def send(self, kind: Kind, payload: bytes, sent: Callable[[bool], None] = nothing) -> bool:
+    def send(self, kind: Kind, payload: bytes, sent: Callable[[bool], object] = nothing) -> bool:
         """Sends a message, at once or when there is a connection.
 
         Args:

@@ -31,7 +31,7 @@ class Outgoing(NamedTuple):
 
     kind: Kind
     payload: bytes
-    sent: Callable[[bool], None] = nothing
+    sent: Callable[[bool], object] = nothing
 
 
 class Ack(NamedTuple, Generic[C]):
