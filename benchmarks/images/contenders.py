@@ -97,6 +97,11 @@ class Fieldpost:
         self.parts["build --push"] = self._run(*words)[0]
         return self.parts["build --push"]
 
+    def push_bare(self) -> None:
+        """Builds and pushes without documents beside the image."""
+        self._run("package", "build", "m", "--base", self.place.base)
+        self._run("package", "push", "m", self.to, "--no-attach")
+
     def show(self, ref: str) -> Any:
         """What `package show` says."""
         return self._run("package", "show", ref)[1]

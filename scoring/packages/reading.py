@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -196,6 +194,9 @@ def _verify_layer(layer: PackageLayer, blobs: Blobs) -> None:
 
 
 def _diff_id(path: Path) -> str:
+    import gzip  # noqa: PLC0415 - for whole layers only
+    import zlib  # noqa: PLC0415
+
     try:
         with gzip.open(path, "rb") as file:
             return digests.of_chunks(iter(lambda: file.read(_PIECE_BYTES), b""))

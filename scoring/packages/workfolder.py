@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import shutil
 from typing import TYPE_CHECKING
 
@@ -35,7 +34,7 @@ def work_folder(parent: Path) -> Iterator[Path]:
 
 def _create(parent: Path) -> tuple[Path, int]:
     while True:
-        path = parent / f"{_PREFIX}{secrets.token_hex(8)}"
+        path = parent / f"{_PREFIX}{os.urandom(8).hex()}"
         path.mkdir(mode=0o700)
         with contextlib.suppress(FileNotFoundError):  # swept before it was locked: once more
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

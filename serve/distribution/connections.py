@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -78,8 +79,8 @@ class Connections:
 
     def _exchange(self, url: str) -> Exchange | ProxiedExchange:
         parts = urlsplit(url)
-        proxy = urllib.request.getproxies().get(parts.scheme, "")
-        if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        proxy = _proxy(parts.scheme, parts.netloc.rpartition("@")[2])
+        if not proxy:
             return self._direct
         from serve.distribution.proxied import ProxiedExchange  # noqa: PLC0415 - heavy, and rare
 
@@ -101,3 +102,13 @@ class Connections:
                 made = self._hosts.tls(self._place) if own else ssl.create_default_context()
                 self._contexts[own] = made
             return self._contexts[own]
+
+
+def _proxy(scheme: str, host: str) -> str:
+    """The proxy that the environment names for a host; empty for none."""
+    if sys.platform == "linux" and not any(name.lower().endswith("_proxy") for name in os.environ):
+        return ""
+    from urllib import request  # noqa: PLC0415 - heavy
+
+    proxy = request.getproxies().get(scheme, "")
+    return "" if request.proxy_bypass(host) else proxy

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -224,6 +223,8 @@ def _ask_helper(helper: str, server: str) -> Credential | None:
     if not _HELPER.fullmatch(helper):
         raise _helper_failed(helper, "its name has characters that no program's has")
     program = f"docker-credential-{helper}"
+    import subprocess  # noqa: PLC0415 - for helpers only
+
     try:
         answer = subprocess.run(  # noqa: S603 - the program that the user's configuration names
             [program, "get"],

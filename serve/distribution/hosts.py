@@ -9,17 +9,18 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import ssl
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from scoring.errors import RegistryDeniedError, RegistryError
 from serve.distribution.reference import DEFAULT_REGISTRY, Reference
+
+if TYPE_CHECKING:
+    import ssl
 
 Scheme = Literal["http", "https"]
 
@@ -118,6 +119,8 @@ class Hosts:
         Raises:
             RegistryError: A file of `certs.d` cannot be read.
         """
+        import ssl  # noqa: PLC0415 - registries of this machine have none
+
         context = ssl.create_default_context()
         if place.insecure:
             context.check_hostname = False
@@ -282,7 +285,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        import tomllib  # noqa: PLC0415 - most machines have no such file
+
+        return tomllib.loads(text)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return {}
     except (OSError, ValueError, RecursionError) as error:
@@ -291,6 +297,8 @@ def _toml(path: Path) -> dict[str, Any]:
 
 def _load(context: ssl.SSLContext, folder: Path) -> None:
     """Authorities are `*.crt`; a certificate of our own is `NAME.cert` with `NAME.key`."""
+    import ssl  # noqa: PLC0415 - as above
+
     for path in sorted(folder.iterdir()):
         try:
             if path.suffix == ".crt":

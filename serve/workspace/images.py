@@ -11,8 +11,6 @@ from scoring.packages import platformindex
 from scoring.packages.documents import PREFIX
 from scoring.packages.platformindex import this_platform
 from scoring.packages.reading import read_package
-from serve.packaging.images import export as exports
-from serve.packaging.images import importing as imports
 from serve.packaging.images.finding import BaseFinder
 from serve.packaging.images.imageset import ImageSet, compose_all
 from serve.registry.records import Blob
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
     from scoring.packages.reading import Package as Contents
     from serve.packaging.images.bases import Base
+    from serve.packaging.images.export import Destination
     from serve.registry import Registry
     from serve.registry.records import Package
 
@@ -80,13 +79,13 @@ class Images:
         tell: Callable[[str], None] = lambda _sentence: None,
     ) -> Exported:
         """Writes a package's image; see `Packages.export`."""
+        from serve.packaging.images import export as exports  # noqa: PLC0415 - pushes need none
+
         destination = exports.parse_destination(to, kind)
-        images = self._for_destination(package, destination, base, platform)
+        engine = destination.kind in exports.ENGINES
+        images = self._for_destination(package, base, platform, engine=engine)
         tell(f"Writing {images.digest} to {destination}")
-        if destination.kind in exports.ENGINES:
-            written = _load(images, destination)
-        else:
-            written = exports.export(images, destination)
+        written = _load(images, destination) if engine else exports.export(images, destination)
         return Exported(
             digest=images.digest,
             package=images.package.digest,
@@ -98,6 +97,8 @@ class Images:
 
     def take(self, place: str, *, platform: str | None = None) -> Package:
         """Reads a package back from a layout or archive; see `Packages.take`."""
+        from serve.packaging.images import importing as imports  # noqa: PLC0415 - as above
+
         layout, root = imports.open_layout(place)
         with self._registry.blobs.hold():
             digest = imports.take_package(layout, root, self._registry.blobs, platform)
@@ -106,13 +107,14 @@ class Images:
     def _for_destination(
         self,
         package: Package,
-        destination: exports.Destination,
         base: str | None,
         platform: str | None,
+        *,
+        engine: bool,
     ) -> ImageSet:
         """An engine takes the image of its machine's platform where none is named."""
         index = platformindex.package_manifests(package.digest, self._registry.blobs)
-        if index is not None and platform is None and destination.kind in exports.ENGINES:
+        if index is not None and platform is None and engine:
             platform = this_platform()
         return self.compose(package, base=base, platform=platform)
 
@@ -175,7 +177,7 @@ def _is_known(registry: Registry, model: str | None, version: int | None) -> boo
     return True
 
 
-def _load(images: ImageSet, to: exports.Destination) -> int:
+def _load(images: ImageSet, to: Destination) -> int:
     """Loads an image into an engine, without the layers that it has."""
     from serve.engines.finding import find_engine  # noqa: PLC0415 - for engines only
 

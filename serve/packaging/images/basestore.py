@@ -26,11 +26,9 @@ from scoring.packages.documents import (
     Descriptor,
     canonical_json,
 )
-from serve.packaging.images import imports
 from serve.packaging.images.bases import Base, read_base
 from serve.packaging.images.facts import Facts
 from serve.packaging.images.layout import FolderLayout, read_blob
-from serve.packaging.images.scan import scan_layers
 from serve.packaging.images.streams import BUFFER_BYTES
 
 if TYPE_CHECKING:
@@ -77,6 +75,8 @@ class BaseStore:
             UnsafeArchiveError: It is damaged, or holds what a base must not.
             PackagingError: It is no image, or one for another platform.
         """
+        from serve.packaging.images import imports  # noqa: PLC0415 - for archives only
+
         path, name = imports.split(kind, place)
         key = _key(kind, path, name, platform)
         record = self._read("imports", key, ImportRecord)
@@ -121,6 +121,8 @@ class BaseStore:
         key = digests.of_bytes(b"facts " + base.digest.encode())
         facts = self._read("facts", key, Facts)
         if facts is None:
+            from serve.packaging.images.scan import scan_layers  # noqa: PLC0415 - once a base
+
             facts = scan_layers(base)
             self._write("facts", key, facts)
         return replace(base, facts=facts)
@@ -146,6 +148,8 @@ class BaseStore:
         return ImportRecord(digest=blobs.put_bytes(content).digest, size=len(content))
 
     def _import(self, kind: str, path: Path, name: str, platform: str) -> ImportRecord:
+        from serve.packaging.images import imports  # noqa: PLC0415 - as above
+
         if kind == "rootfs":
             made = imports.import_rootfs(path, platform, self.blobs)
         else:
