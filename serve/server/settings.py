@@ -22,11 +22,12 @@ _PLACE_DIGITS = 5
 _MAY_BE_ZERO = frozenset(
     {
         *("port", "drain_idle_s", "inline_ms", "scoring_timeout_ms"),
-        *("rate_limit", "trace_ratio", "worker_max_mib"),
+        *("payload_ratio", "rate_limit", "trace_ratio", "worker_max_mib"),
     }
 )
 _CHOICES = {
     "azureml_compat": ("corrected", "strict"),
+    "inputs": ("on", "off"),
     "metrics": ("on", "off"),
     "pin": ("auto", "off"),
 }
@@ -79,6 +80,9 @@ class ServerSettings:
         access_log: `off`, `-` for standard error, or a file.
         traces: The OTLP endpoint to which spans go; empty for none.
         trace_ratio: The part of requests that begin a trace of their own (0 to 1).
+        inputs: Whether inputs of models are looked at, for `/inputs`: `on` or `off`.
+        payload_ratio: The part of the looks of which a row is kept whole, inputs and outputs, until
+            somebody fetches it (0 to 1).
         worker_max_mib: Resident memory beyond which a worker is replaced; 0 for no limit.
         pin: `auto`: workers share the cores out among themselves; or `off`.
         jobs_dir: Where asynchronous jobs are kept; empty for a folder of the user's state.
@@ -124,6 +128,8 @@ class ServerSettings:
     access_log: str = "off"
     traces: str = ""
     trace_ratio: float = 0.0
+    inputs: str = "off"
+    payload_ratio: float = 0.0
     worker_max_mib: int = 0
     pin: str = "auto"
     jobs_dir: str = ""
@@ -143,6 +149,8 @@ class ServerSettings:
                 )
         if self.trace_ratio > 1:
             raise UsageError("trace_ratio is over 1.", hint="0.01 traces 1 %.", where="trace_ratio")
+        if self.payload_ratio > 1:
+            raise UsageError("payload_ratio is over 1.", where="payload_ratio")
         if bool(self.tls_cert) != bool(self.tls_key):
             raise UsageError(
                 "TLS needs both tls_cert and tls_key.", hint="Give both files.", where="tls_cert"

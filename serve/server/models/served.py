@@ -102,7 +102,7 @@ class ServedModel:
         self._telemetry: Telemetry | None = None
         self._meter: ModelMeter | None = None
         self._channels: dict[str, Channel] = {}
-        self._predict = predictor.predict
+        self._predict: Callable[[Any], dict[str, Any]] = predictor.predict
         self._fixed = batches.has_fixed_rows(self.schema)
         self._soon = soon
         self._jobs = jobs
@@ -159,6 +159,7 @@ class ServedModel:
         self._meter = telemetry.model(
             self.name, self.version, runtime=self.runtime, form=self.format
         )
+        self._predict = telemetry.watched(self.name, self.version, self._predict)
         self._meter.depth = lambda: self.pending
         self._meter.loaded(load_s)
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scoring import __version__
 from scoring.errors import UsageError
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from serve.server.settings import ServerSettings
     from serve.server.telemetry.accesslog import AccessLog
     from serve.server.telemetry.context import Headers, Trace
+    from serve.server.telemetry.inputs import InputWatch
     from serve.server.telemetry.sharing import SharedCells
     from serve.server.telemetry.traces import Tracer
 
@@ -47,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 SLOT_VARIABLE = "FIELDPOST_WORKER_SLOT"
 PATH = "/metrics"
+INPUTS_PATH = "/inputs"
 
 _SLOT = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
 _MOST_CHANNELS = 4096
@@ -66,6 +68,7 @@ class Telemetry:
         log: The access log, where one is kept.
         tracer: Of traces, where they are on.
         counts: Whether metrics are on.
+        inputs: Looks at what models are asked, where that is on.
 
     Attributes:
         details: `Channel.answered` wants `Details`: the access log or traces are on.
@@ -82,6 +85,7 @@ class Telemetry:
         tracer: Tracer | None = None,
         *,
         counts: bool = True,
+        inputs: InputWatch | None = None,
     ) -> None:
         self._post = post
         self._cells = cells
@@ -89,6 +93,7 @@ class Telemetry:
         self._log = log
         self._tracer = tracer
         self._tellers: tuple[Teller, ...] = tuple(t for t in (log, tracer) if t is not None)
+        self._inputs = inputs
         self._make = Channel if counts else UncountedChannel
         self._channels: dict[tuple[str, str, str, str], Channel] = {}
         self._meters: list[ModelMeter] = []
@@ -98,9 +103,10 @@ class Telemetry:
         self._name = shared.name if shared else "0"
         self.details = bool(self._tellers)
         self.traces = tracer is not None
-        self.routes: Mapping[str, Mapping[str, Callable[[Exchange], None]]] = (
-            {PATH: {"GET": self.route}} if counts else {}
-        )
+        self.routes: Mapping[str, Mapping[str, Callable[[Exchange], None]]] = {
+            **({PATH: {"GET": self.route}} if counts else {}),
+            **({INPUTS_PATH: {"GET": inputs.route}} if inputs else {}),
+        }
         cells.values[cell(cells, f.STARTS)] += 1.0
 
     @classmethod
@@ -128,7 +134,8 @@ class Telemetry:
         shared = _share(settings.metrics_dir, slot) if counts and settings.metrics_dir else None
         cells = shared.own if shared else Cells.in_memory()
         log, tracer = _open_log(settings), _open_tracer(settings)
-        return cls(post, cells, shared, log, tracer, counts=counts)
+        inputs = _open_inputs(settings)
+        return cls(post, cells, shared, log, tracer, counts=counts, inputs=inputs)
 
     # What others ask once
 
@@ -170,6 +177,12 @@ class Telemetry:
         meter = ModelMeter(self._cells, name, version, runtime, form)
         self._meters.append(meter)
         return meter
+
+    def watched(
+        self, name: str, version: str, predict: Callable[[Any], dict[str, Any]]
+    ) -> Callable[[Any], dict[str, Any]]:
+        """The model itself, or with a look at what it is asked, where the settings say so."""
+        return self._inputs.watched(name, version, predict) if self._inputs else predict
 
     def watch(self, *, in_flight: Callable[[], int], connections: Callable[[], int]) -> None:
         """Says how to find out what is going on; asked twice a second and at each scrape."""
@@ -331,6 +344,14 @@ def _open_tracer(settings: ServerSettings) -> Tracer | None:
     tracer = Tracer.open(settings.traces, settings.trace_ratio, settings.server_name, scheme)
     scripts.connect(tracer)
     return tracer
+
+
+def _open_inputs(settings: ServerSettings) -> InputWatch | None:
+    if settings.inputs == "off":
+        return None
+    from serve.server.telemetry.inputs import InputWatch  # noqa: PLC0415 - most servers look not
+
+    return InputWatch(settings.payload_ratio)
 
 
 def _response(page: bytes, kind: str) -> Response:
