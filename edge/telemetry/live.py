@@ -1,0 +1,161 @@
+"""What the fleet does now: kept in memory from what arrives, for rollouts and for monitoring.
+
+Also after a restart: what was stored of the last hour is read again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from edge.telemetry.inbox import Taken
+from edge.telemetry.metrics import Traffic, from_dict
+from edge.telemetry.store import Store
+
+KEEP_S: Final = 3600.0
+_MOST_LOOKS: Final = 480
+_MOST_SERIES: Final = 200_000
+_MOST_LOADED: Final = 1_000_000
+
+
+class Series(NamedTuple):
+    """Whose traffic it is.
+
+    Attributes:
+        site: Of the device.
+        device: Its name.
+        module: On it.
+        package: That answered.
+    """
+
+    site: str
+    device: str
+    module: str
+    package: str
+
+
+class Look(NamedTuple):
+    """What one record said of requests.
+
+    Attributes:
+        at: When it was taken, in seconds since the epoch.
+        traffic: Since the look before.
+    """
+
+    at: float
+    traffic: Traffic
+
+
+class Live:
+    """What arrived lately; any thread.
+
+    Args:
+        keep_s: For how long single looks are kept.
+        clock: Seconds since the epoch.
+
+    Attributes:
+        totals: Of each series, since the start.
+        resources: Site and device to what it said last of itself.
+        dropped: Site and device to class to the number of records that it lost, ever.
+    """
+
+    def __init__(self, *, keep_s: float = KEEP_S, clock: Callable[[], float] = time.time) -> None:
+        self.totals: dict[Series, Traffic] = {}
+        self.resources: dict[tuple[str, str], dict[str, float]] = {}
+        self.dropped: dict[tuple[str, str], Mapping[str, int]] = {}
+        self._looks: dict[Series, deque[Look]] = {}
+        self._keep_s = keep_s
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def take(self, taken: Taken) -> None:
+        """Hears what is new; a listener of `Ingest`."""
+        delivery = taken.delivery
+        with self._lock:
+            if delivery.batch.dropped:
+                self.dropped[delivery.site, delivery.device] = {**delivery.batch.dropped}
+            for record in taken.records:
+                if record.kind in {"requests", "resources"}:
+                    data = _object(bytes(record.data))
+                    self._hear(delivery.site, delivery.device, record.kind, data, taken.at)
+
+    def load(self, store: Store) -> int:
+        """Hears what was stored of the last hour; returns how many records."""
+        found = store.query(
+            "SELECT site, device, kind, epoch(taken_at), data FROM records "
+            "WHERE kind IN ('requests', 'resources') AND taken_at >= make_timestamp(?::BIGINT) "
+            "ORDER BY taken_at LIMIT ?",
+            [int((self._clock() - self._keep_s) * 1e6), _MOST_LOADED],
+        )
+        with self._lock:
+            for site, device, kind, at, data in found.rows:
+                self._hear(site, device, kind, _object(data.encode()), float(at))
+        return len(found.rows)
+
+    def traffic(
+        self, device: str, module: str, *, package: str = "", since: float = 0.0
+    ) -> Traffic:
+        """What a module of a device answered.
+
+        Args:
+            device: Its name.
+            module: Its name there.
+            package: By this package alone.
+            since: What arrived at this time or later, in seconds since the epoch.
+        """
+        found = Traffic()
+        with self._lock:
+            for series, looks in self._looks.items():
+                right = series.device == device and series.module == module
+                if right and package in {"", series.package}:
+                    for look in looks:
+                        if look.at >= since:
+                            found = found.plus(look.traffic)
+        return found
+
+    def snapshot(self) -> Snapshot:
+        """All of it, as it is now."""
+        with self._lock:
+            return Snapshot(dict(self.totals), dict(self.resources), dict(self.dropped))
+
+    def _hear(self, site: str, device: str, kind: str, data: Mapping[str, Any], at: float) -> None:
+        if kind == "resources":
+            self.resources[site, device] = dict(_numbers(data))
+            return
+        series = Series(site, device, str(data.get("module", "")), str(data.get("package", "")))
+        if series not in self.totals and len(self.totals) >= _MOST_SERIES:
+            return
+        traffic = from_dict(data)
+        self.totals[series] = self.totals.get(series, Traffic()).plus(traffic)
+        looks = self._looks.setdefault(series, deque(maxlen=_MOST_LOOKS))
+        looks.append(Look(at, traffic))
+        while looks and looks[0].at < at - self._keep_s:
+            looks.popleft()
+
+
+class Snapshot(NamedTuple):
+    """See the attributes of `Live`."""
+
+    totals: dict[Series, Traffic]
+    resources: dict[tuple[str, str], dict[str, float]]
+    dropped: dict[tuple[str, str], Mapping[str, int]]
+
+
+def _numbers(data: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, float]]:
+    for name, value in data.items():
+        if isinstance(value, Mapping) and not before:
+            yield from _numbers(value, f"{name}_")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{before}{name}", float(value)
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return {}
