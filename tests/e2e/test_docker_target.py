@@ -437,32 +437,33 @@ def test_the_command_line(yard: Yard) -> None:
 
 
 def test_an_engine_that_restarts_brings_the_deployment_back(
-    tmp_path: Path, base_rootfs: Path
+    yards: dict[str, Yard], tmp_path: Path
 ) -> None:
+    shared = yards["docker"]  # its packages and its base, on an engine of the test's own
     try:
         with engines.running("docker") as daemon:
-            yard = Yard(tmp_path, daemon.engine, f"rootfs:{base_rootfs}")
-            with yard.workspace:
-                _restart(yard, daemon)
+            _restart(Yard(tmp_path, daemon.engine, shared.base, shared.workspace), daemon)
+            for name in ("iris-restart", "asleep"):
+                shared.remove(name)
     except engines.NoEngineError as error:
         pytest.skip(f"no docker engine: {error}")
 
 
 def _restart(yard: Yard, daemon: engines.Daemon) -> None:
-    handle = yard.deploy("iris-14", yard.package(1))
+    handle = yard.deploy("iris-restart", yard.package(1))
     yard.deploy("asleep", yard.package(2))
     yard.workspace.deployments.stop("asleep")
     daemon.stop()
-    down = yard.view("iris-14")
+    down = yard.view("iris-restart")
     assert down.state == "down"
     assert "No Docker engine runs at" in down.note
     with pytest.raises(TargetError):
-        yard.deploy("iris-14", yard.package(3))
+        yard.deploy("iris-restart", yard.package(3))
     daemon.start()
-    eventually(lambda: yard.view("iris-14").state == "running")
+    eventually(lambda: yard.view("iris-restart").state == "running")
     assert handle.score({}) == 1
     assert (yard.view("asleep").state, yard.containers("asleep")) == ("stopped", [])
-    assert yard.deploy("iris-14", yard.package(3)).url == handle.url
+    assert yard.deploy("iris-restart", yard.package(3)).url == handle.url
     assert handle.score({}) == 3
 
 

@@ -47,13 +47,16 @@ class Yard:
         folder: Of the workspace and of scripts.
         engine: Where deployments go.
         base: As `--set base=` names it.
+        workspace: One that is there already; a new one in the folder by default.
     """
 
-    def __init__(self, folder: Path, engine: RunningEngine, base: str) -> None:
+    def __init__(
+        self, folder: Path, engine: RunningEngine, base: str, workspace: Workspace | None = None
+    ) -> None:
         self.folder = folder
         self.engine = engine
         self.base = base
-        self.workspace = Workspace(folder / "workspace")
+        self.workspace = workspace or Workspace(folder / "workspace")
         self._packages: dict[tuple[object, str], Package] = {}
 
     def package(self, answer: object, init: str = "pass") -> Package:
