@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from scoring.errors import DigestMismatchError, NotFoundError, RegistryError, UnreachableError
 from serve.distribution.client import RegistryClient
 from serve.distribution.content import Descriptor
-from serve.distribution.documents import Document
+from serve.distribution.documents import MANIFESTS, Document, parse_document
 from serve.distribution.options import Options
 from serve.distribution.progress import Progress, side_by_side
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from serve.registry.blobs import BlobStore
 
 Tell = Callable[[int], None]
+Rebuild = Callable[[bytes, Callable[[Descriptor], bytes]], Mapping[str, bytes] | None]
 _Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ def pull(
     *,
     platform: str | None = None,
     instead: str = "",
+    rebuild: Rebuild | None = None,
     options: Options | None = None,
     progress: Tell | None = None,
 ) -> PullResult:
@@ -94,6 +96,8 @@ def pull(
         platform: `linux/amd64`: of an index, this image alone; by default all.
         instead: An annotation: of a document that has it, the one in the same repository is
             pulled whose digest it holds.
+        rebuild: Makes that one, and what it names, from the document and what this names, where
+            the repository lacks it; digest to bytes, or None.
         options: How.
         progress: Called with the number of bytes that were received since the last call.
 
@@ -107,7 +111,7 @@ def pull(
     options = options or Options()
 
     def run(place: Place) -> PullResult:
-        return _Pull(place, blobs, platform, instead, options, progress).run()
+        return _Pull(place, blobs, platform, instead, rebuild, options, progress).run()
 
     return _first(reference, options, run)
 
@@ -118,13 +122,14 @@ def plan_pull(
     *,
     platform: str | None = None,
     instead: str = "",
+    rebuild: Rebuild | None = None,
     options: Options | None = None,
 ) -> PullPlan:
     """What `pull` would fetch: documents are read, nothing is stored. Raises like it."""
     options = options or Options()
 
     def plan(place: Place) -> PullPlan:
-        return _Pull(place, blobs, platform, instead, options, None).plan()
+        return _Pull(place, blobs, platform, instead, rebuild, options, None).plan()
 
     return _first(reference, options, plan)
 
@@ -148,6 +153,7 @@ class _Pull:
         blobs: BlobStore,
         platform: str | None,
         instead: str,
+        rebuild: Rebuild | None,
         options: Options,
         tell: Tell | None,
     ) -> None:
@@ -155,6 +161,8 @@ class _Pull:
         self._blobs = blobs
         self._platform = platform
         self._instead = instead
+        self._rebuild = rebuild
+        self._made: dict[str, bytes] = {}
         self._options = options
         self._progress = Progress(tell)
         self._client = RegistryClient(
@@ -174,6 +182,8 @@ class _Pull:
         with self._blobs.batch() as batch:
             for document in plan.documents:
                 batch.put_bytes(document.data)
+                for digest in (each.digest for each in document.blobs if each.digest in self._made):
+                    batch.put_bytes(self._made[digest])
         return PullResult(
             reference=plan.reference,
             named=plan.named,
@@ -203,13 +213,35 @@ class _Pull:
         )
 
     def _document(self, target: str) -> Document:
+        if target in self._made:
+            return parse_document(self._made[target], "", f"the package {target}")
         document = self._client.manifest(target)
         self._progress.add(len(document.data))
         return document
 
     def _real(self, document: Document) -> Document:
         digest = document.annotations.get(self._instead, "") if self._instead else ""
-        return self._document(digest) if digest else document
+        if not digest:
+            return document
+        try:
+            return self._document(digest)
+        except NotFoundError as error:
+            made = self._rebuild(document.data, self._read) if self._rebuild else None
+            if made is None or digest not in made:
+                raise NotFoundError(
+                    f"{self._reference} is an image whose package {digest} is not beside it.",
+                    hint="A copy by another tool leaves it out: push the package there with "
+                    "'fieldpost package push', or pull it from where it was pushed.",
+                ) from error
+            self._made |= made
+        return self._document(digest)
+
+    def _read(self, descriptor: Descriptor) -> bytes:
+        """A document of an image, or its configuration."""
+        if descriptor.media_type in MANIFESTS:
+            return self._document(descriptor.digest).data
+        with contextlib.closing(self._client.blob(descriptor)) as pieces:
+            return b"".join(self._counted(pieces))
 
     def _below(self, root: Document) -> list[Document]:
         """The root and all that it names for the platform."""
@@ -237,6 +269,8 @@ class _Pull:
         return chosen[:1]
 
     def _has(self, blob: Descriptor) -> bool:
+        if blob.digest in self._made:
+            return True
         try:
             return self._blobs.path(blob.digest).stat().st_size == blob.size
         except (NotFoundError, OSError):

@@ -26,6 +26,12 @@ USER = 65532
 _SECOND = 1_000_000_000  # engines count in nanoseconds
 _EPOCH = "1970-01-01T00:00:00Z"
 _ROOT = f"/{IMAGE_ROOT}"
+ENVIRONMENT = (
+    "FIELDPOST_SERVER_HOST=0.0.0.0",
+    f"FIELDPOST_SERVER_PORT={PORT}",
+    "LANG=C.UTF-8",
+    "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin",
+)
 
 
 def image_config(plan: BuildPlan, layers: dict[LayerName, Layer]) -> bytes:
@@ -49,12 +55,7 @@ def _run_config(plan: BuildPlan) -> dict[str, object]:
     python = f"python{plan.lock.target.python}"  # a base may have several
     return {
         "Entrypoint": [python, "-I", "-S", "-X", "utf8", f"{scoring}/boot.py", _ROOT],
-        "Env": [
-            "FIELDPOST_SERVER_HOST=0.0.0.0",
-            f"FIELDPOST_SERVER_PORT={PORT}",
-            "LANG=C.UTF-8",
-            "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin",
-        ],
+        "Env": ENVIRONMENT,
         "ExposedPorts": {f"{PORT}/tcp": {}},
         "Healthcheck": {
             "Test": ["CMD", python, "-I", "-S", f"{scoring}/probe.py"],

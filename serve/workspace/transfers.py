@@ -17,7 +17,6 @@ from serve.distribution.content import Descriptor, StoredContent
 from serve.distribution.hosts import Hosts
 from serve.distribution.memory import Memory
 from serve.distribution.options import Options
-from serve.distribution.pulling import plan_pull, pull
 from serve.distribution.pushing import plan_push, push
 from serve.distribution.reference import DEFAULT_TAG, Reference, parse_reference
 from serve.packaging.images.finding import BASE_VARIABLE
@@ -273,12 +272,16 @@ class Transfers:
         self, reference: str, *, platform: str | None = None, progress: Tell | None = None
     ) -> Pulled:
         """Brings a package from a registry into the workspace; see `Packages.pull`."""
+        from serve.distribution.pulling import pull  # noqa: PLC0415 - pushes need none of it
+        from serve.packaging.images.restoring import restore  # noqa: PLC0415
+
         with self._registry.blobs.hold():
             found = pull(
                 parse_reference(reference),
                 self._registry.blobs,
                 platform=platform,
                 instead=PACKAGE,
+                rebuild=restore,
                 options=self._options,
                 progress=progress,
             )
@@ -297,11 +300,15 @@ class Transfers:
 
     def plan_pull(self, reference: str, *, platform: str | None = None) -> PullPlanned:
         """What `pull` would fetch; nothing is stored."""
+        from serve.distribution.pulling import plan_pull  # noqa: PLC0415 - as above
+        from serve.packaging.images.restoring import restore  # noqa: PLC0415
+
         found = plan_pull(
             parse_reference(reference),
             self._registry.blobs,
             platform=platform,
             instead=PACKAGE,
+            rebuild=restore,
             options=self._options,
         )
         return PullPlanned(

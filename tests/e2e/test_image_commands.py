@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from serve.cli.main import run
 from serve.packaging.images.bases import open_local
 from serve.packaging.images.basestore import BaseStore
 from tests.e2e.test_images import save_model
+from tests.support import registry
 from tests.support.smallbases import archive, system
 
 pytestmark = pytest.mark.timeout(180)
@@ -49,6 +52,30 @@ def test_export_and_pull(place: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert said(capsys, *pull)["package"]["digest"] == done["package"]
     show = said(capsys, "package", "show", done["package"], "--workspace", f"{tmp_path}/other")
     assert show["platforms"] == {"linux/amd64": done["package"]}
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
+def test_a_package_comes_back_from_a_copy_by_another_tool(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Skopeo takes the image alone, without what stands beside it."""
+    export = ["package", "export", "twice", f"oci:{tmp_path}/out:v1"]
+    base = ["--base", f"rootfs:{place}/base.tar", "--workspace", f"{place}/ws"]
+    done = said(capsys, *export, *base)
+    copy = ["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{tmp_path}/out:v1"]
+    places = [f"oci:{tmp_path}/copy:v1", f"oci-archive:{tmp_path}/copy.tar:v1"]
+    with registry.running(tmp_path / "registry") as there:
+        reference = f"{there.host}/copied/twice:1"
+        for number, wanted in enumerate([*places, reference]):
+            target = wanted if wanted in places else f"docker://{wanted}"
+            subprocess.run([*copy, target], check=True, timeout=60)
+            workspace = ["--workspace", f"{tmp_path}/ws{number}"]
+            if wanted == reference:
+                plan = said(capsys, "package", "pull", wanted, "--dry-run", *workspace)
+                assert plan["package"] == done["package"]
+            found = said(capsys, "package", "pull", wanted, *workspace)
+            assert found["package"]["digest"] == done["package"]
+            assert run(["package", "verify", done["package"], *workspace]) == 0
 
 
 def test_a_base_of_this_machine_at_build_is_kept(

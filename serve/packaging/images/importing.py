@@ -12,6 +12,7 @@ from scoring.packages.reading import read_package
 from serve.packaging.images.bases import split_place
 from serve.packaging.images.documents import INDEX_TYPES, decode, media_type
 from serve.packaging.images.layout import ArchiveLayout, FolderLayout, Layout, find, read_blob
+from serve.packaging.images.restoring import restore
 from serve.packaging.images.streams import BUFFER_BYTES
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def take_package(layout: Layout, root: Descriptor, blobs: Blobs, platform: str |
         DigestMismatchError: A blob is damaged.
     """
     digest = _package_of(layout, root)
+    if not (blobs.has(digest) or layout.has(digest)):
+        _restore(layout, root, blobs)
     _copy_document(layout, digest, blobs)
     index = package_manifests(digest, blobs)
     if index is None:
@@ -82,6 +85,16 @@ def _package_of(layout: Layout, root: Descriptor) -> str:
     return digest
 
 
+def _restore(layout: Layout, root: Descriptor, blobs: Blobs) -> None:
+    """A copy by another tool lacks the package's own documents; they are made again."""
+
+    def read(descriptor: Descriptor) -> bytes:
+        return read_blob(layout, descriptor, f"A document in {layout.name}")
+
+    for content in (restore(read(root), read) or {}).values():
+        blobs.put_bytes(content)
+
+
 def _take_one(layout: Layout, digest: str, blobs: Blobs) -> None:
     manifest = decode(blobs.path(digest).read_bytes(), Manifest, f"The package {digest}")
     for descriptor in (manifest.config, *manifest.layers):
@@ -97,8 +110,8 @@ def _copy_document(layout: Layout, digest: str, blobs: Blobs) -> None:
     if not layout.has(digest):
         raise NotFoundError(
             f"{layout.name} holds the image and not the package {digest} itself.",
-            hint="A copy by another tool leaves it out: take what 'fieldpost package export' or "
-            "a registry has.",
+            hint="A copy by another tool leaves it out, and another release or another base keeps "
+            "it from being made again: take what 'fieldpost package export' or a registry has.",
         )
     content = layout.read(digest)
     if digests.of_bytes(content) != digest:
