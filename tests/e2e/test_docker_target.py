@@ -34,7 +34,7 @@ from tests.support.registry import DockerRegistry, is_installed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 BOTH = pytest.mark.parametrize("yard", ["docker", "podman"], indirect=True)
 DOCKER = pytest.mark.parametrize("yard", ["docker"], indirect=True)

@@ -110,7 +110,7 @@ class Yard:
 class Clients:
     """Clients that ask for a page again and again: half of them over one connection each."""
 
-    def __init__(self, url: str, count: int = 6) -> None:
+    def __init__(self, url: str, count: int = 4) -> None:
         parts = urlsplit(url)
         assert parts.hostname
         assert parts.port
