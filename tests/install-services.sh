@@ -7,7 +7,7 @@ python=$1
 missing=()
 [ -n "$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing+=(postgresql)
 for pair in strace:strace dockerd:docker.io docker-registry:docker-registry buildah:buildah \
-  podman:podman skopeo:skopeo mmdebstrap:mmdebstrap catatonit:catatonit runc:runc \
+  podman:podman conmon:conmon skopeo:skopeo mmdebstrap:mmdebstrap catatonit:catatonit runc:runc \
   htpasswd:apache2-utils ip:iproute2 iptables:iptables; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 done
