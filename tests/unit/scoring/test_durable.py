@@ -149,3 +149,31 @@ def test_sweep_takes_a_dangling_link_for_nothing(tmp_path: Path) -> None:
 def test_errors_of_other_kinds_pass_through() -> None:
     with pytest.raises(KeyError), durable.storage_errors("the store"):
         raise KeyError
+
+
+def test_what_can_be_made_again_is_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cache" / "record"  # its folder is made
+    monkeypatch.setattr(os, "fsync", None)  # to wait for the disk would fail
+    durable.write_cache(path, b"one", mode=0o600)
+    durable.write_cache(path, b"two", mode=0o600)
+    assert path.read_bytes() == b"two"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert names_in(path.parent) == ["record"]
+
+
+def test_a_full_disk_leaves_a_cached_record_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    durable.write_cache(tmp_path / "record", b"one")
+
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StorageFullError):
+        durable.write_cache(tmp_path / "record", b"two")
+    monkeypatch.undo()
+    assert (tmp_path / "record").read_bytes() == b"one"
+    assert names_in(tmp_path) == ["record"]

@@ -15,7 +15,7 @@ from scoring import bundle as bundles
 from scoring.bundle import Bundle
 from scoring.errors import DigestMismatchError, NotFoundError, PackagingError
 from scoring.packages.reading import read_package, verify_package
-from serve.packaging import build
+from serve.packaging import build, contents
 from serve.packaging.build import build_package
 from serve.packaging.cache import LayerCache
 from serve.packaging.lock import Lock
@@ -107,7 +107,7 @@ _ELSEWHERE = """
 import os, sys
 from pathlib import Path
 import msgspec
-from serve.packaging import build
+from serve.packaging import build, contents
 from serve.packaging.build import build_package
 from serve.packaging.cache import LayerCache
 from serve.packaging.plan import BuildPlan
@@ -303,3 +303,37 @@ def test_targets_are_checked() -> None:
     for wrong in ({"platform": "windows/amd64"}, {"python": "3.10"}, {"python": "../3"}):
         with pytest.raises(UsageError):
             Target(**wrong)
+
+
+def test_the_runtime_layer_is_built_anew_when_a_file_of_it_changes(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runtime"
+    folder.mkdir()
+    file = folder / "module.py"
+    file.write_text("one")
+    sources = [(folder, "runtime/scoring")]
+    monkeypatch.setattr(contents, "_runtime_sources", lambda: sources)
+    first = build_package(built.plan, built.blobs, built.cache)
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "module.pyc").write_bytes(b"no source")
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "runtime_entries", None)  # reading the files again would fail
+        assert build_package(built.plan, built.blobs, built.cache).digest == first.digest
+    before = file.stat()
+    file.write_text("two")  # as long as before, and said to be as old
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    second = build_package(built.plan, built.blobs, built.cache)
+    assert second.layers["runtime"] != first.layers["runtime"]
+    (folder / "more.py").write_text("")
+    third = build_package(built.plan, built.blobs, built.cache)
+    assert third.layers["runtime"] not in (first.layers["runtime"], second.layers["runtime"])
+
+
+def test_a_damaged_document_is_written_again(built: Built) -> None:
+    path = built.blobs.path(built.package.config_digest)
+    content = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(content[:-1])
+    build_package(built.plan, built.blobs, built.cache)
+    assert built.blobs.path(built.package.config_digest).read_bytes() == content

@@ -58,6 +58,19 @@ def test_the_same_package_again_is_the_newest(
     assert registry.packages.list() == (one, two)
 
 
+def test_the_newest_package_again_is_not_written(
+    registry: Registry, register: Register, package: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = register()
+    one = package(version, b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(registry.packages), "_insert", None)  # to write would fail
+        assert package(version, b"1") == one
+    two = package(version, b"2")
+    assert package(version, b"1") == one
+    assert registry.packages.list() == (one, two)
+
+
 def test_a_package_without_a_model(registry: Registry) -> None:
     layer = registry.blobs.put_bytes(b"code")
     manifest = registry.blobs.put_bytes(b"manifest")
