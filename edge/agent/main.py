@@ -43,9 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run what the fleet's controller wishes for")
     run.set_defaults(command=_run)
     join = commands.add_parser("join", help="enrol this device with a token")
-    join.add_argument(
-        "--token-file", required=True, help="a file that holds the token; - for stdin"
-    )
+    tokens = join.add_mutually_exclusive_group(required=True)
+    tokens.add_argument("--token-file", help="a file that holds the token; - for standard input")
+    tokens.add_argument("--token", help="the token itself, where nobody else sees processes")
     join.add_argument("--url", required=True, help="of the controller, https://HOST:PORT")
     join.set_defaults(command=_join)
     status = commands.add_parser("status", help="show what the journal says")
@@ -83,12 +83,15 @@ def _join(parsed: argparse.Namespace) -> int:
     from edge.security import joining  # noqa: PLC0415
 
     state = Path(_config_of(parsed).state)
-    own = joining.join(parsed.url, _token(parsed.token_file), state / IDENTITY)
+    own = joining.join(parsed.url, _token(parsed), state / IDENTITY)
     print(f"This device is {own.site}/{own.device}.")  # noqa: T201 - what was asked for
     return 0
 
 
-def _token(path: str) -> str:
+def _token(parsed: argparse.Namespace) -> str:
+    if parsed.token:
+        return str(parsed.token)
+    path = parsed.token_file
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text()
     except OSError as error:
