@@ -64,14 +64,7 @@ def import_rootfs(path: Path, platform: str, blobs: Blobs) -> Imported:
     what = f"The root filesystem {path}"
     with _opened(path) as file, durable.storage_errors("the base's layer"):
         archive = RootArchive(file, what)
-        layer = write_archive(archive.pieces(), blobs)
-    facts = archive.facts
-    if facts.platform and facts.platform != platform:
-        raise PackagingError(
-            f"{what} is for {facts.platform}, and the package for {platform}.",
-            hint="Choose one for the package's platform, or export one platform alone "
-            "with --platform; '--base linux/amd64=rootfs:A,linux/arm64=rootfs:B' names several.",
-        )
+        layer = write_archive(_suitable(archive, platform, what), blobs)
     system, _, architecture = platform.partition("/")
     config: dict[str, object] = {
         "architecture": architecture,
@@ -81,7 +74,19 @@ def import_rootfs(path: Path, platform: str, blobs: Blobs) -> Imported:
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
         "history": [{"created": _EPOCH, "created_by": "a root filesystem archive"}],
     }
-    return Imported([layer], config, facts)
+    return Imported([layer], config, archive.facts)
+
+
+def _suitable(archive: RootArchive, platform: str, what: str) -> Iterator[bytes]:
+    """The archive; for another platform it ends with an error, so that nothing of it is kept."""
+    yield from archive.pieces()
+    found = archive.facts.platform
+    if found and found != platform:
+        raise PackagingError(
+            f"{what} is for {found}, and the package for {platform}.",
+            hint="Choose one for the package's platform, or export one platform alone "
+            "with --platform; '--base linux/amd64=rootfs:A,linux/arm64=rootfs:B' names several.",
+        )
 
 
 def import_docker_archive(path: Path, name: str, platform: str, blobs: Blobs) -> Imported:

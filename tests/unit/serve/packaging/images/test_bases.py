@@ -163,6 +163,9 @@ def test_a_base_for_another_platform(tmp_path: Path, store: BaseStore, rootfs: P
         open_local(f"oci:{tmp_path}/two", "linux/s390x", store)
     with pytest.raises(PackagingError, match="is for linux/amd64, and the package for linux/arm64"):
         open_local(f"rootfs:{rootfs}", ARM64, store)
+    assert [
+        path for path in store.folder.rglob("*") if path.is_file() and "sha256" in path.parts
+    ] == []
 
 
 def broken(tmp_path: Path, damage: str) -> str:
