@@ -78,7 +78,9 @@ class Live:
         delivery = taken.delivery
         with self._lock:
             if delivery.batch.dropped:
-                self.dropped[delivery.site, delivery.device] = {**delivery.batch.dropped}
+                self.dropped[delivery.site, delivery.device] = {
+                    str(k): n for k, n in delivery.batch.dropped.items()
+                }
             for record in taken.records:
                 if record.kind in {"requests", "resources"}:
                     data = _object(bytes(record.data))
