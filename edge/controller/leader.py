@@ -169,6 +169,7 @@ class Leader:
         if report.boot > device.boot:
             device.session = 0
         device.boot, device.seq = report.boot, report.seq
+        has_forgotten = report.generation < device.observed
         device.observed, device.refused = report.generation, report.refused
         device.modules = report.modules
         changed = device.facts != report.facts
@@ -176,7 +177,10 @@ class Leader:
         self._hear(device, now, retained=retained)
         if report.generation > device.generation:
             self._resolve(device, now, force=True)  # the records are older than the device
-        elif changed:
+            return
+        if has_forgotten:
+            self._publish(device)
+        if changed:
             self._resolve(device, now)
         else:
             self._judge(device, now)
@@ -282,7 +286,8 @@ class Leader:
         """Says everything anew: the broker may have forgotten it."""
         for device in self._image.devices.values():
             self._publish(device)
-            self._send_commands(device, now)
+            if device.online:
+                self._send_commands(device, now)
 
     # -- rollouts
 

@@ -344,7 +344,7 @@ class Course:
                 self._set(member, "withdrawn")
                 back.append(member.device)
         self._move(now, state="aborted", note="By hand.")
-        return back
+        return sorted(back)
 
     def retry(self, now: float, devices: Iterable[str] = ()) -> list[str]:
         """Tells devices that failed once more; returns which.
