@@ -240,8 +240,9 @@ class _Pull:
         """A document of an image, or its configuration."""
         if descriptor.media_type in MANIFESTS:
             return self._document(descriptor.digest).data
-        with contextlib.closing(self._client.blob(descriptor)) as pieces:
-            return b"".join(self._counted(pieces))
+        content = self._client.read_blob(descriptor)
+        self._progress.add(len(content))
+        return content
 
     def _below(self, root: Document) -> list[Document]:
         """The root and all that it names for the platform."""
