@@ -69,14 +69,22 @@ class LazyGroup(click.Group):
 
     def format_commands(
         self,
-        ctx: click.Context,  # noqa: ARG002
+        ctx: click.Context,
         formatter: click.HelpFormatter,
     ) -> None:
-        """Writes the table without importing a single command."""
+        """Writes the table without importing a single command of its own."""
         rows = [(name, entry.help) for name, entry in self._entries.items()]
-        rows += [(name, "(extension)") for name in sorted(self._extensions())]
+        rows += [(name, self._summary(ctx, name)) for name in sorted(self._extensions())]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+    def _summary(self, ctx: click.Context, name: str) -> str:
+        """The help of an extension, which alone knows it; its module should be a light one."""
+        try:
+            command = self.get_command(ctx, name)
+        except Exception as error:  # noqa: BLE001 - one that is broken spoils no help
+            return f"(cannot be loaded: {error})"
+        return command.get_short_help_str() if command else ""
 
     def _extensions(self) -> dict[str, str]:
         if not self._extensible:
