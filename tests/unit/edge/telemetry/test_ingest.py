@@ -201,7 +201,7 @@ def test_a_failed_write_acknowledges_nothing(inbox: Inbox, ingest: Ingest) -> No
     assert ingest.waiting == 0
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=6), max_size=25), st.randoms())
 def test_in_any_order_with_any_repeats(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[int]], random: Any
