@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from serve.cli.lazy import LazyGroup
 from serve.cli.main import root
 
 HEAD = """# The command line
@@ -25,11 +24,11 @@ def page() -> str:
     return HEAD + "".join(_commands(root, "fieldpost"))
 
 
-def _commands(group: LazyGroup, path: str) -> Iterator[str]:
+def _commands(group: click.Group, path: str) -> Iterator[str]:
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
-        if isinstance(command, LazyGroup):
+        if isinstance(command, click.Group):
             yield f"\n## {path} {name}\n\n{command.help}\n"
             yield from _commands(command, f"{path} {name}")
         elif command is not None:
