@@ -13,6 +13,10 @@ _FLEET: Final = {
     "show": Entry("edge.cli.fleet:show", "Show a deployment: for which devices, and what."),
     "remove": Entry("edge.cli.fleet:remove", "Take a deployment from all devices at once."),
     "events": Entry("edge.cli.fleet:events", "Tell what happened, the newest last."),
+    "telemetry": Entry(
+        "edge.cli.telemetry:telemetry",
+        "Ask what devices have told: requests, inputs, resources, alarms.",
+    ),
     "trust": Entry("edge.cli.trust:trust", "Say who signs for a fleet, and what may run there."),
     "broker-config": Entry(
         "edge.cli.broker:broker_config",
