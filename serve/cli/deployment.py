@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
+from scoring.errors import FieldpostError
 from serve.cli.output import changes, common, fields, note, pairs, size, table, write_line
 from serve.cli.output import show as print_out
 from serve.cli.provenance import public_keys
 
 if TYPE_CHECKING:
+    from serve.workspace import Workspace
     from serve.workspace.deployments import DeploymentView
 
 
@@ -56,7 +58,7 @@ def deploy(
             )
             print_out(plan, fields(plan.items()), as_json=as_json)
             return
-        with _interruptible(name):
+        with _interruptible(opened, name):
             deployed = opened.deploy(
                 name,
                 package,
@@ -71,13 +73,24 @@ def deploy(
 
 
 @contextmanager
-def _interruptible(name: str) -> Iterator[None]:
+def _interruptible(opened: Workspace, name: str) -> Iterator[None]:
     """Says what becomes of a revision whose command is interrupted."""
     try:
         yield
     except KeyboardInterrupt:
-        note(f"The new revision goes on without this command: 'fieldpost deployment show {name}'.")
+        with suppress(FieldpostError):  # not even a name, or a target that does not answer
+            note(outlook(name, opened.deployments.get(name).revisions[-1].state))
         raise
+
+
+def outlook(name: str, state: str) -> str:
+    """What an interrupted deploy has left, by the state of its latest revision."""
+    see = f"'fieldpost deployment show {name}'"
+    if state in ("failed", "abandoned"):  # the target has cleared it away
+        return f"The new revision was given up, and what ran before goes on: {see}."
+    if state == "pending":
+        return f"The new revision goes on without this command: {see}."
+    return f"It was over, or had not begun: {see}."
 
 
 @click.command("list", help="List deployments as they are.")
@@ -203,7 +216,7 @@ def rollback(
     with Workspace(workspace) as opened:
         goal = opened.deployments.rollback_goal(name, number)
         if not dry_run:
-            with _interruptible(name):
+            with _interruptible(opened, name):
                 progress = None if as_json else note
                 opened.deployments.rollback(name, to=goal.number, progress=progress)
         view = opened.deployments.get(name)
