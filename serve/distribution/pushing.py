@@ -219,10 +219,11 @@ class _Push:
         """Sends blobs side by side, the largest first; returns those that were mounted."""
         ordered = sorted(missing, key=lambda each: -each.size)
         uploads: list[Callable[[], object]] = [partial(self._send_one, blob) for blob in ordered]
+        attached, threads = batch.uploads(), self._options.limits.threads
         done = side_by_side(
             lambda upload: upload(),
-            [*uploads, *batch.uploads()],
-            threads=self._options.limits.threads,
+            [*uploads, *attached],
+            threads=threads + min(len(attached), threads),  # documents wait for no layer
             progress=self._progress,
         )
         return [blob for blob, was in zip(ordered, done, strict=False) if was]
