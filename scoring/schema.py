@@ -61,6 +61,8 @@ class ModelSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         features: The column names of a single (rows, n) input, where the model knows them.
         classes: The labels, in the order of the columns of the probabilities.
         example: A request body for `POST /score` that the model answers.
+        notes: What the model's metadata tell beside that: for a quantum circuit its digest, as
+            `fieldpost.circuit`.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -69,3 +71,4 @@ class ModelSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     features: tuple[str, ...] = ()
     classes: tuple[str | int | float | bool, ...] = ()
     example: dict[str, Any] | None = None
+    notes: dict[str, str] = {}

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from scoring.formats.source import Source
     from scoring.quantum.circuit import Circuit, Model
 
+CIRCUIT_NOTE = "fieldpost.circuit"
+"""Under this name metadata, of schemas and of ONNX files alike, tell a circuit's digest."""
+
 _MARK = re.compile(rb'"format"\s*:\s*"fieldpost\.circuit"')
 _VERSION = re.compile(rb'"version"\s*:\s*(\d{1,9})')
 _OPENING = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
@@ -68,6 +71,8 @@ def load(detection: Detection, trust: Trust, sample: Any | None = None) -> Loade
 
 def describe(model: Model) -> ModelSchema:
     """What a circuit takes and answers, under the names that compiled circuits have, too."""
+    from scoring.quantum.document import digest  # noqa: PLC0415 - late: only for circuits
+
     circuits = circuits_of(model)
     label: DType = "string" if isinstance(model.classes[0], str) else "int64"
     return ModelSchema(
@@ -77,6 +82,7 @@ def describe(model: Model) -> ModelSchema:
             TensorSpec("probabilities", "float64", (None, len(model.classes))),
         ),
         classes=tuple(model.classes),
+        notes={CIRCUIT_NOTE: digest(model)},
     )
 
 

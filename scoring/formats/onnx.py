@@ -17,6 +17,7 @@ from scoring.errors import (
     UnsupportedModelError,
 )
 from scoring.formats.base import Detection, LoadedModel, Trust
+from scoring.formats.circuits import CIRCUIT_NOTE
 from scoring.formats.protobuf import WireError, external_data
 from scoring.formats.source import open_source
 from scoring.schema import DType, ModelSchema, TensorSpec
@@ -111,8 +112,14 @@ def describe(session: Any, path: Path) -> ModelSchema:
         raise UnsupportedModelError(
             f"{path} has no {'outputs' if inputs else 'inputs'}.", where=str(path)
         )
-    schema = ModelSchema(inputs=inputs, outputs=outputs)
+    schema = ModelSchema(inputs=inputs, outputs=outputs, notes=_notes(session))
     return _probed(session, schema)
+
+
+def _notes(session: Any) -> dict[str, str]:
+    """What a compiled circuit tells of the circuit that it was made of."""
+    digest = session.get_modelmeta().custom_metadata_map.get(CIRCUIT_NOTE)
+    return {CIRCUIT_NOTE: digest} if digest else {}
 
 
 def _input(node: Any, path: Path) -> TensorSpec:

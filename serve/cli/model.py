@@ -164,6 +164,7 @@ def _describe(version: ModelVersion, used_by: tuple[str, ...]) -> str:
             ("inputs", _describe_tensors(schema, "inputs")),
             ("outputs", _describe_tensors(schema, "outputs")),
             ("classes", ", ".join(map(str, schema.get("classes", ())))),
+            ("circuit", schema.get("notes", {}).get("fieldpost.circuit", "")),
             ("tags", ", ".join(f"{k}={v}" for k, v in sorted(version.tags.items()))),
             ("files", "\n".join(f"{f.path}  {size(f.size)}  {f.digest}" for f in version.files)),
             ("trusted pickle", "yes" if version.pickle_trusted else ""),

@@ -23,9 +23,11 @@ from scoring.quantum.adjoint import AdjointPlan
 from scoring.quantum.circuit import Circuit, Model
 from scoring.quantum.compile.compiler import compile_circuit, near_threshold
 from scoring.quantum.encoding import encode
+from scoring.quantum.pipelines import model_of
 from scoring.quantum.pure import PureClassifier
 from scoring.runtimes.onnx import OnnxPredictor, open_session
 from serve import Workspace
+from serve.server.grpc.messages import message
 from tests.support.circuits import EVERY_STEP, against_rest, random_circuit, run_onnx
 from tests.support.server import LiveServer, serve_model, serve_models
 
@@ -158,6 +160,27 @@ def test_over_grpc(server: LiveServer, name: str) -> None:
     assert_same(model, answer.as_numpy("probabilities"), answer.as_numpy("predictions").tolist())
 
 
+@pytest.mark.parametrize("name", ["n4", "rest"])
+def test_metadata_name_the_circuit_that_is_served(server: LiveServer, name: str) -> None:
+    wanted = document.digest(MODELS[name])
+    url = f"http://127.0.0.1:{server.port}/v2/models/{name}"
+    told = httpx.get(url).json()
+    assert told["parameters"] == {"fieldpost.circuit": wanted}
+    assert _metadata_by_grpc(server, name).parameters["fieldpost.circuit"].string_param == wanted
+
+
+def _metadata_by_grpc(server: LiveServer, name: str) -> Any:
+    grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
+    asked = message("inference.ModelMetadataRequest")(name=name)
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelMetadata",
+            request_serializer=lambda given: given.SerializeToString(),
+            response_deserializer=message("inference.ModelMetadataResponse").FromString,
+        )
+        return call(asked, timeout=30)
+
+
 @pytest.mark.parametrize("name", ["n2", "n4", "several", "rest"])
 def test_pennylane_agrees(name: str) -> None:
     pennylane = pytest.importorskip("pennylane", reason="PennyLane is not installed")
@@ -206,6 +229,8 @@ def test_from_training_to_a_deployment(tmp_path: Path) -> None:
     with Workspace(tmp_path / "workspace") as workspace:
         version = workspace.models.register("half-moons", fitted, sample=x[:5])
         assert (version.format, version.serves) == ("circuit", "compiled")
+        assert version.schema is not None
+        assert version.schema.notes == {"fieldpost.circuit": document.digest(model_of(fitted))}
         assert [file.path for file in version.files] == ["half-moons.circuit.json"]
         package = workspace.packages.build(version)
         deployment = workspace.deploy("half-moons", package, target="local")

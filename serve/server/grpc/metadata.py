@@ -73,6 +73,8 @@ class Documents:
         document = metadata.model(endpoint.v2, versions)
         for tensor in document["outputs"]:
             tensor.pop("parameters", None)  # which gRPC's message has no field for
+        notes = document.pop("parameters", {})
+        document["parameters"] = {name: {"string_param": notes[name]} for name in notes}
         return document
 
     def model_config(self, request: Any) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def server(name: str) -> dict[str, Any]:
 def model(endpoint: Endpoint, versions: Sequence[str]) -> dict[str, Any]:
     """What `GET /v2/models/NAME` tells; free sizes are -1."""
     served = endpoint.model
+    notes = served.schema.notes
     return {
         "name": served.name,
         "versions": list(versions),
@@ -45,7 +46,7 @@ def model(endpoint: Endpoint, versions: Sequence[str]) -> dict[str, Any]:
             _tensor(port) | ({"parameters": port.parameters} if port.parameters else {})
             for port in endpoint.answers.ports.values()
         ],
-    }
+    } | ({"parameters": dict(notes)} if notes else {})
 
 
 def _tensor(port: InputPort | OutputPort) -> dict[str, Any]:

@@ -206,7 +206,8 @@ def _schemas() -> dict[str, _Schema]:
                 "platform": text,
                 "inputs": {"type": "array", "items": _schema("TensorMetadata")},
                 "outputs": {"type": "array", "items": _schema("TensorMetadata")},
-            }
+            },
+            {"parameters": {"type": "object", "additionalProperties": text}},
         ),
         "ModelConfig": _object(
             {

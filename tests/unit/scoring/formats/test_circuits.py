@@ -167,3 +167,14 @@ def test_the_native_predictor_answers_and_refuses(tmp_path: Path) -> None:
     rows[0, 0] = np.inf
     with pytest.raises(MissingValueError):
         loaded.predictor.predict({"X": rows})
+
+
+@pytest.mark.parametrize("name", ["a.circuit.json", "a.onnx"])
+def test_the_schema_names_the_circuit_also_of_its_compiled_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if path.suffix == ".onnx":
+        path.write_bytes(compile_circuit(CIRCUIT).onnx)
+    else:
+        document.save(CIRCUIT, path)
+    found = prepare(path, tmp_path / "out", trust=Trust())
+    assert found.schema.notes == {"fieldpost.circuit": document.digest(CIRCUIT)}
