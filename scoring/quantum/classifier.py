@@ -202,7 +202,7 @@ class SequentialClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             self.options(),
             structure=self.structure,
             encoding=self.encoding or (),
-            qubits=self.qubits,
+            qubits=_plain(self.qubits),
             multiclass=self.multiclass,
             starts=self.starts,
             seed=seed,
@@ -253,7 +253,8 @@ class SequentialClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         labels = np.asarray(y)
         if labels.shape != predicted.shape:
             raise TrainingDataError(
-                f"{labels.shape[:1] or 0} labels were given for {len(predicted)} rows.",
+                f"{' x '.join(map(str, labels.shape)) or 'No'} labels were given for "
+                f"{len(predicted)} rows.",
                 hint="Give one label for each row.",
             )
         unknown = ~np.isin(labels, self.classes_)
@@ -335,6 +336,11 @@ class SequentialClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
                 where="random_state",
             )
         return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+
+def _plain(number: Any) -> Any:
+    """A number of NumPy's, as searches give them, as Python's."""
+    return number.item() if isinstance(number, np.generic) else number
 
 
 def named(classes: NDArray[Any]) -> tuple[int | str, ...]:

@@ -6,7 +6,7 @@ The estimator is a thin face of `learn`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.errors import TrainingDataError
+from scoring.errors import CircuitError, TrainingDataError
 from scoring.quantum import layers, memory, preparation
-from scoring.quantum.circuit import Circuit, Gate, Label, Model, OneVersusRest, parameters_needed
+from scoring.quantum.circuit import (
+    Circuit,
+    Gate,
+    Label,
+    Model,
+    OneVersusRest,
+    check_qubits,
+    parameters_needed,
+)
 from scoring.quantum.circuit import qubits_needed as needed_by
 from scoring.quantum.encoding import encode
 from scoring.quantum.features import Encoding, Step, qubits_for
@@ -121,6 +129,12 @@ def blank_circuit(
         qubits: The size of the register; as few as are needed by default.
         measured: How many qubits, the last ones, are measured.
     """
+    if qubits is not None:
+        check_qubits(qubits)
+    if not isinstance(structure, str | Iterable | None):
+        raise CircuitError(
+            f"{structure!r} is no structure.", hint='Give layers such as "local-x", or gates.'
+        )
     prepared = preparation.fit(encoding, rows)
     least = max(qubits_for(prepared.width()), measured)
     if structure is not None and not isinstance(structure, str):
@@ -158,11 +172,16 @@ def start_points(circuit: Circuit, starts: Starts, seed: int) -> list[list[float
 
 def _encoded(circuit: Circuit, rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """All states; refused before they are made where they would not fit."""
-    memory.check(
-        3 * len(rows) << (circuit.qubits + 3),
-        f"The states of {len(rows)} samples on {circuit.qubits} qubits",
-    )
+    check_memory(circuit, len(rows))
     return encode(circuit, rows)
+
+
+def check_memory(circuit: Circuit, samples: int) -> None:
+    """Raises `CircuitTooLargeError` where the samples' states would not fit into memory."""
+    memory.check(
+        3 * samples << (circuit.qubits + 3),
+        f"The states of {samples} samples on {circuit.qubits} qubits",
+    )
 
 
 def _named(schedules: tuple[Schedule, Schedule]) -> list[tuple[str, Schedule]]:

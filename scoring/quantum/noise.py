@@ -50,6 +50,10 @@ def generator(seed: Seed) -> np.random.Generator:
     return seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
 
 
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int | np.integer)
+
+
 def draw(outcomes: NDArray[np.float64], shots: int, seed: Seed) -> NDArray[np.float64]:
     """How often each outcome came up in `shots` measurements of each row, as a share.
 
@@ -58,8 +62,10 @@ def draw(outcomes: NDArray[np.float64], shots: int, seed: Seed) -> NDArray[np.fl
         shots: Measurements of each row, 1 or more.
         seed: Of the generator, or a generator.
     """
-    if shots < 1:
-        raise CircuitError(f"{shots} measurements tell nothing.", hint="Give 1 or more.")
+    if not _is_whole(shots) or shots < 1:
+        raise CircuitError(
+            f"{shots!r} measurements cannot be made.", hint="Give a whole number, 1 or more."
+        )
     shares = np.clip(outcomes, 0.0, None)
     shares /= shares.sum(axis=1, keepdims=True)
     found: NDArray[np.float64] = generator(seed).multinomial(shots, shares) / shots

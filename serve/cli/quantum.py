@@ -19,6 +19,7 @@ _PATH = click.Path(path_type=Path)
 _LABEL = click.option(
     "--label", default="", metavar="COLUMN", help="The labels' column. Default: the last one."
 )
+_FILE_ENDINGS = (".json", ".onnx", ".qasm", ".qasm3", ".qs")
 _ENDINGS = {"onnx": ".onnx", "circuit": ".circuit.json", "qasm": ".qasm", "qsharp": ".qs"}
 
 
@@ -107,6 +108,7 @@ def train(
         progress=not as_json and not dry_run,
     )
     path = _output(out, "circuit")
+    _require_folder(path)
     if dry_run:
         _tell_plan(classifier, learned, path, as_json=as_json)
         return
@@ -130,6 +132,15 @@ def train(
         ]
     )
     show(report, text, as_json=as_json)
+
+
+def _require_folder(path: Path) -> None:
+    """Before hours of training, whose circuit could not be written in the end."""
+    from scoring.errors import UsageError
+
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is no folder"
+        raise UsageError(f"{path} {what}.", hint="Make the folder, or choose another --out.")
 
 
 def _split(
@@ -159,7 +170,7 @@ def _tell_plan(
     """What training would do, after the same checks."""
     import numpy as np
 
-    from scoring.quantum.learning import blank_circuit
+    from scoring.quantum.learning import blank_circuit, check_memory
 
     classifier.options()
     classes = np.unique(learned.labels).tolist()
@@ -172,6 +183,7 @@ def _tell_plan(
         classifier.qubits,
         measured,
     )
+    check_memory(circuit, len(learned.rows))
     plan = {
         "rows": len(learned.rows),
         "features": learned.rows.shape[1],
@@ -391,18 +403,34 @@ def draw(
 
 
 def _open(thing: str, workspace: str | None) -> tuple[Model, Path]:
-    """A circuit from a file, or of a registered model; and where its other forms go."""
+    """A circuit from a file, of a registered model, or as `train --out NAME` wrote it.
+
+    Returns:
+        The circuit, and where its other forms go.
+    """
+    from scoring.errors import InvalidNameError, NotFoundError
     from scoring.quantum import sources
 
     path = Path(thing)
-    if path.exists() or path.suffix:
+    if path.is_file() or thing.endswith(_FILE_ENDINGS):
         return sources.load(path), path
+    try:
+        return _registered(thing, workspace)
+    except (NotFoundError, InvalidNameError) as error:
+        trained = _output(thing, "circuit")
+        if trained.is_file():
+            return sources.load(trained), trained
+        error.hint += f" There is no file {trained} either."
+        raise
+
+
+def _registered(ref: str, workspace: str | None) -> tuple[Model, Path]:
     from scoring.quantum import document
     from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
-        version = opened.models.get(thing)
-        _require_circuit(version.format, thing)
+        version = opened.models.get(ref)
+        _require_circuit(version.format, ref)
         blob = opened.registry.blobs.path(version.files[0].digest)
         return document.load(blob), Path(version.name)
 

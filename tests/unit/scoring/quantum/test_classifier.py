@@ -221,7 +221,7 @@ def test_labels_that_were_never_seen(fitted: SequentialClassifier) -> None:
     with pytest.raises(TrainingDataError, match="'virginica' of row 100 was never seen") as caught:
         fitted.evaluate(IRIS, NAMES)
     assert caught.value.where == "y[100]"
-    with pytest.raises(TrainingDataError, match="labels were given for 100 rows"):
+    with pytest.raises(TrainingDataError, match="99 labels were given for 100"):
         fitted.evaluate(IRIS[:100], NAMES[:99])
 
 
@@ -265,3 +265,21 @@ def test_scikit_learn_comes_with_the_classifier_only() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("qubits", [0, -1, 1.5, "3", 31])
+def test_no_register_can_have_such_a_size(qubits: Any) -> None:
+    with pytest.raises(CircuitError, match="qubits cannot be described"):
+        quick(qubits=qubits).fit(*TWO)
+
+
+def test_a_structure_is_words_or_gates() -> None:
+    with pytest.raises(CircuitError, match="5 is no structure"):
+        quick(structure=5).fit(*TWO)
+
+
+def test_a_search_may_give_sizes_as_numpys_numbers() -> None:
+    model = quick(qubits=np.int64(4), epochs=np.int64(1)).fit(*TWO)
+    assert isinstance(model.model_, Circuit)
+    assert model.model_.qubits == 4
+    document.dumps(model.model_)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -113,9 +115,15 @@ def test_noise_is_a_probability(given: dict[str, float]) -> None:
     assert "from 0 to 1" in caught.value.hint
 
 
-def test_no_shots_are_refused() -> None:
-    with pytest.raises(CircuitError, match="0 measurements"):
-        sampled_probabilities(CIRCUIT, ROWS, 0)
+@pytest.mark.parametrize("shots", [0, -1, 1.5])
+def test_such_numbers_of_shots_are_refused(shots: Any) -> None:
+    with pytest.raises(CircuitError, match=f"^{shots} measurements"):
+        sampled_probabilities(CIRCUIT, ROWS, shots)
+
+
+def test_shots_may_be_a_number_of_numpys() -> None:
+    found = sampled_probabilities(CIRCUIT, ROWS, np.int64(10), 1)  # type: ignore[arg-type]
+    assert np.array_equal(found, sampled_probabilities(CIRCUIT, ROWS, 10, 1))
 
 
 def test_large_density_matrices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

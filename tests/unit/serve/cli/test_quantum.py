@@ -159,6 +159,36 @@ def test_registered_circuits_are_found_by_name(quantum: Command) -> None:
     quantum("draw", "absent", expect=1)
 
 
+def test_what_training_wrote_is_found_by_the_name_given_to_it(
+    quantum: Command, table: Path
+) -> None:
+    wanted = quantum("draw", saved(quantum.folder))
+    for name in ("moons", "Moons v2", "deep/er"):  # only the first could be a model's
+        path = quantum.folder / f"{name}.circuit.json"
+        path.parent.mkdir(exist_ok=True)
+        document.save(CIRCUIT, path)
+        assert quantum("draw", name) == wanted
+    assert quantum("draw", quantum.folder / "deep" / "er") == wanted
+    assert quantum("compile", "deep/er")["path"] == "deep/er.onnx"
+    quantum("train", table, "--epochs", "1", "--starts", "1", "--out", "clouds")
+    assert quantum("evaluate", "clouds", table)["samples"] == 60
+
+
+def test_a_registered_model_comes_before_a_file(quantum: Command) -> None:
+    from serve import Workspace
+
+    with Workspace(quantum.folder / "workspace") as workspace:
+        workspace.models.register("moons", saved(quantum.folder))
+    document.save(random_circuit(2, 3, 5), quantum.folder / "moons.circuit.json")
+    assert quantum("draw", "moons") == quantum("draw", "a.circuit.json")
+
+
+def test_where_neither_is_there_both_are_told(quantum: Command) -> None:
+    told = quantum("draw", "absent", expect=1)["error"]
+    assert told["code"] == "not_found"
+    assert "absent.circuit.json" in told["hint"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -168,12 +198,16 @@ def test_registered_circuits_are_found_by_name(quantum: Command) -> None:
         (("train", "clouds.csv", "--out", "b", "--label", "colour"), "bad_training_data"),
         (("train", "clouds.csv", "--out", "b", "--structure", "lokal-x"), "bad_circuit"),
         (("train", "clouds.csv", "--out", "b", "--qubits", "29"), "circuit_too_large"),
+        (("train", "clouds.csv", "--out", "b", "--qubits", "29", "--dry-run"), "circuit_too_large"),
+        (("train", "clouds.csv", "--out", "absent/b"), "usage"),
+        (("train", "clouds.csv", "--out", "folder.json"), "usage"),
     ],
 )
 def test_what_is_wrong_is_told(
     quantum: Command, table: Path, arguments: tuple[str, ...], code: str
 ) -> None:
     saved(quantum.folder)
-    told = quantum(*arguments, expect=1)
+    (quantum.folder / "folder.json").mkdir()
+    told = quantum(*arguments, expect=2 if code == "usage" else 1)
     assert told["error"]["code"] == code
     assert not (quantum.folder / "b.circuit.json").exists()
