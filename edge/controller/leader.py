@@ -90,6 +90,7 @@ class Leader:
         self._permits = permits
         self._sources = tuple(sources)
         self._warned: set[tuple[str, str]] = set()
+        self._strangers: dict[tuple[str, str], float] = {}
         self.commanding = Commanding(signer)
         self.outgoing: list[Outgoing]
         self.refresh: list[Topic] = []
@@ -114,7 +115,11 @@ class Leader:
     def reload(self, picture: Picture, now: float) -> None:
         """Begins anew from the records; what devices have said meanwhile is kept."""
         heard = [self._image.devices[name] for name in self._dirty]
+        known = self._image.devices.keys()
         self._take(picture)
+        for name in self._image.devices.keys() - known:  # what they said before was dropped
+            site = self._image.devices[name].site
+            self.refresh += [topic(site, name, "status"), topic(site, name, "reported")]
         for old in heard:
             device = self._image.devices.get(old.name)
             if device is not None and (old.boot, old.session, old.seq) >= (
@@ -198,12 +203,26 @@ class Leader:
         device = self._image.devices.get(where.device)
         if device is not None and (device.name, device.site) == (name, where.site):
             return device
+        if device is None:
+            if len(self._strangers) < _MOST_WARNINGS:
+                self._strangers.setdefault((where.device, where.site), now)
+        else:
+            self._warn(where, f"at {device.site}, and calls itself {name!a}", now)
+        return None
+
+    def _warn(self, where: Topic, why: str, now: float) -> None:
         if (where.device, where.site) not in self._warned and len(self._warned) < _MOST_WARNINGS:
             self._warned.add((where.device, where.site))
-            why = "not known" if device is None else f"at {device.site}, and calls itself {name!a}"
             text = f"A message at {where.site}/{where.device} was dropped: the device is {why}."
             self._happened(now, "security", where.device, text[:400])
-        return None
+
+    def _tell_strangers(self, now: float) -> None:
+        """Warns of those that are not known, unless they had just joined when they spoke."""
+        for (name, site), since in list(self._strangers.items()):
+            if now - since > _JOINING_S:
+                del self._strangers[name, site]
+                if name not in self._image.devices:
+                    self._warn(topic(site, name, "reported"), "not known", now)
 
     def is_known(self, where: Topic, now: float) -> bool:
         """Whether the device of a topic may speak there."""
@@ -358,6 +377,7 @@ class Leader:
             self._note(course, now)
         self._tell(now)
         self._finish(now)
+        self._tell_strangers(now)
         self.commanding.expire(now)
 
     @property
@@ -463,6 +483,7 @@ _HEARD: Final = (
     "resets",
 )
 _MOST_WARNINGS: Final = 10_000
+_JOINING_S: Final = 5.0
 
 
 def _owned(choice: Choice, course: Course) -> Mapping[str, Module]:
