@@ -167,18 +167,18 @@ class SequentialClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             TrainingDataError: An option has a value that it cannot have.
         """
         return TrainingOptions(
-            learning_rate=self.learning_rate,
-            tolerance=self.tolerance,
-            minibatch_size=self.minibatch_size,
-            n_measurements=self.n_measurements,
-            max_epochs=self.epochs,
-            max_stalls=self.max_stalls,
-            stochastic_rescale_factor=self.stochastic_rescale_factor,
-            scoring_period=self.scoring_period,
-            optimizer=self.optimizer,
-            gradient=self.gradient,
-            bias=self.bias,
-            patience=self.patience,
+            learning_rate=_plain(self.learning_rate),
+            tolerance=_plain(self.tolerance),
+            minibatch_size=_plain(self.minibatch_size),
+            n_measurements=_plain(self.n_measurements),
+            max_epochs=_plain(self.epochs),
+            max_stalls=_plain(self.max_stalls),
+            stochastic_rescale_factor=_plain(self.stochastic_rescale_factor),
+            scoring_period=_plain(self.scoring_period),
+            optimizer=_plain(self.optimizer),
+            gradient=_plain(self.gradient),
+            bias=_plain(self.bias),
+            patience=_plain(self.patience),
         )
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
