@@ -167,7 +167,8 @@ def _died(path: Path, status: int, output: str) -> CorruptModelError:
 
 def _error(failure: _Failure) -> FieldpostError:
     """The child's error as an error of the same class."""
-    classes = {kind.code: kind for kind in _subclasses(FieldpostError)}
+    # A class without a code of its own stands for the one that it is derived from.
+    classes = {kind.code: kind for kind in _subclasses(FieldpostError) if "code" in vars(kind)}
     kind = classes.get(failure.code, ScoringError)
     return kind(failure.message, hint=failure.hint, where=failure.where, detail=failure.detail)
 

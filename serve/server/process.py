@@ -422,9 +422,8 @@ def _give_signals_back() -> None:
     With our handlers its signals would do nothing to it and end this server instead: the wakeup
     descriptor is shared. `multiprocessing` ends the workers of a pool by SIGTERM.
     """
-    if not _taken:
-        return
-    signal.set_wakeup_fd(-1)
+    if _taken:
+        signal.set_wakeup_fd(-1)
     for number in tuple(_taken):
         if signal.getsignal(number) is _ignore:  # else the script's own, which it keeps
             is_interrupt = number == signal.SIGINT
@@ -434,8 +433,11 @@ def _give_signals_back() -> None:
 
 
 def _hold_back() -> None:
-    """Keeps signals from a process that has our handlers and is not this one any more."""
-    if _taken:
+    """Keeps signals from a process that has a handler of ours and is not this one any more.
+
+    Python forgets what reaches a new process before it is ready, and so would SIGTERM be lost.
+    """
+    if callable(signal.getsignal(signal.SIGTERM)):
         _held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
