@@ -24,11 +24,10 @@ from scoring.errors import (
     PackagingError,
     StorageFullError,
 )
+from scoring.packages.documents import LAYER_NAME, UNPACKED_SIZE
 
 logger = logging.getLogger(__name__)
 
-LAYER_NAME: Final = "dev.fieldpost.layer"
-UNPACKED_SIZE: Final = "dev.fieldpost.unpacked-size"
 
 _MANIFEST_TYPES: Final = (
     "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json"

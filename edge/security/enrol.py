@@ -24,7 +24,8 @@ from edge.security.issued import Certificate, PendingClaim
 from edge.security.letters import EnrolAnswer, EnrolRequest, RenewRequest
 from edge.security.names import Who
 from edge.security.repository import Repository
-from edge.security.tables import Connection, Database, create_tables
+from edge.security.tables import create_tables
+from edge.workspace import Connection, Database
 from scoring import digest as digests
 from scoring.errors import (
     EnrolmentError,

@@ -27,8 +27,8 @@ from edge.security.enrol import Enrolment
 from edge.security.keys import SigningKey
 from edge.security.metadatastore import TableStore
 from edge.security.repository import Repository, RoleName, Roles
-from edge.security.tables import Database
 from edge.security.trusted import Trusted
+from edge.workspace import Database
 from scoring.errors import (
     AlreadyExistsError,
     InUseError,

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from edge.security import authority as authorities
 from edge.security.letters import RenewRequest, renewal_bytes
-from edge.security.tables import Connection
+from edge.workspace import Connection
 from scoring.errors import (
     AlreadyExistsError,
     EnrolmentError,

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
-from edge.security.tables import Connection, Database, create_tables
+from edge.security.tables import create_tables
+from edge.workspace import Connection, Database
 from scoring import durable
 from scoring.errors import InUseError
 

@@ -6,8 +6,9 @@ alone, since this package imports nothing of the workspace.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol
+from typing import Final
+
+from edge.workspace import Database
 
 _TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS fleet_metadata (
@@ -41,26 +42,6 @@ _TABLES: Final = (
     """CREATE UNIQUE INDEX IF NOT EXISTS fleet_certificates_follows
         ON fleet_certificates (follows)""",
 )
-
-
-class Connection(Protocol):
-    """One transaction."""
-
-    def execute(self, statement: str, /, **values: object) -> list[dict[str, Any]]:
-        """Runs a statement, with parameters as `:name`, and returns its rows."""
-        ...
-
-
-class Database(Protocol):
-    """The records of a workspace; writers take turns."""
-
-    def read(self) -> AbstractContextManager[Connection]:
-        """One consistent view."""
-        ...
-
-    def write(self) -> AbstractContextManager[Connection]:
-        """A transaction that is committed at the end of the block, or leaves all as it was."""
-        ...
 
 
 def create_tables(database: Database) -> None:
