@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 UV_VERSION := 0.13.8
 EXTRAS := --extra sklearn --extra xgboost --extra lightgbm --extra azureml --extra postgresql \
 	--extra oidc --extra telemetry --extra triton --extra docker --extra provenance --extra quantum \
-	--extra fleet --extra oracles
+	--extra fleet --extra oracles --extra kubernetes --extra batch --extra bento
 export UV_NO_PROGRESS := 1
 export UV_PYTHON_DOWNLOADS := never
 

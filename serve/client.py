@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, Self
@@ -44,6 +45,7 @@ _KINDS: dict[int, type[FieldpostError]] = {
 _ACCEPTED = 202
 _OVER = frozenset({"succeeded", "failed", "cancelled"})
 _LONGEST_PAUSE_S = 5.0
+_SILENCE_S = 0.3  # a proxy before nobody hangs up sooner; a server waits longer for a request
 
 
 class Client:
@@ -80,6 +82,7 @@ class Client:
             verify=trust.context(ca, certificate) or True,
         )
         self._retry_s = retry_s
+        self._answered = False
 
     def score(self, document: object, headers: Mapping[str, str] | None = None) -> Any:
         """Posts a JSON document (or bytes as they are) and returns the decoded answer.
@@ -172,7 +175,10 @@ class Client:
                 f"{url} did not answer in time.", hint="Wait longer, or have it answered later."
             ) from error
         except httpx.HTTPError as error:
+            if not self._answered and _hangs_up(url):
+                raise _not_connected(url, error) from error
             raise TargetError(f"The request to {url} failed: {error!r}.") from error
+        self._answered = True
         if response.status_code in _RETRIED:
             raise _error(response)
         return response
@@ -190,7 +196,25 @@ _RETRIED = frozenset({429, 503})
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
-def _not_connected(url: str, error: httpx.ConnectError) -> TargetError:
+def _hangs_up(url: str) -> bool:
+    """Whether connections to it are closed at once, before anything is asked.
+
+    A container engine's proxy takes connections for a server that does not listen yet, and drops
+    them. A server that ended because of the request itself is not taken for one that is starting.
+    """
+    parts = urlsplit(url)
+    address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    try:
+        with socket.create_connection(address, timeout=1.0) as connection:
+            connection.settimeout(_SILENCE_S)
+            return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError as error:
+        return isinstance(error, ConnectionResetError)
+
+
+def _not_connected(url: str, error: httpx.HTTPError) -> TargetError:
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return TargetError(
             f"The certificate of {url} is not believed: {error}.",

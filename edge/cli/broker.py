@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from edge.cli.trust import changes, common, opened, show_result
+from edge.cli.trust import common, opened
+from scoring.commands.output import changes, show
 
 
 @click.command(
@@ -63,7 +64,7 @@ def broker_config(
     )
     text = broker.config(described)
     if dry_run:
-        show_result({"config": text, "acl": broker.acl(controllers)}, text, as_json=as_json)
+        show({"config": text, "acl": broker.acl(controllers)}, text, as_json=as_json)
         return
     with opened(workspace, folder) as (_, security):
         authority = security.ensure_authority()
@@ -77,7 +78,7 @@ def broker_config(
         )
     text = f"Wrote {len(files)} files. Start the broker with:\n"
     text += f"  mosquitto -c {destination / broker.CONFIG}"
-    show_result({"files": files, "start": ["mosquitto", "-c", files[0]]}, text, as_json=as_json)
+    show({"files": files, "start": ["mosquitto", "-c", files[0]]}, text, as_json=as_json)
 
 
 @click.command(
@@ -96,4 +97,4 @@ def revoked_list(
         count = len(enrolment.revoked())
         path = broker.write_revoked(destination, enrolment.revocation_list())
     text = f"Wrote {path}: {count} revoked. Send the broker SIGHUP for it to be read."
-    show_result({"file": path, "revoked": count}, text, as_json=as_json)
+    show({"file": path, "revoked": count}, text, as_json=as_json)

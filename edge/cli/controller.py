@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from edge.cli.output import note, print_out
 from edge.cli.trust import common, opened
+from scoring.commands.output import note
+from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
     from edge.controller.broker import BrokerSettings

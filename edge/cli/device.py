@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from edge.cli.output import DURATION, ago, common, fields, opened, print_out, table
-from edge.cli.output import tags as read_tags
-from edge.cli.trust import changes
+from edge.cli.output import DURATION, ago, opened
+from scoring.commands.output import changes, common, fields, table
+from scoring.commands.output import pairs as read_tags
+from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
     from edge.controller.entities import CommandRecord, Device

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from edge.cli.trust import changes, common, opened, show_result
+from edge.cli.trust import common, opened
+from scoring.commands.output import changes, show
 
 
 @click.command(
@@ -33,13 +34,13 @@ def claim(
     check_name(name, "device")
     if dry_run:
         text = f"Would make a token for {site}/{name}, good for {hours:g} h."
-        show_result({"site": site, "device": name, "dry_run": True}, text, as_json=as_json)
+        show({"site": site, "device": name, "dry_run": True}, text, as_json=as_json)
         return
     with opened(workspace, folder) as (_, security):
         security.ensure_authority()
         token = security.enrolment().claim(site, name, lifetime_s=hours * 3600)
     document = {"site": site, "device": name, "token": token, "hours": hours}
-    show_result(document, token, as_json=as_json)
+    show(document, token, as_json=as_json)
 
 
 @click.command(help="List the tokens that may still be used; their secrets are nowhere.")
@@ -51,7 +52,7 @@ def claims(workspace: str | None, folder: Path | None, as_json: bool) -> None:
     with opened(workspace, folder) as (_, security):
         found = security.enrolment().claims()
     lines = [f"{one.id}  {one.site}/{one.device}  until {_moment(one.expires_at)}" for one in found]
-    show_result({"claims": msgspec.to_builtins(found)}, "\n".join(lines), as_json=as_json)
+    show({"claims": msgspec.to_builtins(found)}, "\n".join(lines), as_json=as_json)
 
 
 @click.command(help="Take a token back, by its id.")
@@ -61,7 +62,7 @@ def cancel(id_: str, workspace: str | None, folder: Path | None, as_json: bool) 
     """Takes the claim ID back."""
     with opened(workspace, folder) as (_, security):
         security.enrolment().cancel(id_)
-    show_result({"cancelled": id_}, f"Cancelled {id_}.", as_json=as_json)
+    show({"cancelled": id_}, f"Cancelled {id_}.", as_json=as_json)
 
 
 @click.command(help="List the certificates of a device, or of all.")
@@ -78,7 +79,7 @@ def certificates(name: str, workspace: str | None, folder: Path | None, as_json:
         + (f"  revoked {_moment(one.revoked_at)} {one.reason}" if one.revoked_at else "")
         for one in found
     ]
-    show_result({"certificates": msgspec.to_builtins(found)}, "\n".join(lines), as_json=as_json)
+    show({"certificates": msgspec.to_builtins(found)}, "\n".join(lines), as_json=as_json)
 
 
 @click.command(help="Revoke all certificates of a device; then give the broker a new list.")
@@ -118,7 +119,7 @@ def revoke(
     if not dry_run:
         text += "\nIt is out when its broker has read the new list (SIGHUP) and it connects again."
     document = {"device": name, "serials": [one.serial for one in good], "dry_run": dry_run}
-    show_result(document, text, as_json=as_json)
+    show(document, text, as_json=as_json)
 
 
 def _moment(seconds: float) -> str:

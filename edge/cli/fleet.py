@@ -10,18 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from edge.cli.output import (
-    DURATION,
-    RATE,
-    common,
-    fields,
-    note,
-    opened,
-    print_out,
-    table,
-)
-from edge.cli.output import tags as read_pairs
-from edge.cli.trust import FOLDER, changes, password
+from edge.cli.output import DURATION, RATE, opened
+from edge.cli.trust import FOLDER, password
+from scoring.commands.output import changes, common, fields, note, table
+from scoring.commands.output import pairs as read_pairs
+from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
     from edge.controller.entities import Plan, Revision

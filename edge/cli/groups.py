@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge.cli.lazy import Entry, LazyGroup
+from scoring.commands.lazy import Entry, LazyGroup
 
 _FLEET: Final = {
     "controller": Entry("edge.cli.controller:controller", "Lead a fleet: the process to keep on."),

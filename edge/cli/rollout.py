@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from edge.cli.output import ago, common, fields, opened, print_out, table
-from edge.cli.trust import changes
+from edge.cli.output import ago, opened
+from scoring.commands.output import changes, common, fields, table
+from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
     from edge.controller.entities import Rollout

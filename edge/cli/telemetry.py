@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli.output import DURATION, ago, common, print_out, table
+from edge.cli.output import DURATION, ago
+from scoring.commands.output import common, table
+from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
     from edge.telemetry.store import Store

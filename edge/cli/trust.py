@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from scoring.commands import output
+
 if TYPE_CHECKING:
     from edge.security.fleet import FleetSecurity
     from edge.security.keys import SigningKey
@@ -23,32 +25,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def common(function: Function) -> Function:
     """Adds the options that all of these commands have."""
-    for option in (
-        click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks."),
-        click.option(
-            "--workspace",
-            metavar="LOCATION",
-            default=None,
-            envvar="FIELDPOST_WORKSPACE",
-            help="Folder or postgresql:// URL. Default: $FIELDPOST_WORKSPACE, else ~/.fieldpost.",
-        ),
-        click.option(
-            "--folder",
-            type=click.Path(path_type=Path),
-            envvar="FIELDPOST_FLEET_KEYS",
-            help="The controller's keys. Default: fleet/keys in the workspace.",
-        ),
-        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
-    ):
-        function = option(function)
-    return function
-
-
-def changes(function: Function) -> Function:
-    """Adds `--dry-run`."""
-    return click.option(
-        "--dry-run", is_flag=True, help="Say what would be done, and change nothing."
-    )(function)
+    folder = click.option(
+        "--folder",
+        type=click.Path(path_type=Path),
+        envvar="FIELDPOST_FLEET_KEYS",
+        help="The controller's keys. Default: fleet/keys in the workspace.",
+    )
+    return output.common(folder(function))
 
 
 def signing(function: Function) -> Function:
@@ -88,15 +71,6 @@ def password() -> str:
     return os.environ.get(PASSWORD_VARIABLE, "")
 
 
-def show_result(document: dict[str, Any], text: str, *, as_json: bool) -> None:
-    """Prints the document where `--json` was given, else the text."""
-    if as_json:
-        import msgspec
-
-        text = msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=2).decode()
-    click.echo(text)
-
-
 def read_keys(files: tuple[Path, ...]) -> list[SigningKey]:
     """The keys in files."""
     from edge.security import keys
@@ -126,7 +100,7 @@ def trust() -> None:
     metavar="CERTIFICATE KEY",
     help="Your own CA, in PEM. Default: one is made.",
 )
-@changes
+@output.changes
 @common
 def init(
     offline: Path,
@@ -143,7 +117,7 @@ def init(
         if dry_run:
             text = f"Would make {root_keys} root keys and one for targets in {offline}, and the"
             text += f" controller's in {security.folder}."
-            show_result({"offline": offline, "online": security.folder}, text, as_json=as_json)
+            output.show({"offline": offline, "online": security.folder}, text, as_json=as_json)
             return
         own = _read_authority(*authority) if authority else None
         made = security.init(offline, root_keys=root_keys, threshold=threshold, authority=own)
@@ -159,7 +133,7 @@ def init(
         "threshold": made.threshold,
         "encrypted": bool(password()),
     }
-    show_result(document, text, as_json=as_json)
+    output.show(document, text, as_json=as_json)
 
 
 def _read_authority(certificate: Path, key: Path) -> Any:
@@ -175,7 +149,7 @@ def _read_authority(certificate: Path, key: Path) -> Any:
 @click.option("--name", help="Of the line of releases. Default: the package's own.")
 @click.option("--release", default=0, help="The counter. Default: the next.")
 @signing
-@changes
+@output.changes
 @common
 def sign(
     package: str,
@@ -213,7 +187,7 @@ def _line_of(package: str) -> str:
 @click.argument("name")
 @click.option("--below", required=True, type=int, help="The lowest release that may still run.")
 @signing
-@changes
+@output.changes
 @common
 def withdraw(
     name: str,
@@ -244,7 +218,7 @@ def withdraw(
     help="A new key file, made where it is missing; an old one to keep. May be repeated.",
 )
 @signing
-@changes
+@output.changes
 @common
 def rotate(
     role: str,
@@ -313,12 +287,12 @@ def add_signature(file: Path, key_files: tuple[Path, ...], as_json: bool) -> Non
     signers = read_keys(key_files)
     durable.write_bytes(file, add_signatures(read_file(file), signers))
     document = {"file": file, "keys": [key.keyid for key in signers]}
-    show_result(document, f"Signed {file} with {len(signers)} key(s).", as_json=as_json)
+    output.show(document, f"Signed {file} with {len(signers)} key(s).", as_json=as_json)
 
 
 @trust.command(help="Publish metadata that was signed elsewhere, or renew that it is fresh.")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@changes
+@output.changes
 @common
 def publish(
     files: tuple[Path, ...],
@@ -379,7 +353,7 @@ def _finish(
         document = document | {"versions": versions}
         numbers = ", ".join(f"{role} {version}" for role, version in versions.items())
         text = f"{text}\nPublished: {numbers}.".strip()
-    show_result(document, text, as_json=as_json)
+    output.show(document, text, as_json=as_json)
 
 
 def _write_out(out: Path, contents: dict[str, bytes]) -> list[Path]:
@@ -412,4 +386,4 @@ def show(workspace: str | None, folder: Path | None, as_json: bool) -> None:
         f"{one['name']} release {one['release']}: {package}"
         for package, one in document["packages"].items()
     ]
-    show_result(document, "\n".join(lines), as_json=as_json)
+    output.show(document, "\n".join(lines), as_json=as_json)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from scoring.commands.output import changes, common, fields, note, pairs, size, table, write_line
+from scoring.commands.output import show as print_out
 from scoring.errors import FieldpostError
-from serve.cli.output import changes, common, fields, note, pairs, size, table, write_line
-from serve.cli.output import show as print_out
 from serve.cli.provenance import public_keys
 
 if TYPE_CHECKING:

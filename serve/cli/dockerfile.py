@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from serve.cli.output import changes, common, note, show, size
+from scoring.commands.output import changes, common, note, show, size
 
 if TYPE_CHECKING:
     from serve.registry.records import Package

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from serve.cli.output import changes, common, fields, table
-from serve.cli.output import show as print_out
+from scoring.commands.output import changes, common, fields, table
+from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
     from serve.packaging.lock import Lock

@@ -10,10 +10,6 @@ USAGE = 2
 INTERRUPTED = 130
 
 
-class OutputError(Exception):
-    """What a command says cannot be written to stdout: its disk is full, say."""
-
-
 def exit_status(kind: type[FieldpostError]) -> int:
     """The status for a kind of error: 2 where other arguments would have helped, else 1."""
     return USAGE if issubclass(kind, UsageError) else FAILED

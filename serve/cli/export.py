@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serve.cli.output import changes, common, fields, note, show, size
+from scoring.commands.output import changes, common, fields, note, show, size
 
 if TYPE_CHECKING:
     from serve.packaging.images.imageset import ImageSet

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from serve.cli.output import common, note
+from scoring.commands.output import common, note
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -109,7 +109,7 @@ def serve(
         if ready_file is not None:
             _write(ready_file, url)
         if as_json:
-            from serve.cli.output import write_json
+            from scoring.commands.output import write_json
 
             write_json({"url": url, "thing": things[0]} if alone else {"url": url})
         note(f"Ready: {url} (Ctrl-C stops)")

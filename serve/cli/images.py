@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scoring.commands.output import changes, common, fields, note, show, size
 from serve.cli.export import BASE_HELP
-from serve.cli.output import changes, common, fields, note, show, size
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from serve.cli.output import changes, common, note, table
-from serve.cli.output import show as print_out
+from scoring.commands.output import changes, common, note, table
+from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
     from serve.server.access.keychain import Keychain

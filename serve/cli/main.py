@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from scoring import __version__
+from scoring.commands import OutputError
+from scoring.commands.lazy import Entry, LazyGroup
 from scoring.errors import FieldpostError
 from serve.cli import exits
-from serve.cli.lazy import Entry, LazyGroup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,7 +179,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _drop_output()
         return exits.DONE
-    except exits.OutputError as error:
+    except OutputError as error:
         _drop_output()
         click.echo(f"Error: The output cannot be written: {error}.", err=True)
         return exits.FAILED
@@ -222,11 +223,11 @@ def _report_defect(error: Exception, *, as_json: bool) -> None:
 
 
 def _write_json(document: dict[str, object]) -> None:
-    from serve.cli.output import write_json
+    from scoring.commands.output import write_json
 
     try:
         write_json(document)
-    except (BrokenPipeError, exits.OutputError):  # stderr still says what went wrong
+    except (BrokenPipeError, OutputError):  # stderr still says what went wrong
         _drop_output()
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from serve.cli.output import changes, common, fields, note, pairs, size, table
-from serve.cli.output import show as print_out
+from scoring.commands.output import changes, common, fields, note, pairs, size, table
+from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
     from serve.registry.records import ModelDiff, ModelVersion

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from scoring.commands.output import changes, common, fields, note, size, table
+from scoring.commands.output import show as print_out
 from serve.cli.dockerfile import build_with, check_destination, require_builder
-from serve.cli.output import changes, common, fields, note, size, table
-from serve.cli.output import show as print_out
 
 if TYPE_CHECKING:
     from scoring.packages.reading import Package as Details

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from scoring.commands.output import changes, common, fields, write_line
+from scoring.commands.output import show as print_out
 from scoring.errors import MissingDependencyError, UsageError
-from serve.cli.output import changes, common, fields, write_line
-from serve.cli.output import show as print_out
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serve.cli.output import changes, common, fields, show
+from scoring.commands.output import changes, common, fields, show
 
 if TYPE_CHECKING:
     from scoring.quantum.circuit import Model
@@ -367,7 +367,7 @@ def _misses(found: Evaluation) -> str:
 
 
 def _confusion(found: Evaluation) -> str:
-    from serve.cli.output import table
+    from scoring.commands.output import table
 
     headings = ("IS / TOLD", *map(str, found.classes))
     rows = zip(map(str, found.classes), found.confusion.tolist(), strict=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scoring.commands.output import common, note, write_json
 from scoring.errors import ModelNotFoundError
-from serve.cli.output import common, note, write_json
 
 if TYPE_CHECKING:
     from serve.asking import Protocol

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from serve.cli.output import changes, common, fields, size
-from serve.cli.output import show as print_out
+from scoring.commands.output import changes, common, fields, size
+from scoring.commands.output import show as print_out
 from serve.cli.provenance import public_keys
 
 

@@ -110,7 +110,7 @@ class Launcher:
             self._progress("waiting until the model is loaded")
             Watch(self._crew, front, launch.settings).until_ready(workers)
         except BaseException:
-            self._undo(launch.revision, before)
+            self._undo(launch, before)
             raise
         return Ready(front, port, tuple(workers))
 
@@ -214,9 +214,9 @@ class Launcher:
         self._crew.remove([each for each in self._crew.fronts() if each.run not in kept])
         self._crew.remove_volumes()
 
-    def _undo(self, revision: int, before: Sequence[Member]) -> None:
+    def _undo(self, launch: Launch, before: Sequence[Member]) -> None:
         """Everything as it was before the revision was tried."""
-        self._crew.remove(self._crew.workers(revision))
+        self._crew.remove(self._crew.workers(launch.revision))
         kept = {each.id for each in before}
         self._crew.remove([each for each in self._crew.fronts() if each.id not in kept])
         self._crew.remove_volumes()
@@ -224,9 +224,11 @@ class Launcher:
             if each.is_up and self._engine_lost(each):
                 self._progress("bringing the revision before back")
                 self._engine.start(each.id)
-                for worker in self._crew.workers():
-                    if worker.run == each.run:
-                        self._engine.start(worker.id)
+                workers = [worker for worker in self._crew.workers() if worker.run == each.run]
+                for worker in workers:
+                    self._engine.start(worker.id)
+                timeout_s = launch.settings.ready_timeout_s
+                Watch(self._crew, each, launch.settings).until_open(workers, timeout_s)
 
     def _engine_lost(self, front: Member) -> bool:
         """Whether a front that ran does not run now: it was ended to make room."""

@@ -1,6 +1,7 @@
 """The client against a real HTTP server of canned answers."""
 
 import json
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from scoring.errors import (
     InputError,
     OverloadedError,
     ScoringFailedError,
+    TargetError,
     UnreachableError,
     WrongShapeError,
 )
@@ -87,6 +89,40 @@ def test_a_server_without_room_is_asked_again() -> None:
 def test_nothing_there() -> None:
     with pytest.raises(UnreachableError, match="Nothing answers"):
         score_url("http://127.0.0.1:9", b"{}", retry_s=0)
+
+
+@contextmanager
+def dropping(*, unheard: int) -> Iterator[tuple[str, list[bytes]]]:
+    """Closes connections: the first ones at once, later ones when they have asked something."""
+    heard: list[bytes] = []
+    met = iter(range(1_000))
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            if next(met) >= unheard and (data := self.request.recv(65_536)):
+                heard.append(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as listening:
+        listening.daemon_threads = True
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.server_address[1]}", heard
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+def test_a_proxy_in_front_of_nobody_is_asked_again() -> None:
+    with dropping(unheard=1_000) as (url, _), pytest.raises(UnreachableError):
+        score_url(url, b"{}", retry_s=0.2)
+
+
+def test_a_request_that_ends_the_connection_is_sent_once() -> None:
+    with dropping(unheard=0) as (url, heard), pytest.raises(TargetError) as caught:
+        score_url(url, b"{}", retry_s=5)
+    assert not isinstance(caught.value, UnreachableError)
+    assert len(heard) == 1
 
 
 @pytest.mark.parametrize(

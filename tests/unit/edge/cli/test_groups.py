@@ -9,7 +9,7 @@ import click
 import pytest
 
 from edge.cli import groups
-from edge.cli.lazy import LazyGroup
+from scoring.commands.lazy import LazyGroup
 
 READING = {"list", "show", "events", "logs", "report", "controller", "claims", "certificates"}
 ALL = [

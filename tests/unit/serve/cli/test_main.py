@@ -10,13 +10,13 @@ import click
 import pytest
 
 from scoring import errors
+from scoring.commands.lazy import LazyGroup
 from serve.cli import exits, main
-from serve.cli.lazy import LazyGroup
 
 
 def walk(group: LazyGroup, path: str = "fieldpost") -> Iterator[tuple[str, str, click.Command]]:
     context = click.Context(group)
-    for name, entry in group._entries.items():
+    for name, entry in group.entries.items():
         command = group.get_command(context, name)
         assert command is not None
         yield f"{path} {name}", entry.help, command

@@ -37,12 +37,12 @@ class LazyGroup(click.Group):
         no_args_is_help: bool = True,
     ) -> None:
         super().__init__(name, help=help, no_args_is_help=no_args_is_help)
-        self._entries = entries
+        self.entries = entries
         self._extensible = extensible
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """The commands in the order of the table, then those of other distributions."""
-        return [*self._entries, *sorted(self._extensions())]
+        return [*self.entries, *sorted(self._extensions())]
 
     def get_command(
         self,
@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
         cmd_name: str,
     ) -> click.Command | None:
         """Imports the command that was asked for."""
-        entry = self._entries.get(cmd_name)
+        entry = self.entries.get(cmd_name)
         path = entry.path if entry else self._extensions().get(cmd_name)
         if path is None:
             return None
@@ -73,7 +73,7 @@ class LazyGroup(click.Group):
         formatter: click.HelpFormatter,
     ) -> None:
         """Writes the table without importing a single command of its own."""
-        rows = [(name, entry.help) for name, entry in self._entries.items()]
+        rows = [(name, entry.help) for name, entry in self.entries.items()]
         rows += [(name, self._summary(ctx, name)) for name in sorted(self._extensions())]
         with formatter.section("Commands"):
             formatter.write_dl(rows)

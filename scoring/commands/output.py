@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from serve.cli.exits import OutputError
+from scoring.commands import OutputError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
