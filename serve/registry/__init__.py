@@ -3,8 +3,8 @@
 Bottom up: `names`, `records`, `location` and `files` need no database; `blobs` stores bytes;
 `statements` and `tables` are SQL as text; `sqlite` and `postgresql` speak it through their drivers,
 of which `database` imports the one that is needed; `models`, `environments`, `packages`,
-`referrers`, `settings` and `deployments` are the collections; `registry` opens them all, and is
-imported when it is first asked for.
+`referrers`, `settings`, `deployments` and `endpoints` are the collections; `registry` opens them
+all, and is imported when it is first asked for.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ class DeploymentStore:
 
         Raises:
             NotFoundError: There is none.
-            InUseError: It is to run, or is being deployed now.
+            InUseError: It is to run, is being deployed now, or an endpoint leads to it.
         """
         with self._database.write() as connection:
             if rows.read_one(connection, name).desired == "running":
@@ -217,6 +217,7 @@ class DeploymentStore:
                     f"The deployment {name!r} is running.",
                     hint=f"Stop it first: 'fieldpost deployment stop {name}'.",
                 )
+            usage.require_deployment_unused(connection, name)
             _abandon_or_refuse(connection, name)
             connection.execute(_DELETE, name=name)
 

@@ -332,3 +332,33 @@ class Deployment(Record, frozen=True):
     def revision(self, number: int) -> Revision | None:
         """The revision of that number; None for none."""
         return next((each for each in self.revisions if each.number == number), None)
+
+
+class Endpoint(Record, frozen=True):
+    """A stable URL in front of deployments, as it is wished for.
+
+    Attributes:
+        name: Its name.
+        target: What answers at the URL: `front` (a process of ours) or `kubernetes`.
+        desired: What the user wants.
+        generation: Counts its changes from 1.
+        address: Its URL; empty until something answers there.
+        traffic: How requests are spread (`serve.endpoints.traffic.Traffic` as plain values).
+        settings: What the front was told.
+        promotion: The promotion under way or the last one; None for none.
+        created_at: UTC, ISO 8601.
+        changed_at: UTC, ISO 8601.
+        changed_by: The user.
+    """
+
+    name: str
+    target: str
+    desired: Desired
+    generation: int
+    address: str
+    traffic: dict[str, Any]
+    settings: dict[str, str]
+    promotion: dict[str, Any] | None
+    created_at: str
+    changed_at: str
+    changed_by: str

@@ -10,6 +10,7 @@ from serve.registry.blobs import BlobStore
 from serve.registry.collector import Collector
 from serve.registry.database import Database
 from serve.registry.deployments import DeploymentStore
+from serve.registry.endpoints import EndpointStore
 from serve.registry.environments import EnvironmentStore
 from serve.registry.models import ModelStore
 from serve.registry.packages import PackageStore
@@ -40,6 +41,7 @@ class Registry:
         referrers: What is attached to packages: signatures, SBOMs, provenance.
         settings: What holds for everyone who uses the workspace.
         deployments: What should run.
+        endpoints: What stands in front of deployments.
 
     Raises:
         UsageError: The place is of no kind that a workspace can be at.
@@ -69,6 +71,7 @@ class Registry:
         self.referrers = ReferrerStore(self.database, self.blobs, self._collector)
         self.settings = SettingStore(self.database)
         self.deployments = DeploymentStore(self.database)
+        self.endpoints = EndpointStore(self.database)
 
     def gc(self, *, dry_run: bool = False) -> Freed:
         """Removes bytes that nothing references and what killed commands left.

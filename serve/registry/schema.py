@@ -32,7 +32,12 @@ def _add_attachments(connection: Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: Mapping[int, Migration] = {2: _add_attachments}
+def _add_endpoints(connection: Connection) -> None:
+    for statement in tables.ENDPOINTS:
+        connection.execute(statement)
+
+
+MIGRATIONS: Mapping[int, Migration] = {2: _add_attachments, 3: _add_endpoints}
 """What brings the tables from the version before to this one."""
 
 

@@ -5,7 +5,7 @@ JSON is kept as text: PostgreSQL's own type refuses some strings and reorders ke
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 WORKSPACE = "fieldpost_workspace"
 
@@ -49,6 +49,39 @@ ATTACHMENTS = (
     """,
 )
 """What version 2 added."""
+
+ENDPOINTS = (
+    # `generation` counts the changes of all that is wished for; `traffic`, `settings` and
+    # `promotion` are JSON, the last one empty where nothing is being promoted.
+    """
+    CREATE TABLE IF NOT EXISTS fieldpost_endpoints (
+        name VARCHAR(128) NOT NULL PRIMARY KEY,
+        target TEXT NOT NULL,
+        desired VARCHAR(16) NOT NULL,
+        generation BIGINT NOT NULL,
+        address TEXT NOT NULL,
+        traffic TEXT NOT NULL,
+        settings TEXT NOT NULL,
+        promotion TEXT NOT NULL,
+        created_at VARCHAR(32) NOT NULL,
+        changed_at VARCHAR(32) NOT NULL,
+        changed_by TEXT NOT NULL
+    )
+    """,
+    # The deployments behind each endpoint, which cannot be deleted meanwhile.
+    """
+    CREATE TABLE IF NOT EXISTS fieldpost_endpoint_backends (
+        endpoint VARCHAR(128) NOT NULL REFERENCES fieldpost_endpoints (name) ON DELETE CASCADE,
+        deployment VARCHAR(128) NOT NULL REFERENCES fieldpost_deployments (name),
+        PRIMARY KEY (endpoint, deployment)
+    )
+    """,
+    """
+    CREATE INDEX IF NOT EXISTS ix_fieldpost_endpoint_backends_deployment
+    ON fieldpost_endpoint_backends ("deployment")
+    """,
+)
+"""What version 3 added."""
 
 STATEMENTS = (
     """
@@ -196,5 +229,6 @@ STATEMENTS = (
         )
     ),
     *ATTACHMENTS,
+    *ENDPOINTS,
 )
 """What makes all tables and indexes, in this order."""

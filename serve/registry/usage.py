@@ -38,6 +38,10 @@ _ORPHANED = f"""
         WHERE v.name = p.model AND v.version = p.model_version
     )
 """  # noqa: S608 - text of our own
+_ENDPOINTS_OF = """
+    SELECT endpoint FROM fieldpost_endpoint_backends WHERE deployment = :deployment
+    ORDER BY endpoint
+"""
 _BLOBS_OF = """
     SELECT digest FROM fieldpost_package_blobs WHERE package = :package
     UNION SELECT digest FROM fieldpost_referrers WHERE subject = :package
@@ -85,6 +89,17 @@ def require_package_unused(connection: Connection, digest: str) -> None:
             f"The package {digest} belongs to {_listed(users)}.",
             hint=f"Stop and delete it first: 'fieldpost deployment stop {users[0]}' and "
             f"'fieldpost deployment delete {users[0]}'.",
+        )
+
+
+def require_deployment_unused(connection: Connection, name: str) -> None:
+    """Raises `InUseError` where an endpoint leads to the deployment."""
+    users = [row["endpoint"] for row in connection.execute(_ENDPOINTS_OF, deployment=name)]
+    if users:
+        raise InUseError(
+            f"The endpoint {users[0]!r} leads to the deployment {name!r}.",
+            hint=f"Take it out first: 'fieldpost endpoint traffic {users[0]} ...', or "
+            f"'fieldpost endpoint delete {users[0]}'.",
         )
 
 
