@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scoring.errors import InputError, MissingValueError, WrongShapeError, WrongTypeError
-from scoring.payload.places import Index, Place, quoted
+from scoring.errors import WrongShapeError, WrongTypeError
+from scoring.payload.places import quoted
+from scoring.payload.walk import Walk, double, missing, number, require_single
+from scoring.payload.words import kind_of
 from scoring.runtimes.base import NUMPY_DTYPES
 from scoring.schema import TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from scoring.payload.places import Place
+
 _LOWEST = -(2**63)
-_KINDS = {list: "a list", dict: "an object", str: "a string", bool: "a boolean", type(None): "null"}
 
 
 class Converter:
@@ -100,7 +104,7 @@ class Converter:
 
     def exact(self, value: Any, place: Place) -> NDArray[Any]:
         """The array of a value, element by element; raises like `array`."""
-        walk = _Walk(self.spec, place, self._leaf)
+        walk = Walk(self.spec, place, self._element)
         walk.down(value, 0, ())
         if self.dtype.kind == "O":
             array = np.empty(len(walk.flat), dtype=object)
@@ -108,6 +112,9 @@ class Converter:
         else:
             array = np.array(walk.flat, dtype=self.dtype)
         return array.reshape(tuple(size or 0 for size in walk.sizes))
+
+    def _element(self, value: Any, spec: TensorSpec) -> Any:
+        return self._leaf(value, spec, self.dtype)
 
 
 def _fast_float(array: NDArray[Any], dtype: np.dtype[Any], bound: float) -> NDArray[Any] | None:
@@ -139,134 +146,43 @@ _FAST: dict[str, Callable[[NDArray[Any], np.dtype[Any], float], NDArray[Any] | N
 }
 
 
-class _Walk:
-    """One pass over nested lists that collects the elements and the sizes of the dimensions."""
-
-    def __init__(self, spec: TensorSpec, place: Place, leaf: Leaf) -> None:
-        self.spec = spec
-        self.place = place
-        self.leaf = leaf
-        self.sizes: list[int | None] = list(spec.shape)
-        self.flat: list[Any] = []
-        self._dtype = NUMPY_DTYPES[spec.dtype]
-
-    def down(self, value: Any, axis: int, index: Index) -> None:
-        """Collects the elements below one index."""
-        if axis == len(self.sizes):
-            self.flat.append(self._element(value, index))
-            return
-        if not isinstance(value, list):
-            raise self._not_a_list(value, axis, index)
-        self._check_size(len(value), axis, index)
-        for number, inner in enumerate(value):
-            self.down(inner, axis + 1, (*index, number))
-
-    def _check_size(self, size: int, axis: int, index: Index) -> None:
-        wanted = self.sizes[axis]
-        if wanted is None and size:
-            self.sizes[axis] = size
-        elif size == 0 or size != wanted:
-            raise self._wrong_size(size, wanted, axis, self.place.at(index))
-
-    def _wrong_size(self, size: int, wanted: int | None, axis: int, where: str) -> InputError:
-        if size == 0:
-            return WrongShapeError(
-                f"{where} is empty.", hint="Send at least one row of values.", where=where
-            )
-        fixed = self.spec.shape[axis] is not None
-        reason = f"{self.spec.name!r} takes {wanted}" if fixed else f"those before have {wanted}"
-        return WrongShapeError(
-            f"{where} has {size} {'value' if size == 1 else 'values'}; {reason}.",
-            hint=f"The shape has to be {shape_text(self.spec)}.",
-            where=where,
-        )
-
-    def _not_a_list(self, value: Any, axis: int, index: Index) -> InputError:
-        where = self.place.at(index)
-        hint = f"The shape has to be {shape_text(self.spec)}."
-        if isinstance(value, dict):
-            return WrongTypeError(f"{where} is an object, not a list.", hint=hint, where=where)
-        missing = len(self.sizes) - axis
-        wanted = "a list is" if missing == 1 else f"lists nested {missing} deep are"
-        return WrongShapeError(
-            f"{where} is {kind_of(value)}; {wanted} wanted here.", hint=hint, where=where
-        )
-
-    def _element(self, value: Any, index: Index) -> Any:
-        try:
-            return self.leaf(value, self.spec, self._dtype)
-        except InputError as error:
-            raise self._placed(error, index) from None
-
-    def _placed(self, error: InputError, index: Index) -> InputError:
-        """The error of a single value with its place, and the name of its column."""
-        where = self.place.at(index)
-        name = self.place.name(index)
-        shown = f"{where} (column {name!r})" if name else where
-        return type(error)(f"{shown} {error.message}", hint=error.hint, where=where)
-
-
+# Each of these raises errors whose messages begin with the verb; the walk adds the subject.
 Leaf = Callable[[Any, TensorSpec, "np.dtype[Any]"], Any]
-# Each of these raises errors whose messages begin with the verb; `_placed` adds the subject.
 
 
 def _float(value: Any, spec: TensorSpec, dtype: np.dtype[Any]) -> float:
-    if value is None and spec.missing:
-        return math.nan
-    number = _number(value, spec)
-    if isinstance(number, float) and not math.isfinite(number):
-        if math.isnan(number) and spec.missing:
-            return math.nan
-        raise _missing("NaN" if math.isnan(number) else "infinite")
-    if not _fits(number, dtype):
-        raise WrongTypeError(f"is {quoted(value)}, beyond the range of {spec.dtype}.")
-    return float(number)
+    return double(value, spec, partial(_fits, dtype))
 
 
-def _fits(number: float, dtype: np.dtype[Any]) -> bool:
-    try:
-        with np.errstate(over="ignore"):
-            return bool(np.isfinite(np.array(float(number)).astype(dtype)))
-    except OverflowError:  # a whole number beyond any double
-        return False
+def _fits(dtype: np.dtype[Any], found: float) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(np.array(found).astype(dtype)))
 
 
 def _int(value: Any, spec: TensorSpec, dtype: np.dtype[Any]) -> int:
-    number = _number(value, spec)
-    if isinstance(number, float):
-        if not math.isfinite(number):
-            raise _missing("NaN" if math.isnan(number) else "infinite")
-        if not number.is_integer():
+    found = number(value, spec)
+    if isinstance(found, float):
+        if not math.isfinite(found):
+            raise missing("NaN" if math.isnan(found) else "infinite")
+        if not found.is_integer():
             raise WrongTypeError(
                 f"is {quoted(value)}; {spec.name!r} takes whole numbers ({spec.dtype})."
             )
         # The parser makes a float of a whole number beyond 64 bits: the lowest one may be such.
-        number = int(number) if number > _LOWEST else _LOWEST - 1
+        found = int(found) if found > _LOWEST else _LOWEST - 1
     limits = np.iinfo(dtype)
-    if not limits.min <= number <= limits.max:
+    if not limits.min <= found <= limits.max:
         raise WrongTypeError(
             f"is {quoted(value)}, beyond the range of {spec.dtype}.",
             hint=f"Send a whole number from {limits.min} to {limits.max}.",
         )
-    return number
-
-
-def _number(value: Any, spec: TensorSpec) -> int | float:
-    if value is None:
-        raise _missing("null")
-    _require_single(value, spec)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise WrongTypeError(
-            f"is {kind_of(value)} ({quoted(value)}); a number is wanted.",
-            hint="Send numbers without quotation marks." if isinstance(value, str) else "",
-        )
-    return value
+    return found
 
 
 def _bool(value: Any, spec: TensorSpec, _dtype: np.dtype[Any]) -> bool:
     if value is None:
-        raise _missing("null")
-    _require_single(value, spec)
+        raise missing("null")
+    require_single(value, spec)
     if not isinstance(value, bool):
         raise WrongTypeError(f"is {kind_of(value)}; {spec.name!r} takes true or false.")
     return value
@@ -277,8 +193,8 @@ def _string(value: Any, spec: TensorSpec, _dtype: np.dtype[Any]) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         if spec.missing:
             return None
-        raise _missing("null" if value is None else "NaN")
-    _require_single(value, spec)
+        raise missing("null" if value is None else "NaN")
+    require_single(value, spec)
     if not isinstance(value, str):
         raise WrongTypeError(f"is {kind_of(value)}; {spec.name!r} takes strings.")
     return value
@@ -289,33 +205,7 @@ def _anything(value: Any, _spec: TensorSpec, _dtype: np.dtype[Any]) -> str | Non
     return None if value is None else str(value)
 
 
-def _require_single(value: Any, spec: TensorSpec) -> None:
-    hint = f"The shape has to be {shape_text(spec)}."
-    if isinstance(value, list):
-        raise WrongShapeError(f"is a list, nested deeper than {spec.name!r} takes.", hint=hint)
-    if isinstance(value, dict):
-        raise WrongTypeError("is an object, not a single value.", hint=hint)
-
-
 _LEAVES: dict[str, Leaf] = {"f": _float, "i": _int, "u": _int, "b": _bool, "O": _string}
-
-
-def _missing(kind: str) -> MissingValueError:
-    return MissingValueError(
-        f"is {kind}, which the model does not take.",
-        hint="Leave such rows out, or put a value in its place.",
-    )
-
-
-def kind_of(value: Any) -> str:
-    """What a JSON value is, in words."""
-    return _KINDS.get(type(value), "a number")
-
-
-def shape_text(spec: TensorSpec) -> str:
-    """A shape for a sentence: `(any, 4)`."""
-    sizes = ", ".join("any" if size is None else str(size) for size in spec.shape)
-    return f"({sizes},)" if len(spec.shape) == 1 else f"({sizes})"
 
 
 def require_same_batch(arrays: dict[str, NDArray[Any]], specs: tuple[TensorSpec, ...]) -> None:

@@ -11,7 +11,8 @@ import orjson
 from scoring.errors import InputError, UnknownInputError, WrongShapeError
 from scoring.payload import columns as cols
 from scoring.payload.arrays import Converter, require_same_batch
-from scoring.payload.document import Document, depth, parse, too_deep
+from scoring.payload.document import Document, parse
+from scoring.payload.nesting import depth, too_deep
 from scoring.payload.orientation import Oriented, Style, orient
 from scoring.payload.places import ArrayPlace, CellPlace, MovedPlace, Place, key
 from scoring.payload.quick import quick_decoder

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scoring.errors import UnknownInputError, WrongShapeError, WrongTypeError
-from scoring.payload.arrays import kind_of
 from scoring.payload.places import listed
+from scoring.payload.words import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

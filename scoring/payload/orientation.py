@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from scoring.errors import MalformedPayloadError, UnknownInputError, WrongShapeError, WrongTypeError
-from scoring.payload.arrays import kind_of
 from scoring.payload.places import listed
+from scoring.payload.words import kind_of
 
 Style = Literal["predictions", "outputs"]
 Form = Literal["rows", "records", "named"]

@@ -16,7 +16,7 @@ import orjson
 
 from scoring.errors import MalformedPayloadError
 from scoring.http import Response
-from serve.server import content
+from scoring.payload import coding
 from serve.server.errors import MethodNotAllowedError, RouteNotFoundError
 from serve.server.status import JSON
 
@@ -194,7 +194,7 @@ class App:
                 exchange.deadline = monotonic() + _milliseconds(timeout) / 1000
             encoding = exchange.header(b"content-encoding")
             if encoding and exchange.body and self._decodes:
-                decode = partial(content.decode, exchange.body, encoding, self._max_body_bytes)
+                decode = partial(coding.decode, exchange.body, encoding, self._max_body_bytes)
                 exchange.job = self._jobs.submit(decode, partial(self._decoded, exchange))
             else:
                 self._route(exchange)

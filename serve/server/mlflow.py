@@ -15,12 +15,12 @@ from scoring.errors import (
 )
 from scoring.http import Response
 from scoring.payload import byrow, table
-from scoring.payload.arrays import kind_of
 from scoring.payload.codec import dumps
 from scoring.payload.document import Document, parse
 from scoring.payload.extra import without_extra
+from scoring.payload.mediatype import JSON_TYPES
 from scoring.payload.places import listed
-from serve.server.checks import JSON_TYPES
+from scoring.payload.words import kind_of
 from serve.server.modelcalls import ExchangeJsonCall, FastJsonCall, quick, refuse, teller
 from serve.server.status import JSON
 

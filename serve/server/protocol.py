@@ -19,6 +19,7 @@ from httptools import (
 )
 
 from scoring.errors import FieldpostError, MalformedPayloadError, OverloadedError
+from scoring.payload.mediatype import JSON_TYPES
 from serve.server import checks
 from serve.server.answering import BODY, HEAD, IDLE, Answering
 from serve.server.bodies import BodyReader, pays
@@ -355,7 +356,7 @@ class Connection(Answering):
             fast is None
             or not self._plain
             or self._method != b"POST"
-            or self._content_type not in checks.JSON_TYPES
+            or self._content_type not in JSON_TYPES
             or not self._keep_alive
             or self._old
             or self._current is not None

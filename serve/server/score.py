@@ -12,7 +12,7 @@ import orjson
 
 from scoring.errors import UnknownModelError
 from scoring.http import Response
-from serve.server.checks import require_json
+from scoring.payload.mediatype import require_json
 from serve.server.errors import RouteNotFoundError
 from serve.server.models.call import Call
 from serve.server.status import JSON, code_of, failure_response

@@ -16,10 +16,10 @@ from scoring.errors import (
 )
 from scoring.http import Response
 from scoring.payload import base64text, byrow
-from scoring.payload.arrays import kind_of
 from scoring.payload.codec import dumps
 from scoring.payload.document import Document, parse
-from serve.server.checks import require_json
+from scoring.payload.mediatype import require_json
+from scoring.payload.words import kind_of
 from serve.server.errors import MethodNotAllowedError, RouteNotFoundError
 from serve.server.modelcalls import ExchangeJsonCall, FastJsonCall, quick, refuse, teller
 from serve.server.status import JSON, sentence, status_of

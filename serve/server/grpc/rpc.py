@@ -7,7 +7,7 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
 from scoring.errors import FieldpostError, UnsupportedMediaTypeError
-from serve.server import content
+from scoring.payload import coding
 from serve.server.errors import BadRequestError, RequestTimeoutError, RouteNotFoundError
 from serve.server.grpc.reading import HEAD, Message, MessageReader
 from serve.server.grpc.replies import Replying
@@ -205,9 +205,9 @@ class RpcStream(Replying):
                 hint="Send grpc-encoding with gzip or deflate.",
             )
         elif len(data) <= _INLINE_BYTES:
-            self._deliver(content.decode(data, self.head.encoding, self.connection.most))
+            self._deliver(coding.decode(data, self.head.encoding, self.connection.most))
         else:
-            decode = partial(content.decode, data, self.head.encoding, self.connection.most)
+            decode = partial(coding.decode, data, self.head.encoding, self.connection.most)
             self.job = self.connection.hub.jobs.submit(decode, self._inflated)
             self._held = True
 

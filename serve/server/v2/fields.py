@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from scoring.errors import UnknownInputError, WrongTypeError
-from scoring.payload.arrays import kind_of
 from scoring.payload.places import quoted
+from scoring.payload.words import kind_of
 
 _SHARED_MEMORY = "shared_memory_region"
 

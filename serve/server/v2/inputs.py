@@ -16,8 +16,9 @@ from scoring.errors import (
     WrongShapeError,
     WrongTypeError,
 )
-from scoring.payload.arrays import Converter, kind_of, require_same_batch
+from scoring.payload.arrays import Converter, require_same_batch
 from scoring.payload.places import ArrayPlace, listed, quoted
+from scoring.payload.words import kind_of
 from scoring.schema import ModelSchema, TensorSpec
 from serve.server.v2.datatypes import BF16, BINARY_ONLY, BY_SCHEMA, BYTES, NUMPY
 from serve.server.v2.tensors import element_count, from_raw

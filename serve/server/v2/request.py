@@ -11,9 +11,10 @@ from scoring.errors import (
     WrongShapeError,
     WrongTypeError,
 )
-from scoring.payload.arrays import kind_of
-from scoring.payload.document import Document, depth, parse, too_deep
+from scoring.payload.document import Document, parse
+from scoring.payload.nesting import depth, too_deep
 from scoring.payload.places import listed, quoted
+from scoring.payload.words import kind_of
 from serve.server.v2 import fields
 from serve.server.v2.datatypes import BYTES
 from serve.server.v2.inputs import refuse_json

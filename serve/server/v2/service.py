@@ -17,9 +17,9 @@ from scoring.errors import (
     WrongTypeError,
 )
 from scoring.http import Response
-from scoring.payload.arrays import kind_of
 from scoring.payload.document import parse
 from scoring.payload.places import quoted
+from scoring.payload.words import kind_of
 from serve.server.errors import MethodNotAllowedError, RouteNotFoundError
 from serve.server.status import JSON, code_of, sentence
 from serve.server.v2 import metadata

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scoring.errors import OverloadedError, ScoringFailedError, WrongTypeError
-from serve.server.checks import require_json
+from scoring.payload.mediatype import require_json
 from serve.server.cost import Cost
 from serve.server.jobs import Jobs
 from tests.support.server import ANSWER, BODY, Client, LiveServer, Sums, get, post, serve_model

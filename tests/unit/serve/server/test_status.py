@@ -32,7 +32,7 @@ def tree(root: type[FieldpostError]) -> list[type[FieldpostError]]:
 
 
 def in_tree(kind: type[FieldpostError]) -> bool:
-    return kind.__module__ in {"scoring.errors", http_errors.__name__}
+    return kind.__module__ in {"scoring.errors", "scoring.httperrors", http_errors.__name__}
 
 
 @pytest.mark.parametrize("kind", [k for k in tree(FieldpostError) if in_tree(k)])

@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from scoring.errors import MalformedPayloadError, PayloadTooLargeError, UnsupportedMediaTypeError
-from serve.server.content import decode
+from scoring.payload.coding import decode
 
 BODY = b'{"data": [[1.0, 2.0]]}' * 50
 
