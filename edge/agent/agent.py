@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
@@ -19,6 +19,7 @@ import msgspec
 from edge.agent import facts, states, steps
 from edge.agent.clock import Clock
 from edge.agent.commands import Commands, encode
+from edge.agent.config import Told
 from edge.agent.effects import Effects, Permits
 from edge.agent.journal import Journal
 from edge.agent.link import Came
@@ -27,14 +28,17 @@ from edge.agent.machine import Machine
 from edge.agent.packages import Packages
 from edge.agent.ports import Ports
 from edge.agent.processes import ProcessRunner
+from edge.agent.runner import Running
 from edge.agent.space import Ballast
 from edge.agent.states import DeviceState
 from edge.agent.steps import Effect, Event
 from edge.agent.supervisor import Supervisor, failure_of
+from edge.agent.telling import Telling
 from edge.agent.web import Web
 from edge.protocol import messages
-from edge.protocol.messages import Command, Desired, Failure, Reported
+from edge.protocol.messages import Command, Desired, Failure, ModuleState, Reported
 from edge.protocol.topics import Kind
+from edge.telemetry.collect import Served
 from scoring.errors import ExpiredError, FieldpostError, UnreachableError, WorkspaceError
 
 logger = logging.getLogger(__name__)
@@ -107,11 +111,18 @@ class Agent:
         who: Which one it is.
         trust: Whom it believes.
         web: Asks sources.
+        told: What the device tells.
         metadata: Gets signed metadata; None where there is no controller to ask.
     """
 
     def __init__(
-        self, state: Path, who: Who, trust: Trust, web: Web, metadata: Fetch | None = None
+        self,
+        state: Path,
+        who: Who,
+        trust: Trust,
+        web: Web,
+        told: Told,
+        metadata: Fetch | None = None,
     ) -> None:
         self._state, self._who, self._trust, self._metadata = state, who, trust, metadata
         ballast = Ballast(state / "ballast")
@@ -129,6 +140,7 @@ class Agent:
         self._seq = 0
         self._news, self._reported_at, self._facts_at = True, 0.0, float("-inf")
         self._last: Reported | None = None
+        self._modules: Mapping[str, ModuleState] = {}
         self._facts: dict[str, facts.Fact] = {}
         self._runner = ProcessRunner(state / "logs")
         packages = Packages(state)
@@ -139,7 +151,9 @@ class Agent:
             self._crashed,
             self._changed,
             drain_s=who.drain_s,
+            leaving=self._leaving,
         )
+        self.telling = Telling(state, who.device, told, self._serving, clock=self.clock.now)
         self._effects = Effects(
             self.supervisor, packages, trust, web, self._events.put, lambda: self.journal.state
         )
@@ -161,12 +175,14 @@ class Agent:
         self._listener.start()
 
     def speak(self, says: Says) -> None:
-        """Gives it a link, over which it says how it is from now on."""
+        """Gives it a link, over which it says how it is, and tells what it sees, from now on."""
         self._says = says
+        self.telling.begin(says)
         self._changed()
 
     def close(self) -> None:
         """Ends everything, modules drained. They run again at the next begin."""
+        self.telling.close()
         self._heard.put(None)
         self._listener.join()
         self._events.put(None)
@@ -178,7 +194,11 @@ class Agent:
 
     def came(self, message: Came) -> None:
         """Takes what the link has heard."""
-        self._heard.put(message)
+        if message.kind == "ack":  # nothing is checked: no metadata has to be waited for
+            self.telling.came(message.payload)
+            message.done()
+        else:
+            self._heard.put(message)
 
     # -- what commands act on
 
@@ -203,6 +223,17 @@ class Agent:
         track = self.journal.state.tracks.get(module)
         if failure.code in {"not_found", "digest_mismatch"} and track and track.active:
             self._effects.mend(module, track.active)
+
+    def _serving(self) -> dict[str, Served]:
+        found = {name: self.supervisor.running(name) for name in list(self.journal.state.tracks)}
+        return {
+            name: Served(one.port, one.run.package)
+            for name, one in found.items()
+            if one is not None and one.is_ready
+        }
+
+    def _leaving(self, module: str, running: Running) -> None:
+        self.telling.leaving(module, running.port, running.run.package)
 
     def _changed(self) -> None:
         if not self._news:
@@ -286,6 +317,8 @@ class Agent:
         if self._last is not None and _same(report, self._last):
             return
         self._last = report
+        self.telling.moved(self._modules, report.modules)
+        self._modules = report.modules
         self._seq += 1
         says.retain("reported", _encode(msgspec.structs.replace(report, seq=self._seq)))
 

@@ -3,6 +3,8 @@
     state = "/var/lib/fieldpost-agent"   # where it keeps everything
     broker = "mqtts://broker.example:8883"
     host = "0.0.0.0"                     # the address that modules answer at
+    [telemetry]
+    requests_s = 30                      # how often is told what modules have answered
 
 All but `state` have defaults: the identity names broker and controller.
 """
@@ -26,6 +28,32 @@ _MOST_PORT: Final = 65535
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
+class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a device tells of itself and of what it serves: the table `[telemetry]`.
+
+    Attributes:
+        on: Whether it tells anything.
+        requests_s: How often is looked at what modules have answered.
+        inputs_s: How often at what they were asked with.
+        resources_s: How often at the device itself.
+        most_bytes: Of what waits on its disk until the controller has it.
+        alarm_s: How long an alarm waits; see `edge.telemetry.limits`.
+        status_s: How long a status does.
+        metric_s: How long a metric does.
+        debug_s: How long debug output does.
+    """
+
+    on: bool = True
+    requests_s: Seconds = 30.0
+    inputs_s: Seconds = 300.0
+    resources_s: Seconds = 60.0
+    most_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 32 << 20
+    alarm_s: Seconds = 90 * 86_400.0
+    status_s: Seconds = 30 * 86_400.0
+    metric_s: Seconds = 7 * 86_400.0
+    debug_s: Seconds = 86_400.0
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How an agent is set up.
 
@@ -43,6 +71,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         drain_s: How long a version that is replaced may take for what it has begun.
         shell: Whether the command `shell` is allowed.
         logins: Host of a registry to a file that holds `user:password`.
+        telemetry: What it tells.
     """
 
     state: str
@@ -57,6 +86,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     drain_s: Seconds = 30.0
     shell: bool = False
     logins: dict[str, str] = {}
+    telemetry: Told = Told()
 
     def __post_init__(self) -> None:
         for name in (self.site, self.device):

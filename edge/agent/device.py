@@ -68,7 +68,7 @@ class Device:
         )
         web = Web(contexts={"controller": self._tls()}, logins=_logins(config))
         fetch = self._fetch if self._controller else None
-        self.agent = Agent(state, who, self.trust, web, fetch)
+        self.agent = Agent(state, who, self.trust, web, config.telemetry, fetch)
         self.link = Link(
             broker,
             Login(self._tls, config.user, _secret(config.password_file)),
@@ -76,6 +76,7 @@ class Device:
             device=who.device,
             boot=self.agent.journal.boot,
             came=self.agent.came,
+            connected=self.agent.telling.connected,
             keepalive_s=config.keepalive_s,
         )
         self._stopping = threading.Event()

@@ -94,7 +94,7 @@ class Link:
         device: str,
         boot: int,
         came: Callable[[Came], None],
-        connected: Callable[[bool], None] = lambda _: None,
+        connected: Callable[[bool], object] = lambda _: None,
         keepalive_s: int = 30,
         longest_wait_s: float = _LONGEST_WAIT_S,
     ) -> None:
@@ -222,7 +222,7 @@ class _Says(NamedTuple):
     online: bytes
     offline: bytes
     came: Callable[[Came], None]
-    connected: Callable[[bool], None]
+    connected: Callable[[bool], object]
     stopping: Callable[[], bool]
 
     def topic(self, kind: Kind) -> str:
@@ -323,6 +323,7 @@ class _Connection:
         flying, self._flying = list(self._flying.values()), {}
         for message in flying:
             message.sent(False)
+        self._outbox.forget(topics.TELEMETRY)  # who tells it begins anew with the next connection
         self._outbox.renew()
 
     # -- callbacks of the library, on the same thread

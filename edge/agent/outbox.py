@@ -6,7 +6,7 @@ import collections
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from edge.protocol.topics import Kind
@@ -96,6 +96,12 @@ class Outbox(Generic[C]):
             self._queue.append(message)
         self.wake()
         return True
+
+    def forget(self, kinds: Collection[Kind]) -> None:
+        """Drops what waits of these kinds: whoever said it says it again."""
+        with self._lock:
+            kept = [message for message in self._queue if message.kind not in kinds]
+            self._queue = collections.deque(kept)
 
     def next(self) -> Outgoing | None:
         """What is to be sent next; it is not kept here any more."""

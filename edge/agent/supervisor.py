@@ -36,6 +36,8 @@ _READY_S: Final = 10.0
 
 Crashed = Callable[[str, str, Failure], None]
 Prepare = Callable[[Module], Path]
+Leaving = Callable[[str, Running], object]
+"""Told of what answered for a module, and is about to be drained: it still answers."""
 
 
 class Slot:
@@ -67,6 +69,7 @@ class Supervisor:
         crashed: Told of a module, its package and why, when what answered ended by itself.
         changed: Told when what `live` says may be another.
         drain_s: How long what is replaced may take for what it has begun.
+        leaving: See `Leaving`.
         steady: Seconds of a clock that is never set.
     """
 
@@ -79,9 +82,11 @@ class Supervisor:
         changed: Callable[[], None] = lambda: None,
         *,
         drain_s: float = DRAIN_S,
+        leaving: Leaving = lambda _name, _running: None,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner, self._ports, self._prepare = runner, ports, prepare
+        self._leaving = leaving
         self._crashed, self._changed = crashed, changed
         self._drain_s, self._steady = drain_s, steady
         self._slots: dict[str, Slot] = {}
@@ -152,7 +157,7 @@ class Supervisor:
             self._adopt(slot, run, candidate)
         self._let_accept(candidate)
         if old is not None:
-            old.drain(self._drain_s)
+            self._drain(name, old)
 
     def revert(self, name: str, run: Module | None, root: Path | None, stop: Stop) -> None:
         """Lets this answer again, and ends everything else of the module.
@@ -183,7 +188,7 @@ class Supervisor:
             self._adopt(slot, run, again)
         self._let_accept(again)
         if bad is not None:
-            bad.drain(self._drain_s)
+            self._drain(name, bad)
 
     def stop(self, name: str) -> None:
         """Drains and ends a module, and gives its port back."""
@@ -192,9 +197,14 @@ class Supervisor:
         with slot.lock:
             current, slot.current, slot.wanted, slot.start_at = slot.current, None, None, None
         if current is not None:
-            current.drain(self._drain_s)
+            self._drain(name, current)
         _give_back(slot)
         self._changed()
+
+    def _drain(self, name: str, running: Running) -> None:
+        if running.is_ready and running.alive:
+            self._leaving(name, running)
+        running.drain(self._drain_s)
 
     def end_candidate(self, name: str, attempt: int | None = None) -> None:
         """Ends the candidate of a module, if it is of this attempt or an earlier one."""
@@ -217,7 +227,7 @@ class Supervisor:
             slot.restarts += 1
         self._notify()
         if current is not None:
-            current.drain(self._drain_s)
+            self._drain(name, current)
         return True
 
     def running(self, name: str) -> Running | None:

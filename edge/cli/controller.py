@@ -20,15 +20,19 @@ from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
     from edge.controller.broker import BrokerSettings
-    from edge.controller.controller import Chore
+    from edge.controller.controller import Chore, Controller
     from edge.controller.deltas import DeltaStore
+    from edge.controller.monitoring import State
     from edge.controller.records import Fleet
     from edge.controller.webserver import Route, WebServer
     from edge.protocol.messages import Source
     from edge.security.fleet import FleetSecurity
+    from edge.telemetry.service import TelemetryService
     from edge.workspace import Workspace
 
 _PASSWORD: Final = "FIELDPOST_BROKER_PASSWORD"  # noqa: S105 - its name, not a password
+_METRICS: Final = "FIELDPOST_METRICS_TOKEN"
+_LEAST_TOKEN: Final = 16
 _REFRESH_S: Final = 600.0
 _CERTIFICATE_S: Final = 86400.0
 
@@ -76,6 +80,19 @@ class _Web(NamedTuple):
     metavar="URL",
     help="A registry's repository to fetch from first: https://HOST/v2/team/iris.",
 )
+@click.option(
+    "--otlp",
+    default="",
+    metavar="URL",
+    help="Tell what devices do to a collector of OpenTelemetry: http://HOST:4318.",
+)
+@click.option(
+    "--keep-days",
+    default=90,
+    type=click.IntRange(min=1),
+    show_default=True,
+    help="For so long telemetry is kept here.",
+)
 @common
 def controller(
     broker: str,
@@ -85,12 +102,15 @@ def controller(
     number: int,
     broker_authority: Path | None,
     sources: tuple[str, ...],
+    otlp: str,
+    keep_days: int,
     workspace: str | None,
     folder: Path | None,
     as_json: bool,
 ) -> None:
     """Runs until it is told to end; several may run at once, of which one leads."""
-    from edge.controller.controller import Controller
+    from edge.controller.controller import Chore, Controller
+    from edge.controller.monitoring import MetricsRoute
     from edge.controller.permits import SignedPermits
     from edge.controller.records import Fleet
     from edge.protocol.messages import Source
@@ -101,7 +121,10 @@ def controller(
         director = security.director
         own = _own_files(security, number, hosts)
         settings = _broker(broker, own, broker_authority)
-        web = _serve(found, fleet, security, listen, hosts, plain, own, broker)
+        told = stack.enter_context(_telemetry(found, otlp, keep_days))
+        monitor = _Monitor()
+        metrics = MetricsRoute(found.registry.database, monitor, told.page, _metrics_token())
+        web = _serve(found, fleet, security, listen, hosts, plain, own, broker, metrics)
         stack.callback(web.deltas.close)
         web.server.start()
         stack.callback(web.server.close)
@@ -111,8 +134,10 @@ def controller(
             signer=director,
             permits=SignedPermits(security.repository),
             sources=_sources(sources, web, Source),
-            chores=web.chores,
+            ingest=told,
+            chores=[*web.chores, *(Chore(*one, apart=True) for one in told.upkeep())],
         )
+        monitor.controller = leading
         for one in (signal.SIGTERM, signal.SIGINT):
             signal.signal(one, lambda *_: leading.close())
         url = _with_port(web)
@@ -120,6 +145,34 @@ def controller(
         if as_json:
             print_out({"url": url, "broker": str(settings), "pid": os.getpid()}, "", as_json=True)
         leading.run()
+
+
+class _Monitor:
+    """How the controller does, once there is one."""
+
+    controller: Controller | None = None
+
+    def __call__(self) -> State:
+        from edge.controller.monitoring import State
+
+        return self.controller.state() if self.controller else State()
+
+
+def _metrics_token() -> str:
+    """Who may ask for metrics from other machines: whoever has this."""
+    token = os.environ.get(_METRICS, "")
+    if token and not (len(token) >= _LEAST_TOKEN and token.isascii() and token.isprintable()):
+        raise click.UsageError(f"${_METRICS} has {_LEAST_TOKEN} plain characters or more.")
+    return token
+
+
+def _telemetry(found: Workspace, otlp: str, keep_days: int) -> TelemetryService:
+    from edge.telemetry.otlp import Exporter
+    from edge.telemetry.service import TelemetryService
+    from edge.telemetry.store import Retention
+
+    exporter = Exporter(otlp, started=time.time()) if otlp else None
+    return TelemetryService(found.folder, retention=Retention(days=keep_days), exporter=exporter)
 
 
 def _sources(urls: tuple[str, ...], web: _Web, kind: type[Source]) -> list[Source]:
@@ -166,6 +219,7 @@ def _serve(
     plain: bool,
     own: tuple[Path, Path],
     broker: str,
+    metrics: Route,
 ) -> _Web:
     from edge.controller.blobroutes import BlobRoutes, Catalogue, EndpointRoute
     from edge.controller.controller import Chore
@@ -184,6 +238,7 @@ def _serve(
     routes: list[Route] = [
         BlobRoutes(Catalogue(fleet, blobs), deltas, None if plain else enrolment.is_revoked),
         EndpointRoute(endpoint.handle, fleet.enrolled),
+        metrics,
     ]
     chores = [Chore("metadata", _REFRESH_S, security.refresh)]
     if tls is not None:

@@ -175,6 +175,11 @@ class Link:
         return found
 
     @property
+    def waiting(self) -> int:
+        """How many messages have come and were not taken yet."""
+        return self._inbox.qsize()
+
+    @property
     def backlog(self) -> int:
         """How many messages wait to be said, or are on their way."""
         with self._lock:

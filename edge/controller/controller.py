@@ -12,13 +12,14 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
 from edge.controller.broker import Arrival, BrokerSettings, Came, Down, Link, Up
 from edge.controller.leader import Leader, Permits, Signer
 from edge.controller.ledger import Lease, LeaseLostError, Ledger
+from edge.controller.monitoring import State
 from edge.controller.records import Fleet
 from edge.protocol import messages
 from edge.protocol.messages import Ack, CommandResult, Reported, Source, Status
@@ -35,21 +36,29 @@ SETTLE_S: Final = 2.0
 """After a connection: what the broker has kept comes before anybody is judged."""
 
 _MOST_TELEMETRY: Final = 1000
+_AT_ONCE: Final = 250
 
 
 class Ingest(Protocol):
-    """Takes telemetry."""
+    """Takes telemetry: `edge.telemetry.service.TelemetryService`. One thread."""
 
-    def take(self, device: str, payload: bytes) -> Ack | None:
-        """Stores a batch, and says what of it is on the disk; None for nothing.
+    def begin(self) -> None:
+        """This controller leads from now on: another one may have stored something meanwhile."""
+        ...
 
-        Args:
-            device: Whose topic it came on: the batch has to be of the same.
-            payload: As it came.
+    def add(self, where: Topic, payload: bytes) -> None:
+        """Takes a batch into the next commit.
 
         Raises:
-            InputError: It is none.
-            WorkspaceError: It cannot be stored now; the device sends it again.
+            InputError: It is none, or of another device than its topic; or there is too much.
+        """
+        ...
+
+    def commit(self) -> list[Ack]:
+        """Writes what was added; what it returns is on the disk.
+
+        Raises:
+            WorkspaceError: It cannot be stored now; the devices send it again.
         """
         ...
 
@@ -61,11 +70,13 @@ class Chore(NamedTuple):
         name: For the log.
         every_s: How often.
         run: Does it; raises FieldpostError where it cannot.
+        apart: It may take long, and is done beside everything else.
     """
 
     name: str
     every_s: float
     run: Callable[[], object]
+    apart: bool = False
 
 
 class Controller:
@@ -108,11 +119,25 @@ class Controller:
         self.lease = Lease(fleet.database, holder, lasts_s=lease_s)
         self._ledger = Ledger(fleet.database, self.lease)
         self._closing = threading.Event()
+        self._leading: _Leading | None = None
         self.connected = threading.Event()
 
     def close(self) -> None:
         """Lets `run` return soon; from any thread, or a signal's handler."""
         self._closing.set()
+
+    def state(self) -> State:
+        """How it does, for monitoring; from any thread."""
+        leading = self._leading
+        if leading is None:
+            return State()
+        return State(
+            leads=True,
+            is_up=leading.is_up,
+            terms=self.lease.term,
+            queues=leading.queues(),
+            left_out=leading.ingesting.left_out if leading.ingesting else 0,
+        )
 
     def run(self) -> None:
         """Leads whenever nobody else does, until `close`."""
@@ -141,18 +166,18 @@ class Controller:
             Link(self._broker, f"fieldpost-{self.lease.holder}", for_controller()),
             self._fleet.clock,
             self._chores,
+            self._ingest,
         )
-        ingesting = _Ingesting(self._ingest, leading.link) if self._ingest else None
+        self._leading = leading
         leading.link.start()
         try:
             while not self._closing.is_set():
-                leading.turn(ingesting)
+                leading.turn()
                 (self.connected.set if leading.is_up else self.connected.clear)()
         finally:
             self.connected.clear()
-            leading.link.close()
-            if ingesting:
-                ingesting.close()
+            leading.close()
+            self._leading = None
             with suppress(FieldpostError):
                 self.lease.let_go()
 
@@ -168,6 +193,7 @@ class _Leading:
         link: Link,
         clock: Callable[[], float],
         chores: Iterable[Chore],
+        ingest: Ingest | None,
     ) -> None:
         self._ledger = ledger
         self._lease = lease
@@ -177,12 +203,27 @@ class _Leading:
         self.is_up = False
         self._up_at = 0.0
         self._ticked = self._looked = self._beat = time.monotonic()
-        self._chores = dict.fromkeys(chores, 0.0)
+        listed = list(chores)
+        self._chores = _Chores(one for one in listed if not one.apart)
+        self._apart = _Apart(_Chores(one for one in listed if one.apart))
+        self.ingesting = _Ingesting(ingest, link) if ingest else None
 
-    def turn(self, ingesting: _Ingesting | None) -> None:
+    def close(self) -> None:
+        """Ends the connection, once what has come of telemetry is stored."""
+        self.link.close()
+        self._apart.close()
+        if self.ingesting:
+            self.ingesting.close()
+
+    def queues(self) -> dict[str, int]:
+        """How much waits where."""
+        found = {"from_broker": self.link.waiting, "to_broker": self.link.backlog}
+        return found | ({"telemetry": self.ingesting.waiting} if self.ingesting else {})
+
+    def turn(self) -> None:
         """Takes in what has come, and says what follows."""
         for arrival in self.link.take(TICK_S):
-            self._arrive(arrival, ingesting)
+            self._arrive(arrival)
         passed = time.monotonic()
         if passed - self._beat > self._lease.lasts_s / 4:
             self._keep_lease(passed)
@@ -209,10 +250,7 @@ class _Leading:
         if self.is_up and passed - self._up_at > SETTLE_S:
             self._leader.tick(now)
         self._leader.send_waiting(now)
-        for chore, due in self._chores.items():
-            if passed >= due:
-                self._chores[chore] = passed + chore.every_s
-                _do(chore)
+        self._chores.do(passed)
 
     def _flush(self) -> None:
         changes = self._leader.changes()
@@ -230,7 +268,7 @@ class _Leading:
 
     # -- what comes
 
-    def _arrive(self, arrival: Arrival, ingesting: _Ingesting | None) -> None:
+    def _arrive(self, arrival: Arrival) -> None:
         if isinstance(arrival, Down):
             if self.is_up or not self._up_at:
                 logger.warning("broker down reason=%s", arrival.reason)
@@ -240,18 +278,18 @@ class _Leading:
             self.is_up, self._up_at = True, time.monotonic()
             self._leader.publish_all(self._clock())
         else:
-            self._hear(arrival, ingesting)
+            self._hear(arrival)
 
-    def _hear(self, came: Came, ingesting: _Ingesting | None) -> None:
+    def _hear(self, came: Came) -> None:
         where = parse(came.topic)
         if where is None or not came.payload:
             return
         try:
-            self._dispatch(where, came, ingesting)
+            self._dispatch(where, came)
         except InputError as error:
             logger.warning("message dropped topic=%s reason=%s", came.topic, error)
 
-    def _dispatch(self, where: Topic, came: Came, ingesting: _Ingesting | None) -> None:
+    def _dispatch(self, where: Topic, came: Came) -> None:
         now = self._clock()
         if where.kind == "reported":
             report = messages.decode(came.payload, Reported)
@@ -261,15 +299,50 @@ class _Leading:
             self._leader.status(where, status, now, retained=came.retained)
         elif where.kind == "cmd/res":
             self._leader.result(where, messages.decode(came.payload, CommandResult), now)
-        elif ingesting is not None and self._leader.is_known(where, now):
-            ingesting.put(where, came.payload)
+        elif self.ingesting is not None and self._leader.is_known(where, now):
+            self.ingesting.put(where, came.payload)
 
 
-def _do(chore: Chore) -> None:
-    try:
-        chore.run()
-    except FieldpostError as error:
-        logger.error("chore failed name=%s reason=%s", chore.name, error)  # noqa: TRY400
+class _Chores:
+    """What is done from time to time; at once at first."""
+
+    def __init__(self, chores: Iterable[Chore]) -> None:
+        self._due = dict.fromkeys(chores, 0.0)
+
+    def do(self, passed: float) -> None:
+        """Does what is due."""
+        for chore, due in self._due.items():
+            if passed >= due:
+                self._due[chore] = passed + chore.every_s
+                self._do(chore)
+
+    def _do(self, chore: Chore) -> None:
+        try:
+            chore.run()
+        except FieldpostError as error:
+            logger.error("chore failed name=%s reason=%s", chore.name, error)  # noqa: TRY400
+
+
+class _Apart:
+    """Chores on a thread of their own."""
+
+    def __init__(self, chores: _Chores) -> None:
+        self._chores = chores
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fleet-chores", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends after what is being done."""
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing.wait(LOOK_S):
+            try:
+                self._chores.do(time.monotonic())
+            except Exception:  # the others are done all the same
+                logger.exception("a chore failed")
 
 
 class _Ingesting:
@@ -279,13 +352,21 @@ class _Ingesting:
         self._ingest = ingest
         self._link = link
         self._queue: queue.Queue[tuple[Topic, bytes] | None] = queue.Queue(_MOST_TELEMETRY)
+        self.left_out = 0
         self._thread = threading.Thread(target=self._run, name="fleet-ingest", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """How many batches wait."""
+        return self._queue.qsize()
+
     def put(self, where: Topic, payload: bytes) -> None:
         """Takes a batch; where there is no room the device sends it again."""
-        with suppress(queue.Full):
+        try:
             self._queue.put_nowait((where, payload))
+        except queue.Full:
+            self.left_out += 1
 
     def close(self) -> None:
         """Stores what was taken, and ends."""
@@ -293,13 +374,42 @@ class _Ingesting:
         self._thread.join()
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            where, payload = item
+        is_over = False
+        self._begin()
+        while not is_over:
+            first = self._queue.get()
+            taken = [first, *self._rest()]
+            is_over = None in taken
             try:
-                ack = self._ingest.take(where.device, payload)
+                self._store([one for one in taken if one is not None])
+            except Exception:  # whatever it is: devices keep what is not acknowledged
+                logger.exception("telemetry could not be stored")
+
+    def _begin(self) -> None:
+        try:
+            self._ingest.begin()
+        except Exception:  # only what was is not known then
+            logger.exception("telemetry of before could not be read")
+
+    def _rest(self) -> Iterator[tuple[Topic, bytes] | None]:
+        """What waits besides: one sync is enough for all of it."""
+        with suppress(queue.Empty):
+            for _ in range(_AT_ONCE - 1):
+                yield self._queue.get_nowait()
+
+    def _store(self, taken: list[tuple[Topic, bytes]]) -> None:
+        sites = {}
+        for where, payload in taken:
+            try:
+                self._ingest.add(where, payload)
+                sites[where.device] = where.site
             except FieldpostError as error:
                 logger.warning("telemetry refused device=%s reason=%s", where.device, error)
-                continue
-            if ack is not None:
-                to = topic(where.site, where.device, "ack")
-                self._link.publish(str(to), messages.encode(ack), retain=False)
+        try:
+            acks = self._ingest.commit()
+        except FieldpostError as error:
+            logger.error("telemetry not stored reason=%s", error)  # noqa: TRY400 - no defect
+            return
+        for ack in acks:
+            to = topic(sites[ack.device], ack.device, "ack")
+            self._link.publish(str(to), messages.encode(ack), retain=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import ssl
 import threading
@@ -49,6 +50,7 @@ class Request(NamedTuple):
         body: All of it.
         peer: The device at the other end, by its certificate.
         serial: Of the certificate; None where there is none.
+        is_local: Whether it comes from this machine itself.
     """
 
     method: str
@@ -57,6 +59,7 @@ class Request(NamedTuple):
     body: bytes
     peer: Who | None
     serial: int | None
+    is_local: bool = False
 
 
 class FilePart(NamedTuple):
@@ -192,6 +195,7 @@ class WebServer:
         certificate = writer.get_extra_info("peercert")
         serial = int(certificate["serialNumber"], 16) if certificate else None
         peer = of_peer(certificate)
+        is_local = _is_loopback(writer.get_extra_info("peername"))
         while True:
             head = await asyncio.wait_for(reader.readuntil(_HEAD_ENDS), IDLE_S)
             parsed = _parse(head)
@@ -202,7 +206,9 @@ class WebServer:
             if parsed.headers.get("expect", "").lower() == "100-continue":
                 writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             body = await asyncio.wait_for(reader.readexactly(length), READ_S)
-            request = Request(parsed.method, parsed.path, parsed.headers, body, peer, serial)
+            request = Request(
+                parsed.method, parsed.path, parsed.headers, body, peer, serial, is_local
+            )
             answer = await self._loop.run_in_executor(self._threads, self._answer, request)
             await _send(writer, answer, parsed, keep=parsed.keep)
             if not parsed.keep:
@@ -221,6 +227,16 @@ class WebServer:
             logger.exception("request failed path=%s", request.path[:200])
             return Answer(HTTPStatus.INTERNAL_SERVER_ERROR)
         return Answer(HTTPStatus.NOT_FOUND)
+
+
+def _is_loopback(peer: object) -> bool:
+    host = str(peer[0]).partition("%")[0] if isinstance(peer, tuple) and peer else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
 
 
 class _Head:

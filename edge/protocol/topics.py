@@ -40,6 +40,9 @@ Kind = Literal[
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 RETAINED: Final[frozenset[Kind]] = frozenset({"desired", "reported", "status"})
+TELEMETRY: Final[frozenset[Kind]] = frozenset(
+    {"tele/alarm", "tele/status", "tele/metric", "tele/debug"}
+)
 BY_DEVICE: Final[frozenset[Kind]] = frozenset(
     kind for kind in KINDS if kind not in {"desired", "ack", "cmd/req"}
 )

@@ -109,11 +109,13 @@ class Collector:
         """For how long nothing is due."""
         return max(0.0, min(self._due.values()) - self._steady())
 
-    def leaving(self, name: str) -> None:
-        """A module is about to be replaced or stopped: what it answered last is not lost."""
-        served = self._modules().get(name)
-        if served is not None:
-            self._look_at_module(name, served, 0.0)
+    def left(self, name: str, served: Served, page: bytes) -> None:
+        """What answered for a module has shown this page last, before it was replaced."""
+        self._take_page(name, served, page, 0.0)
+
+    def last(self) -> None:
+        """A look at what modules have answered, before all of them end."""
+        self._look_at_requests()
 
     def _look_at_requests(self) -> None:
         now = self._steady()
@@ -127,8 +129,10 @@ class Collector:
 
     def _look_at_module(self, name: str, served: Served, window_s: float) -> None:
         page = self._fetch(served.port, METRICS)
-        if page is None:
-            return
+        if page is not None:
+            self._take_page(name, served, page, window_s)
+
+    def _take_page(self, name: str, served: Served, page: bytes, window_s: float) -> None:
         found = metrics.traffic(metrics.parse(page.decode(errors="replace")))
         new = found.since(self._seen.get((name, served), Traffic()))
         self._seen[name, served] = found

@@ -87,7 +87,7 @@ class Live:
                     self._hear(delivery.site, delivery.device, record.kind, data, taken.at)
 
     def load(self, store: Store) -> int:
-        """Hears what was stored of the last hour; returns how many records."""
+        """Forgets all, and hears what was stored of the last hour; returns how many records."""
         found = store.query(
             "SELECT site, device, kind, epoch(taken_at), data FROM records "
             "WHERE kind IN ('requests', 'resources') AND taken_at >= make_timestamp(?::BIGINT) "
@@ -95,6 +95,8 @@ class Live:
             [int((self._clock() - self._keep_s) * 1e6), _MOST_LOADED],
         )
         with self._lock:
+            for table in (self.totals, self.resources, self._looks):
+                table.clear()
             for site, device, kind, at, data in found.rows:
                 self._hear(site, device, kind, _object(data.encode()), float(at))
         return len(found.rows)

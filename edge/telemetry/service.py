@@ -75,12 +75,24 @@ class TelemetryService:
         self._retention = retention or Retention()
         self._exporter = exporter
         self._clock = clock
+        self.begin()
+
+    def begin(self) -> None:
+        """Hears anew what was stored lately, by whomever."""
         with contextlib.suppress(MissingDependencyError):
             self.live.load(self.store)
 
     def take(self, where: Topic, payload: bytes) -> Ack | None:
         """Stores what came on a topic; see `Ingest.take`. One thread."""
         return self._ingest.take(where, payload)
+
+    def add(self, where: Topic, payload: bytes) -> None:
+        """Takes what came on a topic into the next commit; see `Ingest.add`."""
+        self._ingest.add(where, payload)
+
+    def commit(self) -> list[Ack]:
+        """Stores what was added, with one sync; see `Ingest.commit`."""
+        return self._ingest.commit()
 
     def page(self) -> bytes:
         """What Prometheus gets (`prometheus.CONTENT_TYPE`)."""

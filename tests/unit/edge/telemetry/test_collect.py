@@ -69,8 +69,7 @@ def test_modules_are_asked_for_what_is_new(spool: Spool, tmp_path: Path) -> None
     assert (8001, "/inputs?after=0") in asked
     assert (8001, "/inputs?after=7") in asked
     modules["iris"] = Served(8001, "sha256:new")
-    count[0] = 5
-    collector.leaving("iris")
+    collector.left("iris", modules["iris"], page(5))
     assert told(spool, "requests")[-1].data == {
         "module": "iris", "package": "sha256:new", "window_s": 0.0, "requests": 5.0,
     }  # fmt: skip
