@@ -1,0 +1,228 @@
+"""Requests to a cluster's API: patience, logins and errors around what lightkube prepares."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from typing import TYPE_CHECKING, Any, cast
+
+import httpx2
+import msgspec
+from lightkube.config.client_adapter import ConnectionParams, verify_cluster
+from lightkube.config.models import User
+from lightkube.core.generic_client import BasicRequest, GenericSyncClient
+from lightkube.generic_resource import (
+    GenericGlobalResource,
+    GenericNamespacedResource,
+    create_api_info,
+)
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
+
+from scoring.errors import TargetError, UnreachableError
+from serve.targets.kubernetes import faults
+from serve.targets.kubernetes.faults import Asked, BusyError
+from serve.targets.kubernetes.login import login_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from serve.targets.kubernetes.access import Access
+    from serve.targets.kubernetes.kinds import Kind, Object
+
+TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
+_LONGEST_WAIT_S = 4.0
+
+
+class Transport:
+    """Sends requests to one cluster.
+
+    Args:
+        access: Which, and how.
+        patience_s: For how long a cluster that does not answer, or not now, is asked again.
+        warn: Takes warnings that the cluster sends with its answers.
+    """
+
+    def __init__(
+        self, access: Access, patience_s: float, warn: Callable[[str], None] | None
+    ) -> None:
+        self._patience_s = patience_s
+        self._warn = warn
+        self._client = _Client(access)
+
+    def request(
+        self,
+        method: str,
+        kind: Kind,
+        *,
+        name: str | None = None,
+        namespace: str | None = None,
+        params: Mapping[str, str | None] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        options: Object | None = None,
+    ) -> BasicRequest:
+        """A request for objects of a kind.
+
+        Args:
+            method: `get`, `list`, `post`, `patch` or `delete`.
+            kind: The kind.
+            name: Of one object.
+            namespace: Where it is; None where the kind has none.
+            params: Of the URL; None leaves one out.
+            headers: More headers.
+            body: An object that is sent.
+            options: What is sent with a deletion.
+        """
+        resource = _resource(kind)
+        item = None if body is None else cast("Any", resource)(body)
+        found = self._client.prepare_request(
+            method,
+            resource,
+            item,
+            name,
+            namespace,
+            params=dict(params or {}),
+            headers=dict(headers or {}),
+        )
+        found.data = options if options is not None else found.data
+        return found
+
+    def close(self) -> None:
+        """Closes connections."""
+        self._client.http.close()
+
+    def send(self, request: BasicRequest, asked: Asked) -> Object:
+        """The answer; raises what `faults` says, once patience is over."""
+        for attempt in self._patiently():
+            with attempt:
+                with _reached(asked):
+                    response = self._client.http.send(self._client.build_adapter_request(request))
+                self._require_success(response, asked)
+                return decode(response.content, asked)
+        raise AssertionError("tenacity gives up by raising")
+
+    def lines(self, request: BasicRequest, asked: Asked, read_s: float | None) -> Iterator[str]:
+        """The lines of an answer as they come; opening it is retried, its middle is not."""
+        request.timeout = httpx2.Timeout(TIMEOUT.connect, read=read_s)
+        response = self._open(request, asked)
+        try:
+            with _reached(asked):
+                yield from response.iter_lines()
+        finally:
+            response.close()
+
+    def _open(self, request: BasicRequest, asked: Asked) -> httpx2.Response:
+        for attempt in self._patiently():
+            with attempt:
+                with _reached(asked):
+                    built = self._client.build_adapter_request(request)
+                    response = self._client.http.send(built, stream=True)
+                try:
+                    with _reached(asked):
+                        if response.is_error:
+                            response.read()
+                    self._require_success(response, asked)
+                except BaseException:
+                    response.close()
+                    raise
+                return response
+        raise AssertionError("tenacity gives up by raising")
+
+    def _require_success(self, response: httpx2.Response, asked: Asked) -> None:
+        for text in response.headers.get_list("Warning"):
+            if self._warn is not None and text.startswith("299 "):
+                self._warn(f"The cluster warns: {text.split(' ', 2)[-1].strip(chr(34))}")
+        if response.is_success:
+            return
+        error = faults.refusal(response.status_code, _status(response), asked)
+        if isinstance(error, BusyError):
+            with contextlib.suppress(ValueError):
+                error.wait_s = error.wait_s or float(response.headers.get("Retry-After", "0"))
+        raise error
+
+    def _patiently(self) -> Retrying:
+        return Retrying(
+            retry=retry_if_exception_type(UnreachableError),
+            stop=stop_after_delay(self._patience_s),
+            wait=_wait,
+            reraise=True,
+        )
+
+
+class _Client(GenericSyncClient):
+    """lightkube's client, with our logins in it."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        params = ConnectionParams(timeout=TIMEOUT, proxy=access.proxy)
+        super().__init__(params, access.config)
+
+    def AdapterClient(  # noqa: N802 - lightkube's name for it
+        self, config: Any, params: ConnectionParams
+    ) -> httpx2.Client:
+        """The HTTP client; lightkube's own knows no plugins of Kubernetes 1.22 and later."""
+        try:
+            verify = verify_cluster(config.cluster, config.user or User(), config.abs_file)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise TargetError(
+                f"The certificates of the context {self._access.context!r} cannot be read: "
+                f"{error}.",
+                where="context",
+            ) from error
+        return httpx2.Client(
+            base_url=config.cluster.server,
+            verify=verify,
+            auth=login_of(config.user, config.cluster.server),
+            timeout=params.timeout,
+            proxy=params.proxy,
+        )
+
+    @property
+    def http(self) -> httpx2.Client:
+        """The HTTP client."""
+        return self._client
+
+
+@contextlib.contextmanager
+def _reached(asked: Asked) -> Iterator[None]:
+    """Raises `UnreachableError` for everything that a connection may suffer."""
+    try:
+        yield
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
+        raise faults.unreachable(error, asked) from error
+
+
+def _wait(state: RetryCallState) -> float:
+    """Seconds before the next attempt: what the cluster asks for, else ever longer ones."""
+    error = state.outcome.exception() if state.outcome else None
+    told = error.wait_s if isinstance(error, BusyError) else 0.0
+    return min(told or 0.1 * 2.0 ** min(state.attempt_number, 8), _LONGEST_WAIT_S)
+
+
+def _resource(kind: Kind) -> type[GenericNamespacedResource | GenericGlobalResource]:
+    """The kind as lightkube has it; its own registry would mix with what others register."""
+    base = GenericNamespacedResource if kind.namespaced else GenericGlobalResource
+    info = create_api_info(kind.group, kind.version, kind.kind, kind.plural)
+    return type(kind.kind, (base,), {"_api_info": info})
+
+
+def decode(data: bytes | str, asked: Asked) -> Object:
+    """A JSON object; anything else is not from a cluster."""
+    try:
+        document = msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise UnreachableError(
+            f"{asked.where} answers with something else than JSON: is a proxy in between?"
+        ) from error
+    return document if isinstance(document, dict) else {}
+
+
+def _status(response: httpx2.Response) -> Object:
+    """The `Status` object of an answer; what else it says as its message."""
+    try:
+        document = msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
+        document = None
+    if isinstance(document, dict) and document.get("kind") == "Status":
+        return document
+    return {"message": response.text.strip()[:500] or f"HTTP status {response.status_code}"}
