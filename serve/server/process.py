@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from scoring import bundle as bundles
+from scoring.accepting import Acceptor, close_all, inherited
 from scoring.errors import UsageError
-from serve.server.accepting import Acceptor, close_all, inherited
+from scoring.workercontract import Contract
 from serve.server.app import App, Before
 from serve.server.assembly import before, model_app
 from serve.server.asyncjobs.gate import AsyncJobsGate
@@ -32,7 +33,7 @@ from serve.server.hub import Hub
 from serve.server.jobs import Jobs
 from serve.server.models.folder import MANIFEST
 from serve.server.protocol import Connection
-from serve.server.settings import Contract, ServerSettings
+from serve.server.settings import ServerSettings
 
 if TYPE_CHECKING:
     import ssl

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import orjson
 
 from scoring.errors import FieldpostError
+from scoring.workercontract import Contract
 from serve.server.cores import take_share
 from serve.server.foreground import needs_pool, run_pool
-from serve.server.settings import Contract, from_environment
+from serve.server.settings import from_environment
 from serve.server.telemetry import quiet
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from dataclasses import fields
 import pytest
 
 from scoring.errors import UsageError
-from serve.server.settings import PREFIX, Contract, ServerSettings, from_environment
+from scoring.workercontract import Contract
+from serve.server.settings import PREFIX, ServerSettings, from_environment
 
 
 def test_defaults_are_finite_and_on_loopback() -> None:

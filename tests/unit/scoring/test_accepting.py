@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import uvloop
 
-from serve.server.accepting import Acceptor, close_all, inherited
-from serve.server.settings import Contract
+from scoring.accepting import Acceptor, close_all, inherited
+from scoring.workercontract import Contract
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

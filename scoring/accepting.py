@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from serve.server.settings import Contract
+    from scoring.workercontract import Contract
 
 logger = logging.getLogger(__name__)
 
