@@ -109,6 +109,37 @@ class Fleet:
             rows.write_devices(connection, [device])
         return device
 
+    def add_devices(
+        self, names: Iterable[str], site: str = "default", tags: Mapping[str, str] | None = None
+    ) -> list[Device]:
+        """Makes many devices known at once; those that are known stay as they are.
+
+        Args:
+            names: Unique in the fleet.
+            site: Of those that are new.
+            tags: Likewise.
+
+        Returns:
+            All of them, new and known, in their order.
+
+        Raises:
+            InvalidNameError: A name does not fill exactly one level of a topic.
+            UsageError: A tag is none.
+        """
+        wanted = [check_name(name, "device") for name in names]
+        check_name(site, "site")
+        now, kept = self.clock(), _checked(tags or {})
+        with self._change() as connection:
+            known = {device.name: device for device in rows.read_devices(connection)}
+            new = [
+                Device(name=name, site=site, tags=kept, created_at=now)
+                for name in dict.fromkeys(wanted)
+                if name not in known
+            ]
+            rows.write_devices(connection, new)
+        known |= {device.name: device for device in new}
+        return [known[name] for name in wanted]
+
     def device(self, name: str) -> Device:
         """A device; raises NotFoundError."""
         with self.database.read() as connection:

@@ -23,7 +23,7 @@ from edge.protocol.messages import Command, Desired, Module
 from edge.security import fields
 from edge.security.freshtime import MOST_WAIT_S, TimeAnswer
 from edge.security.trusted import Documents, Trusted, length_of
-from edge.security.truststore import State, TrustStore
+from edge.security.truststore import Keeper, State, TrustStore
 from scoring import digest as digests
 from scoring.errors import (
     ExpiredError,
@@ -61,7 +61,7 @@ class DeviceTrust:
     """What one device believes.
 
     Args:
-        folder: Where it keeps that.
+        folder: Where it keeps that; or what keeps it.
         site: Of the device.
         device: Its name.
         root: The root metadata that it was enrolled with: where all belief begins, and begins
@@ -74,14 +74,14 @@ class DeviceTrust:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | Keeper,
         *,
         site: str,
         device: str,
         root: bytes,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = TrustStore(folder)
+        self._store = TrustStore(folder) if isinstance(folder, Path) else folder
         self._ticks = ticks
         self._retry_at = 0.0
         self.damaged = False

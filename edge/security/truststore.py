@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -50,6 +50,34 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     directors: tuple[str, ...] = ()
     releases: dict[str, int] = {}
     count: int = 0
+
+
+class Keeper(Protocol):
+    """Where what a device believes is kept."""
+
+    def read(self) -> State | None:
+        """What was written last; raises VerificationError where that is damaged."""
+        ...
+
+    def write(self, state: State) -> State:
+        """Keeps a state; returns it as it was kept."""
+        ...
+
+
+class MemoryStore:
+    """For devices that are simulated: what they believe ends with the process."""
+
+    def __init__(self) -> None:
+        self._state: State | None = None
+
+    def read(self) -> State | None:
+        """What was written last."""
+        return self._state
+
+    def write(self, state: State) -> State:
+        """Keeps a state."""
+        self._state = msgspec.structs.replace(state, count=state.count + 1)
+        return self._state
 
 
 class TrustStore:
