@@ -160,7 +160,7 @@ class Codec:
             features = self._features(self._matrix.spec)
             if features and not set(given).isdisjoint(features):
                 cols.require_names(given, features, found.path)
-                values = {name: _flat(found.value[name]) for name in features}
+                values = {name: cols.flat(found.value[name]) for name in features}
                 places = {name: ArrayPlace(found.path + key(name)) for name in features}
                 spec = self._matrix.spec
                 converters = dict.fromkeys(features, _column_converter(spec))
@@ -198,7 +198,7 @@ class Codec:
         places: Mapping[str, Place]
         if found.form == "named":
             cols.require_names(list(found.value), names, path)
-            values = {name: _flat(found.value[name]) for name in names}
+            values = {name: cols.flat(found.value[name]) for name in names}
             places = {name: ArrayPlace(path + key(name)) for name in names}
             return _columns(values, places, self._columns, plain)
         if found.form == "records":
@@ -240,13 +240,6 @@ def _columns(
                 where=places[name].at(()),
             )
     return arrays
-
-
-def _flat(value: Any) -> Any:
-    """A column as a list of values, from that or from a list of rows of one value."""
-    if isinstance(value, list) and all(type(v) is list and len(v) == 1 for v in value):
-        return [inner[0] for inner in value]
-    return value
 
 
 def answer_keys(schema: ModelSchema) -> list[tuple[str, str]]:

@@ -103,6 +103,13 @@ def from_records(records: list[Any], wanted: Sequence[str], where: str) -> list[
     return rows
 
 
+def flat(value: Any) -> Any:
+    """A column as a list of values, from that or from a list of rows of one value."""
+    if isinstance(value, list) and all(type(v) is list and len(v) == 1 for v in value):
+        return [inner[0] for inner in value]
+    return value
+
+
 def _empty(where: str) -> WrongShapeError:
     place = where or "the body"
     return WrongShapeError(f"{place} has no rows.", hint="Send at least one row.", where=place)
