@@ -8,6 +8,10 @@ from scoring.commands.lazy import Entry, LazyGroup
 
 _FLEET: Final = {
     "controller": Entry("edge.cli.controller:controller", "Lead a fleet: the process to keep on."),
+    "demo": Entry(
+        "edge.cli.demo:demo",
+        "Watch a rollout halt by itself: a broker, a controller, five devices, in a minute.",
+    ),
     "deploy": Entry("edge.cli.fleet:deploy", "Roll a package out to the devices that match."),
     "list": Entry("edge.cli.fleet:list_deployments", "List what the fleet is to run."),
     "show": Entry("edge.cli.fleet:show", "Show a deployment: for which devices, and what."),
@@ -35,6 +39,10 @@ _DEVICE: Final = {
     "remove": Entry("edge.cli.device:remove", "Forget a device; nothing more is taken from it."),
     "restart": Entry("edge.cli.device:restart", "Restart what a device runs."),
     "logs": Entry("edge.cli.device:logs", "Fetch the end of a device's logs."),
+    "simulate": Entry(
+        "edge.cli.simulate:simulate",
+        "Simulate devices at a broker, until Ctrl-C: the agent's own state machine.",
+    ),
     "report": Entry("edge.cli.device:report", "Let a device report anew, and show that."),
     "claim": Entry(
         "edge.cli.enrolment:claim",
