@@ -147,7 +147,7 @@ class Agent:
         self.supervisor = Supervisor(
             self._runner,
             Ports(who.host, self.journal),
-            lambda run: packages.root(run.package),
+            packages.root,
             self._crashed,
             self._changed,
             drain_s=who.drain_s,

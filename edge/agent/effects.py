@@ -179,9 +179,9 @@ class Effects:
             case steps.Verify():
                 self._verify(effect.wanted)
             case steps.Stage():
-                self._packages.root(effect.wanted.package)
+                self._packages.root(effect.wanted)
             case steps.Probe():
-                root = self._packages.root(effect.wanted.package)
+                root = self._packages.root(effect.wanted)
                 self._supervisor.probe(name, effect.wanted, attempt, root, stop)
             case steps.Switch():
                 self._supervisor.switch(name, effect.wanted, attempt)
@@ -195,7 +195,7 @@ class Effects:
 
     def _fetch(self, wanted: Module, sources: tuple[Source, ...], stop: Stop) -> None:
         wishes = Wishes(sources=sources, web=self._web, throttle=self._throttle, stop=stop)
-        found = self._packages.fetch(wanted.package, wishes, self._state().packages())
+        found = self._packages.fetch(wanted, wishes, self._state().packages())
         logger.info("fetched %s: %d bytes", wanted.package, found.received)
 
     def _verify(self, wanted: Module) -> None:
@@ -226,12 +226,12 @@ class Effects:
         root = None
         if effect.run is not None:
             try:
-                root = self._packages.root(effect.run.package)
+                root = self._packages.root(effect.run)
             except (NotFoundError, DigestMismatchError) as error:
                 logger.warning("what is to answer again is damaged: %s", error)
                 desired = self._state().desired
                 self._fetch(effect.run, desired.sources if desired else (), stop)
-                root = self._packages.root(effect.run.package)
+                root = self._packages.root(effect.run)
         self._supervisor.revert(effect.module, effect.run, root, stop)
 
     def _mend_quietly(self, effect: Effect, stop: Stop) -> None:
@@ -240,7 +240,7 @@ class Effects:
         try:
             self._packages.remove_damaged(effect.run.package)
             self._fetch(effect.run, desired.sources if desired else (), stop)
-            self._packages.root(effect.run.package)
+            self._packages.root(effect.run)
         except (FieldpostError, OSError) as error:
             logger.warning("%s cannot be mended now: %s", effect.run.package, error)
         except StoppedError:

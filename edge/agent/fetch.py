@@ -143,6 +143,7 @@ def fetch(
     *,
     bases: Collection[str] = (),
     unpacked: Callable[[str], bool] = lambda _: False,
+    only: Collection[str] = (),
     keep_free: int = space.KEEP_FREE_BYTES,
 ) -> Fetched:
     """Gets whatever is missing of a package; what is there already is not asked for.
@@ -155,6 +156,7 @@ def fetch(
         wishes: From where, and how.
         bases: Digests of packages that are here, against which there may be deltas.
         unpacked: Whether a layer is there in its unpacked form, by its `diff_id`.
+        only: The names of the layers that are needed; none: all.
         keep_free: Bytes that the device needs for itself.
 
     Raises:
@@ -167,7 +169,7 @@ def fetch(
         RegistryError, RegistryDeniedError: No source gives it.
         StoppedError: It is not wanted any more.
     """
-    return _Fetch(blobs, wishes, bases, keep_free).run(digest, unpacked)
+    return _Fetch(blobs, wishes, bases, keep_free).run(digest, unpacked, only)
 
 
 def read(digest: str, blobs: DeviceBlobs) -> Package:
@@ -214,12 +216,14 @@ class _Fetch:
         self._keep_free = keep_free
         self._result = Fetched()
 
-    def run(self, digest: str, unpacked: Callable[[str], bool]) -> Fetched:
+    def run(self, digest: str, unpacked: Callable[[str], bool], only: Collection[str]) -> Fetched:
         package = _read(digest, self._document)
         missing = [
             layer
             for layer in package.layers
-            if not self._has(layer) and not unpacked(layer.diff_id)
+            if (not only or layer.name in only)
+            and not self._has(layer)
+            and not unpacked(layer.diff_id)
         ]
         self._require_room(missing)
         for layer in missing:

@@ -13,13 +13,14 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from edge.agent import fetch, layers
+from edge.agent import circuits, fetch, layers
 from edge.agent.blobs import DeviceBlobs
 from edge.agent.transfer import Wishes
+from edge.protocol.messages import Module
 from scoring import digest as digests
 from scoring.errors import DigestMismatchError, FieldpostError, NotFoundError
 from scoring.packages.reading import PackageLayer
-from scoring.packages.unpack import is_unpacked, unpack_package
+from scoring.packages.unpack import is_unpacked, root_name, unpack_package
 from scoring.packages.workfolder import work_folder
 
 logger = logging.getLogger(__name__)
@@ -37,22 +38,24 @@ class Packages:
         self._cache = folder / "unpacked"
         self._unpacking = threading.Lock()  # one at a time: memory and disk of a device are small
 
-    def fetch(self, package: str, wishes: Wishes, bases: Collection[str]) -> fetch.Fetched:
-        """Gets what is missing; raises like `fetch.fetch`."""
+    def fetch(self, run: Module, wishes: Wishes, bases: Collection[str]) -> fetch.Fetched:
+        """Gets what is missing to run a package; raises like `fetch.fetch`."""
+        package = run.package
         return fetch.fetch(
             package,
             self.blobs,
             wishes,
             bases=[base for base in bases if base != package],
             unpacked=lambda diff_id: is_unpacked(diff_id, self._cache),
+            only=circuits.layers_of(run),
         )
 
     def manifest_bytes(self, package: str) -> int:
         """How long the manifest is; raises NotFoundError where it is not here."""
         return len(self.blobs.read_bytes(package))
 
-    def root(self, package: str) -> Path:
-        """Where the package is unpacked; unpacks what is not.
+    def root(self, run: Module) -> Path:
+        """Where what is needed of a package to run it is unpacked; unpacks what is not.
 
         Raises:
             NotFoundError: A blob of it is not here.
@@ -62,9 +65,15 @@ class Packages:
         """
         try:
             with self._unpacking:
-                return unpack_package(package, self.blobs, self._cache, raw=self._raw)
+                return unpack_package(
+                    run.package,
+                    self.blobs,
+                    self._cache,
+                    raw=self._raw,
+                    only=circuits.layers_of(run),
+                )
         except DigestMismatchError:
-            self.remove_damaged(package)
+            self.remove_damaged(run.package)
             raise
 
     def _raw(self, layer: PackageLayer) -> BinaryIO | None:
@@ -102,7 +111,11 @@ class Packages:
                 found = fetch.read(package, self.blobs)
             except FieldpostError:  # which of the layers are its own is not known: all stay
                 return
-            roots |= {digests.parse(digest) for digest in found.documents}
+            roots |= {
+                root_name(digest, only)
+                for digest in found.documents
+                for only in ((), circuits.LAYERS)
+            }
             contents |= {digests.parse(layer.diff_id) for layer in found.layers}
         self._remove_others(self._cache / "roots", roots)
         self._remove_others(self._cache / "layers", contents)

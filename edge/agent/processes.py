@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
+from edge.agent import circuits
 from edge.agent.logs import ModuleLog
 from edge.agent.runner import Ended, Ready, Running
 from edge.agent.throttle import Stop
@@ -68,7 +69,8 @@ class ProcessRunner:
         ended: Ended,
     ) -> Running:
         """Starts a package; see `Runner.start`."""
-        command = worker_command(root)
+        small = circuits.is_served_small(run, root)
+        command = circuits.command(root) if small else worker_command(root)
         try:
             return WorkerProcess(
                 run, command, environment(run), listener, self._lifeline, self.log(module), ready,

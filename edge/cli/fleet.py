@@ -59,7 +59,7 @@ _OPTIONS: Final = (
     click.option("--port", default=0, help="Where 'main' answers. Default: the one it has had."),
     click.option(
         "--run",
-        type=click.Choice(["auto", "process", "container"]),
+        type=click.Choice(["auto", "process", "container", "circuit"]),
         default="auto",
         show_default=True,
         help="As what it runs.",

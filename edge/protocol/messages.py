@@ -95,7 +95,8 @@ class Module(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         release: The release counter of the signed metadata: a device goes to no lower one.
         port: Where it answers on the device; 0: the one that it has had, or a free one.
         settings: As for other targets: `{"env.NAME": "..."}`.
-        run: `process` (unpacked layers), `container`, or `auto`.
+        run: `process` (unpacked layers), `container`, `circuit` (in plain Python, of which only the
+            model is fetched), or `auto`.
         soak: Before it is good.
         timeout_s: For each phase before that.
     """
@@ -104,7 +105,7 @@ class Module(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     release: Count = 0
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     settings: dict[str, str] = {}
-    run: Literal["auto", "process", "container"] = "auto"
+    run: Literal["auto", "process", "container", "circuit"] = "auto"
     soak: Soak = Soak()
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] = 600.0
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -42,7 +42,12 @@ Raw = Callable[[PackageLayer], "BinaryIO | None"]
 
 
 def unpack_package(
-    digest: str, blobs: Blobs, cache_dir: Path, *, raw: Raw = lambda _: None
+    digest: str,
+    blobs: Blobs,
+    cache_dir: Path,
+    *,
+    raw: Raw = lambda _: None,
+    only: Collection[str] = (),
 ) -> Path:
     """Unpacks what is not unpacked yet and returns the package's root.
 
@@ -52,6 +57,7 @@ def unpack_package(
         cache_dir: The cache; made where it is missing.
         raw: Asked for each layer before the store is: what it gives is compared by its content
             alone.
+        only: The names of the layers that are needed, for a root of its own; none: all.
 
     Raises:
         NotFoundError: The package, or a blob of it, is not in the store.
@@ -64,13 +70,20 @@ def unpack_package(
     links: dict[str, Path] = {}
     with durable.storage_errors("the cache of unpacked packages"):
         for layer in package.layers:
+            if only and layer.name not in only:
+                continue
             if layer.name not in LAYER_ORDER or layer.name in links:
                 raise PackagingError(f"{digest} has a layer that is no part of a package.")
             folder = _unpack_layer(layer, blobs, cache_dir, raw)
             links[layer.name] = Path("../..", folder.relative_to(cache_dir), IMAGE_ROOT, layer.name)
         (cache_dir / "pycache").mkdir(exist_ok=True)
         links["pycache"] = Path("../../pycache")
-        return _make_root(cache_dir / "roots" / digests.parse(package.digest), links)
+        return _make_root(cache_dir / "roots" / root_name(package.digest, only), links)
+
+
+def root_name(digest: str, only: Collection[str] = ()) -> str:
+    """The name of the root of a package, or of some of its layers."""
+    return "-".join([digests.parse(digest), *sorted(only)])
 
 
 def _unpack_layer(layer: PackageLayer, blobs: Blobs, cache_dir: Path, raw: Raw) -> Path:

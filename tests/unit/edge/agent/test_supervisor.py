@@ -49,7 +49,7 @@ class Machine:
         self.supervisor = Supervisor(
             self.runner,
             Ports("127.0.0.1", Notes()),
-            lambda run: self.packages.root(run.package),
+            self.packages.root,
             lambda *crash: self.crashes.append(crash),
             drain_s=5,
         )
@@ -112,7 +112,7 @@ def test_a_package_that_is_not_here_is_waited_for(machine: Machine) -> None:
 
 def test_a_candidate_that_fails_says_why(machine: Machine) -> None:
     run = machine.have(package("x", fail="no such file"), timeout_s=20.0)
-    root = machine.packages.root(run.package)
+    root = machine.packages.root(run)
     with pytest.raises(DeploymentFailedError, match="The script failed"):
         machine.supervisor.probe("main", run, 1, root, Stop())
     assert machine.supervisor.running("main") is None
@@ -120,7 +120,7 @@ def test_a_candidate_that_fails_says_why(machine: Machine) -> None:
 
 def test_a_candidate_that_hangs_is_ended(machine: Machine) -> None:
     run = machine.have(package("x", hang=True), timeout_s=0.7)
-    root = machine.packages.root(run.package)
+    root = machine.packages.root(run)
     with pytest.raises(DeadlineExceededError):
         machine.supervisor.probe("main", run, 1, root, Stop())
     assert not _workers(root)
@@ -130,7 +130,7 @@ def test_a_candidate_that_is_not_wanted_any_more_is_ended(machine: Machine) -> N
     import threading
 
     run = machine.have(package("x", hang=True), timeout_s=60.0)
-    root = machine.packages.root(run.package)
+    root = machine.packages.root(run)
     stop = Stop()
     threading.Timer(0.3, stop.set).start()
     with pytest.raises(StoppedError):
@@ -148,7 +148,7 @@ def test_a_candidate_of_an_earlier_attempt_is_ended_and_a_later_one_stays(
     machine: Machine,
 ) -> None:
     run = machine.have(package("one"))
-    machine.supervisor.probe("main", run, 2, machine.packages.root(run.package), Stop())
+    machine.supervisor.probe("main", run, 2, machine.packages.root(run), Stop())
     machine.supervisor.end_candidate("main", 1)
     machine.supervisor.switch("main", run, 2)
     assert ask(machine.port()).startswith("one")
@@ -161,7 +161,7 @@ def test_requests_in_progress_are_answered_by_the_version_that_goes(machine: Mac
     slow.request("GET", "/sleep/1.0")
     time.sleep(0.2)
     two = machine.have(package("two"))
-    machine.supervisor.probe("main", two, 1, machine.packages.root(two.package), Stop())
+    machine.supervisor.probe("main", two, 1, machine.packages.root(two), Stop())
     machine.supervisor.switch("main", two, 1)
     assert slow.getresponse().read().startswith(b"one")
     slow.close()
@@ -181,7 +181,7 @@ def test_a_port_that_is_taken_is_an_error(machine: Machine) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         run = machine.have(package("one"), port=other.getsockname()[1])
-        root = machine.packages.root(run.package)
+        root = machine.packages.root(run)
         with pytest.raises(InUseError, match="cannot have port"):
             machine.supervisor.probe("main", run, 1, root, Stop())
 
@@ -191,7 +191,7 @@ def test_workers_go_with_their_supervisor(tmp_path: Path) -> None:
     run = machine.have(package("one"))
     machine.supervisor.start("main", run)
     machine.port()
-    root = machine.packages.root(run.package)
+    root = machine.packages.root(run)
     assert _workers(root)
     machine.close()
     assert not _workers(root)
@@ -206,18 +206,18 @@ def test_a_damaged_blob_is_removed_so_that_it_is_fetched_again(machine: Machine)
     data[len(data) // 2] ^= 1
     blob.write_bytes(bytes(data))
     with pytest.raises((DigestMismatchError, NotFoundError)):
-        machine.packages.root(run.package)
+        machine.packages.root(run)
     assert not machine.packages.blobs.has(made.layer("model").digest)
 
 
 def test_cleaning_up_keeps_what_runs(machine: Machine) -> None:
     kept, gone = machine.have(package("kept")), machine.have(package("gone"))
-    roots = [machine.packages.root(run.package) for run in (kept, gone)]
+    roots = [machine.packages.root(run) for run in (kept, gone)]
     machine.packages.clean({kept.package}, set())
     assert [root.exists() for root in roots] == [True, False]
-    assert machine.packages.root(kept.package) == roots[0]
+    assert machine.packages.root(kept) == roots[0]
     with pytest.raises(NotFoundError):
-        machine.packages.root(gone.package)
+        machine.packages.root(gone)
 
 
 def test_a_layer_that_came_as_a_delta_is_unpacked(machine: Machine) -> None:
@@ -226,7 +226,7 @@ def test_a_layer_that_came_as_a_delta_is_unpacked(machine: Machine) -> None:
     run = machine.have(made)
     machine.packages.blobs.delete(model.digest)
     machine.packages.blobs.put_bytes(model.raw)
-    assert b"delta" in (machine.packages.root(run.package) / "model/behaviour.json").read_bytes()
+    assert b"delta" in (machine.packages.root(run) / "model/behaviour.json").read_bytes()
 
 
 def _workers(root: Path) -> list[str]:
