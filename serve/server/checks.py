@@ -29,8 +29,7 @@ ONE_CODING = frozenset({b"gzip", b"deflate"})
 
 LONG_WAY = frozenset(
     {
-        *(b"content-encoding", b"inference-header-content-length"),
-        *(b"timeout-ms", b"prefer", b"traceparent"),
+        *(b"content-encoding", b"timeout-ms", b"prefer", b"traceparent"),
     }
 )
 """Requests with one of these need more than the fast path knows."""

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from serve.server.telemetry.telemetry import Telemetry
 
 Fast = Callable[["Connection", bytes | bytearray], "Call | None"]
-"""Submits the call of a plain JSON body; None, or an error raised: take the long way."""
+"""Submits the call of a plain JSON body, or of tensors behind JSON; None, or an error raised: take
+the long way."""
+
+TENSORS = b"\0"
+"""Before a target whose requests have `inference-header-content-length`; none begins with it."""
 
 _MAX_TICK_S = 0.5
 _TICKS_PER_TIMEOUT = 4
@@ -30,7 +34,8 @@ class Routes(Protocol):
     """What an application offers to the connections.
 
     Attributes:
-        fast: Request targets whose POST may go straight to a model.
+        fast: Request targets whose POST may go straight to a model; behind `TENSORS` where that
+            is not plain JSON.
         guard: See `Hub`.
         telemetry: See `Hub`.
         ready: Whether the server takes new requests.

@@ -31,6 +31,7 @@ from serve.server.errors import (
 )
 from serve.server.exchange import Exchange
 from serve.server.heads import Head, Heads
+from serve.server.hub import TENSORS
 from serve.server.telemetry.channel import Details
 from serve.server.wire import address_of
 
@@ -62,9 +63,9 @@ class Connection(Answering):
 
     __slots__ = (
         "_address", "_body", "_body_bytes", "_chunk_bytes", "_content_type", "_credential", "_fast",
-        "_fresh", "_guard", "_head_bytes", "_headers", "_heads", "_hosts", "_keep_alive",
-        "_messages", "_method", "_old", "_parser", "_parts", "_plain", "_principal", "_taken",
-        "_target", "_telemetry", "_timed", "_traces", "_upgrading", "_watched",
+        "_fresh", "_guard", "_head_bytes", "_headers", "_heads", "_hosts", "_json_size",
+        "_keep_alive", "_messages", "_method", "_old", "_parser", "_parts", "_plain", "_principal",
+        "_taken", "_target", "_telemetry", "_timed", "_traces", "_upgrading", "_watched",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
@@ -92,7 +93,7 @@ class Connection(Answering):
         self._body: bytes | bytearray = b""
         self._parts.clear()
         self._body_bytes = 0
-        self._content_type = self._credential = b""
+        self._content_type = self._credential = self._json_size = b""
         self._principal: Principal | None = None
         self._hosts = 0
         self._plain = True
@@ -103,6 +104,11 @@ class Connection(Answering):
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Of the request that is read: as they came, names in lower case."""
         return self._headers
+
+    @property
+    def json_size(self) -> bytes:
+        """Its `inference-header-content-length`, for the fast path; empty where there is none."""
+        return self._json_size
 
     @property
     def principal(self) -> Principal | None:
@@ -218,13 +224,14 @@ class Connection(Answering):
                 self._content_type = value
             elif name == b"host":
                 self._hosts += 1
-            elif name == b"authorization":
-                self._credential = value
-            elif name == b"x-api-key":
-                self._credential = b"key " + value
+            elif name in (b"authorization", b"x-api-key"):
+                self._credential = value if name == b"authorization" else b"key " + value
             elif name == b"accept-encoding":
                 # One coding alone is a wish; several are what most clients send of themselves.
                 self._plain = self._plain and value not in checks.ONE_CODING
+            elif name == b"inference-header-content-length":
+                self._plain = self._plain and not self._json_size
+                self._json_size = value
             elif name in checks.LONG_WAY:
                 self._plain = False
                 self._watched = self._watched or name == b"content-encoding"
@@ -351,12 +358,16 @@ class Connection(Answering):
 
     def _answer_fast(self) -> bool:
         """Hands a plain inference request straight to its model, if it is its turn."""
-        fast = self._fast.get(self._target)
+        if self._json_size:
+            fast = self._fast.get(TENSORS + self._target)
+        elif self._content_type in JSON_TYPES:
+            fast = self._fast.get(self._target)
+        else:
+            return False
         if (
             fast is None
             or not self._plain
             or self._method != b"POST"
-            or self._content_type not in JSON_TYPES
             or not self._keep_alive
             or self._old
             or self._current is not None
@@ -399,7 +410,7 @@ class Connection(Answering):
             return False  # the long way tells it
         if call is None:
             return False
-        if self._messages == 1 and not self._watched:
+        if self._messages == 1 and not self._watched and not self._json_size:
             self._messages = _ONE_FAST
             self._taken = self._body
         if self._client:

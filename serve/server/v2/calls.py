@@ -64,12 +64,25 @@ class InferCall(Call):
 
 
 class FastCall(InferCall):
-    """A plain JSON request that needs no exchange."""
+    """A plain request that needs no exchange.
+
+    Args:
+        endpoint: Of the model.
+        body: Of the request.
+        connection: Who asks.
+        json_size: See `RequestReader.read`.
+    """
 
     __slots__ = ("_connection",)
 
-    def __init__(self, endpoint: Endpoint, body: bytes | bytearray, connection: Connection) -> None:
-        super().__init__(endpoint, body, perf_counter())
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        body: bytes | bytearray,
+        connection: Connection,
+        json_size: int | None = None,
+    ) -> None:
+        super().__init__(endpoint, body, perf_counter(), json_size)
         self._connection = connection
 
     def settle(self, result: Any, error: BaseException | None) -> None:

@@ -21,6 +21,7 @@ from scoring.payload.document import parse
 from scoring.payload.places import quoted
 from scoring.payload.words import kind_of
 from serve.server.errors import MethodNotAllowedError, RouteNotFoundError
+from serve.server.hub import TENSORS
 from serve.server.status import JSON, code_of, sentence
 from serve.server.v2 import metadata
 from serve.server.v2.calls import ExchangeCall, FastCall
@@ -80,15 +81,17 @@ class V2Service:
 
     @property
     def fast(self) -> Mapping[bytes, Fast]:
-        """The targets of the loaded models' infer routes."""
+        """The targets of the loaded models' infer routes, for JSON and for binary tensors."""
         found: dict[bytes, Fast] = {}
         for model in self._repository.models():
             name, version = model.name, model.version
             path = f"/v2/models/{quote(name, safe='')}"
-            found[f"{path}/versions/{quote(version, safe='')}/infer".encode()] = partial(
-                self._infer_fast, name, version
-            )
-            found[f"{path}/infer".encode()] = partial(self._infer_fast, name, "")
+            for target, asked in (
+                (f"{path}/versions/{quote(version, safe='')}/infer".encode(), version),
+                (f"{path}/infer".encode(), ""),
+            ):
+                found[target] = partial(self._infer_fast, name, asked)
+                found[TENSORS + target] = partial(self._infer_tensors, name, asked)
         return found
 
     def _endpoint(self, name: str, version: str) -> Endpoint:
@@ -161,9 +164,19 @@ class V2Service:
         endpoint.model.submit(call)
         return call
 
+    def _infer_tensors(
+        self, name: str, version: str, connection: Connection, body: bytes | bytearray
+    ) -> Call:
+        endpoint = self._endpoint(name, version)
+        size = _json_size(connection.json_size.decode("latin-1"))
+        call = FastCall(endpoint, body, connection, size)
+        endpoint.model.submit(call)
+        return call
+
     def _infer(self, name: str, version: str, exchange: Exchange) -> None:
         endpoint = self._endpoint(name, version)
-        call = ExchangeCall(endpoint, exchange, _json_size(exchange), self._respond)
+        size = _json_size(exchange.header(_JSON_SIZE))
+        call = ExchangeCall(endpoint, exchange, size, self._respond)
         endpoint.model.submit(call)
         exchange.job = call
 
@@ -237,8 +250,7 @@ class V2Service:
             self._repository.unload(name, done)
 
 
-def _json_size(exchange: Exchange) -> int | None:
-    text = exchange.header(_JSON_SIZE)
+def _json_size(text: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):

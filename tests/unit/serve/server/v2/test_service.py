@@ -401,6 +401,27 @@ def test_bytes_alone_are_answered_with_bytes(http: httpx.Client) -> None:
     assert np.frombuffer(answer.content[size:], "<f4").tolist() == [6, 2, 4, 6]
 
 
+def test_tensors_are_answered_alike_on_every_way(http: httpx.Client, server: LiveServer) -> None:
+    raw = np.array([1, 2, 3], "<f4").tobytes()
+    tensor = {**TENSOR, "parameters": {"binary_data_size": len(raw)}}
+    del tensor["data"]
+    text = json.dumps({"id": "7", "inputs": [tensor]}).encode()
+    sized = {"inference-header-content-length": str(len(text))}
+    ways = [{}, {"timeout-ms": "5000"}, {"content-type": "application/octet-stream"}]
+    paths = ["/v2/models/sums/infer", "/v2/models/sums/versions/1/infer"]
+    found = [
+        http.post(path, content=text + raw, headers=sized | way) for path in paths for way in ways
+    ]
+    assert {answer.status_code for answer in found} == {200}
+    assert len({answer.content for answer in found}) == 1
+    assert found[0].json()["outputs"][0]["data"] == [6.0]
+
+
+def test_two_lengths_of_json_are_refused(http: httpx.Client) -> None:
+    sized = [("inference-header-content-length", "20"), ("inference-header-content-length", "30")]
+    assert http.post("/v2/models/sums/infer", json=REQUEST, headers=sized).status_code == 400
+
+
 def test_two_models_with_one_name_for_an_input_are_told_apart(http: httpx.Client) -> None:
     echo = Echo(schema({"x": ("int8", (None, 3))}, {"x_out": ("int8", (None, 3))}))
     with serve_models({"a": Sums(), "b": echo}) as server, client(server) as other:
