@@ -65,7 +65,19 @@ _DEPLOYMENT = {
     "start": Entry("serve.cli.deployment:start", "Start a stopped or lost deployment again."),
     "stop": Entry("serve.cli.deployment:stop", "Stop a deployment; its records stay."),
     "rollback": Entry("serve.cli.deployment:rollback", "Return to an earlier revision."),
+    "export": Entry(
+        "serve.cli.deployment_export:export",
+        "Write a deployment for Kubernetes' or Ray's own tools.",
+    ),
     "delete": Entry("serve.cli.deployment:delete", "Delete a stopped deployment's records."),
+}
+_KUBERNETES = {
+    "rbac": Entry(
+        "serve.cli.target:rbac", "Print the least Role that deploying to a namespace needs."
+    ),
+}
+_TARGET = {
+    "kubernetes": Entry("serve.cli.main:kubernetes", "What deploying to Kubernetes needs."),
 }
 _KEY = {
     "create": Entry("serve.cli.key:create", "Make an API key; it is printed once."),
@@ -106,6 +118,8 @@ model = _group("model", _MODEL, "Models: registered files with versions.")
 environment = _group("env", _ENVIRONMENT, "Environments: locked sets of dependencies.")
 package = _group("package", _PACKAGE, "Packages: a model with its environment, as an OCI image.")
 deployment = _group("deployment", _DEPLOYMENT, "Deployments: named, running packages.")
+kubernetes = _group("kubernetes", _KUBERNETES, "What deploying to Kubernetes needs.")
+target = _group("target", _TARGET, "Targets: what they want of those who run them.")
 key = _group("key", _KEY, "API keys: who may ask a server.")
 signing_key = _group("signing-key", _SIGNING_KEY, "Signing keys: who vouches for packages.")
 quantum = _group("quantum", _QUANTUM, "Quantum classifiers: trained, compiled, drawn.")
@@ -119,6 +133,7 @@ COMMANDS = {
     "env": Entry("serve.cli.main:environment", "Environments: locked sets of dependencies."),
     "package": Entry("serve.cli.main:package", "Packages: a model with its environment."),
     "deployment": Entry("serve.cli.main:deployment", "Deployments: named, running packages."),
+    "target": Entry("serve.cli.main:target", "Targets: what they want of those who run them."),
     "key": Entry("serve.cli.main:key", "API keys: who may ask a server."),
     "signing-key": Entry("serve.cli.main:signing_key", "Signing keys: who vouches for packages."),
     "quantum": Entry("serve.cli.main:quantum", "Quantum classifiers: trained, compiled, drawn."),

@@ -74,6 +74,17 @@ class Deployable(msgspec.Struct, frozen=True, kw_only=True):
                 where="image",
             )
 
+    @property
+    def repository(self) -> str:
+        """Where the image is, without digest and tag."""
+        reference = parse_reference(self.image)
+        return self.image.partition("@")[0].removesuffix(f":{reference.tag}")
+
+    @property
+    def reference(self) -> str:
+        """The image by its digest alone, whatever tag it was written with."""
+        return f"{self.repository}@{parse_reference(self.image).digest}"
+
     def __repr__(self) -> str:
         return f"Deployable({self.name!r}, revision={self.revision}, image={self.image!r})"
 

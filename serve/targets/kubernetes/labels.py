@@ -59,5 +59,7 @@ def owned(workspace: str, deployment: str) -> dict[str, str]:
         workspace: The workspace's identity; empty for objects that were exported.
         deployment: The deployment's name.
     """
-    labels = {APP_MANAGER: MANAGER, DEPLOYMENT: label_value(deployment)}
-    return labels | ({WORKSPACE: label_value(workspace)} if workspace else {})
+    labels = {DEPLOYMENT: label_value(deployment)}
+    if workspace:  # what leaves our hands is managed by others
+        labels |= {APP_MANAGER: MANAGER, WORKSPACE: label_value(workspace)}
+    return labels

@@ -45,8 +45,8 @@ _NAMED = (
 class KubernetesSettings(ServingSettings, frozen=True, kw_only=True):
     """Settings of a deployment on Kubernetes: those of serving, and these.
 
-    A pod has one worker; resources are those of one pod. `port` is the Service's: 80, or 443 with
-    TLS.
+    Resources are those of one pod, in which `workers` processes answer. `port` is the Service's:
+    80, or 443 with TLS.
 
     Attributes:
         host: What the server in a pod listens on; `::` in a cluster of IPv6.
@@ -222,12 +222,6 @@ def _check_place(settings: KubernetesSettings) -> None:
 
 
 def _check_serving(settings: KubernetesSettings) -> None:
-    if settings.workers != 1:
-        raise UsageError(
-            "A pod has one worker.",
-            hint=f"Write replicas={settings.workers} instead of workers.",
-            where="workers",
-        )
     for name, instead in _FILES.items():
         if getattr(settings, name) or settings.server.get(name):
             raise UsageError(

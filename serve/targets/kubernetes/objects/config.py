@@ -52,6 +52,8 @@ def server_variables(of: Deployable) -> dict[str, str]:
     for name in settings.env:
         variables.pop(name, None)
     variables[f"{PREFIX}HOST"] = settings.host
+    if settings.workers > 1:
+        variables[f"{PREFIX}WORKERS"] = str(settings.workers)
     if settings.api_keys_secret:
         variables[f"{PREFIX}API_KEYS"] = f"{KEYS_FOLDER}/keys.json"
     if settings.tls_secret:

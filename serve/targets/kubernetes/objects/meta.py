@@ -60,6 +60,6 @@ def annotations_of(of: Deployable) -> dict[str, str]:
     """What is too long for labels."""
     return {
         labels.PREFIX + "deployment": of.name,
-        labels.IMAGE: of.image,
+        labels.IMAGE: of.reference,
         labels.PACKAGE: of.package.digest,
     }

@@ -62,7 +62,7 @@ def container(of: Deployable) -> Object:
     """The server; the image knows its command."""
     return {
         "name": CONTAINER,
-        "image": of.image,
+        "image": of.reference,
         "imagePullPolicy": "IfNotPresent",  # a digest always means the same
         "ports": [{"name": "http", "containerPort": CONTAINER_PORT, "protocol": "TCP"}],
         "envFrom": config.environment_sources(of),

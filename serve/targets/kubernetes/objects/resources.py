@@ -24,7 +24,7 @@ _HEADROOM = 256 * _MIB
 def resources(of: Deployable) -> Object:
     """Requests and limits of the server's container."""
     settings = of.settings
-    promised = settings.memory or mebibytes(memory_bytes(of.package))
+    promised = settings.memory or mebibytes(memory_bytes(of.package) * settings.workers)
     limits = {"memory": settings.memory_limit or _limit(promised)}
     if settings.memory is None and settings.memory_limit:
         promised = _lesser(promised, settings.memory_limit)
@@ -37,7 +37,7 @@ def resources(of: Deployable) -> Object:
 
 
 def memory_bytes(package: PackageFacts) -> int:
-    """An estimate of what a server of the package holds when it answers."""
+    """An estimate of what one worker of the package holds when it answers."""
     needed = _SERVER + package.environment_bytes // _ENVIRONMENT_PART
     needed += package.model_bytes * _MODEL_TIMES
     return max(-(-needed // _STEP) * _STEP, _LEAST)
