@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import brokers, namespaces
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NEEDS = {"pytorch-digits": "torch"}
+HOSTS = {"edge-camera"}
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -24,6 +27,10 @@ def test_an_example_runs_to_its_end(name: str, tmp_path: Path) -> None:
     module = NEEDS.get(name)
     if module and importlib.util.find_spec(module) is None:
         pytest.skip(f"{name} needs {module}, which is not installed")
+    if name in HOSTS:
+        brokers.require()
+        namespaces.require()
+        namespaces.require_shaping()
     result = subprocess.run(
         [EXAMPLES / name / "run.sh"],
         env=environment(tmp_path),
@@ -33,6 +40,7 @@ def test_an_example_runs_to_its_end(name: str, tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
+    assert name not in HOSTS or "ended right" in result.stdout
 
 
 @pytest.mark.timeout(300)
