@@ -79,6 +79,21 @@ _KUBERNETES = {
 _TARGET = {
     "kubernetes": Entry("serve.cli.main:kubernetes", "What deploying to Kubernetes needs."),
 }
+_BATCH = {
+    "score": Entry("serve.cli.batch:score", "Score a dataset: one result for each row."),
+    "list": Entry("serve.cli.batch:list_runs", "List batch runs as they are."),
+    "show": Entry("serve.cli.batch:show", "Show how far a batch run is."),
+    "cancel": Entry("serve.cli.batch:cancel", "End a batch run; it can be gone on with."),
+}
+_ENDPOINT = {
+    "create": Entry("serve.cli.endpoint:create", "Put a stable URL in front of deployments."),
+    "traffic": Entry("serve.cli.endpoint:traffic", "Spread an endpoint's requests otherwise."),
+    "promote": Entry("serve.cli.endpoint:promote", "Promote a deployment step by step."),
+    "list": Entry("serve.cli.endpoint:list_endpoints", "List endpoints as they are."),
+    "show": Entry("serve.cli.endpoint:show", "Show an endpoint: traffic, deployments, promotion."),
+    "start": Entry("serve.cli.endpoint:start", "Start an endpoint again that is down."),
+    "delete": Entry("serve.cli.endpoint:delete", "Delete an endpoint; its deployments stay."),
+}
 _KEY = {
     "create": Entry("serve.cli.key:create", "Make an API key; it is printed once."),
     "rotate": Entry("serve.cli.key:rotate", "Make a second key for a holder; both are taken."),
@@ -120,6 +135,8 @@ package = _group("package", _PACKAGE, "Packages: a model with its environment, a
 deployment = _group("deployment", _DEPLOYMENT, "Deployments: named, running packages.")
 kubernetes = _group("kubernetes", _KUBERNETES, "What deploying to Kubernetes needs.")
 target = _group("target", _TARGET, "Targets: what they want of those who run them.")
+batch = _group("batch", _BATCH, "Batch scoring: datasets in, one result for each row out.")
+endpoint = _group("endpoint", _ENDPOINT, "Endpoints: stable URLs in front of deployments.")
 key = _group("key", _KEY, "API keys: who may ask a server.")
 signing_key = _group("signing-key", _SIGNING_KEY, "Signing keys: who vouches for packages.")
 quantum = _group("quantum", _QUANTUM, "Quantum classifiers: trained, compiled, drawn.")
@@ -133,7 +150,9 @@ COMMANDS = {
     "env": Entry("serve.cli.main:environment", "Environments: locked sets of dependencies."),
     "package": Entry("serve.cli.main:package", "Packages: a model with its environment."),
     "deployment": Entry("serve.cli.main:deployment", "Deployments: named, running packages."),
+    "endpoint": Entry("serve.cli.main:endpoint", "Endpoints: stable URLs in front of deployments."),
     "target": Entry("serve.cli.main:target", "Targets: what they want of those who run them."),
+    "batch": Entry("serve.cli.main:batch", "Batch scoring: datasets in, results out."),
     "key": Entry("serve.cli.main:key", "API keys: who may ask a server."),
     "signing-key": Entry("serve.cli.main:signing_key", "Signing keys: who vouches for packages."),
     "quantum": Entry("serve.cli.main:quantum", "Quantum classifiers: trained, compiled, drawn."),

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Self
 from serve.registry.location import resolve
 
 if TYPE_CHECKING:
+    from serve.batch.runs import Batch
+    from serve.endpoints.service import Endpoints
     from serve.provenance.keys import PublicKey
     from serve.registry import Registry
     from serve.registry.records import Package
@@ -77,6 +79,20 @@ class Workspace:
         from serve.workspace.deployments import Deployments
 
         return Deployments(self)
+
+    @cached_property
+    def batch(self) -> Batch:
+        """Batch scoring of datasets."""
+        from serve.batch.runs import Batch
+
+        return Batch(self.registry)
+
+    @cached_property
+    def endpoints(self) -> Endpoints:
+        """Stable URLs in front of what runs."""
+        from serve.endpoints.service import Endpoints
+
+        return Endpoints(self.registry)
 
     def deploy(
         self,

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from scoring.errors import (
     DeploymentFailedError,
@@ -23,12 +19,10 @@ from scoring.errors import (
 )
 from scoring.packages.unpack import unpack_package
 from serve.registry import Registry
-from serve.registry.location import WORKSPACE_VARIABLE
 from serve.targets.base import DeployRequest, DeployResult, Progress, Status, TargetContext, ignore
-from serve.targets.local import control, interpreter, processes
+from serve.targets.local import control, interpreter, processes, starting
 from serve.targets.local.control import Answer, SupervisorGoneError
 from serve.targets.local.launch import (
-    EXIT_LOCKED,
     LOG_FOLDER,
     Launch,
     SupervisorConfig,
@@ -52,9 +46,6 @@ if TYPE_CHECKING:
 
 _SILENCE_S = 30.0
 _STATUS_S = 5.0
-_START_S = 30.0
-_STDERR_BYTES = 1 << 20
-_STDERR_SHOWN = 2000
 
 
 class LocalTarget:
@@ -208,28 +199,16 @@ class LocalTarget:
 
     def _ask_supervisor(self, name: str, launch: Launch, progress: Progress) -> Answer:
         folder = self._folder(name)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.chmod(0o700)
         config = SupervisorConfig(name, str(folder), self._context.location)
         request = {"op": "launch", "launch": msgspec.to_builtins(launch)}
         try:
-            for attempt in Retrying(
-                retry=retry_if_exception(_is_worth_another),
-                stop=stop_after_delay(_START_S),
-                wait=wait_fixed(0.05),
-                reraise=True,
-            ):
-                with attempt:
-                    _ensure_supervisor(folder, config)
-                    connection = control.connect(folder, _SILENCE_S)
-                    answer = control.converse(connection, folder, request, progress)
+            return starting.ask(folder, config, request, progress)
         except SupervisorGoneError as error:
             raise DeploymentFailedError(
                 f"The supervisor of {name!r} ended before the revision was ready.",
                 hint=f"Look into {folder / 'supervisor.log'} and deploy again.",
-                detail=_stderr_tail(folder),
+                detail=starting.stderr_tail(folder),
             ) from error
-        return answer
 
     def _record_failure(self, request: DeployRequest, error: FieldpostError) -> None:
         """For failures that no supervisor has recorded: it was never reached, or it was killed."""
@@ -247,68 +226,6 @@ class LocalTarget:
 
     def _folder(self, name: str) -> Path:
         return self._context.run_dir.absolute() / name
-
-
-def _is_worth_another(error: BaseException) -> bool:
-    """Whether the supervisor was just coming or going, and had not begun with the request."""
-    return isinstance(error, SupervisorGoneError) and not error.begun
-
-
-def _ensure_supervisor(folder: Path, config: SupervisorConfig) -> None:
-    """Returns when a supervisor listens.
-
-    Raises:
-        SupervisorGoneError: Another one is just coming or going: try again.
-        TargetError: It cannot be started.
-    """
-    if control.is_listening(folder):
-        return
-    status = _start_daemon(folder, config)
-    if status == EXIT_LOCKED:
-        raise SupervisorGoneError("another supervisor is about to listen")
-    if status:
-        raise TargetError(
-            "The supervisor cannot be started.",
-            hint=f"Look into {folder / 'supervisor.log'}.",
-            detail=_stderr_tail(folder),
-        )
-
-
-def _start_daemon(folder: Path, config: SupervisorConfig) -> int:
-    """Starts a supervisor and waits until it is in the background; its exit status before that."""
-    errors = folder / "supervisor.log"
-    too_long = errors.exists() and errors.stat().st_size > _STDERR_BYTES
-    with errors.open("wb" if too_long else "ab") as stream:
-        run = subprocess.run(
-            [sys.executable, "-m", "serve.targets.local.daemon"],
-            input=msgspec.json.encode(config),
-            stdout=stream,
-            stderr=stream,
-            env=_daemon_environment(),
-            start_new_session=True,
-            check=False,
-            timeout=_START_S,
-        )
-    return run.returncode
-
-
-def _daemon_environment() -> dict[str, str]:
-    """Without the workspace's URL, which may hold a password: it comes on stdin."""
-    kept = {name: text for name, text in os.environ.items() if name != WORKSPACE_VARIABLE}
-    return kept | {"PYTHONPATH": _import_path(), "PYTHONSAFEPATH": "1"}
-
-
-def _import_path() -> str:
-    """Where this very `serve` was imported from, before all else."""
-    here = str(Path(__file__).parents[3])
-    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH", "")])])
-
-
-def _stderr_tail(folder: Path) -> str:
-    try:
-        return (folder / "supervisor.log").read_text(errors="replace")[-_STDERR_SHOWN:]
-    except OSError:
-        return ""
 
 
 def _result(request: DeployRequest, answer: Answer) -> DeployResult:

@@ -1,0 +1,278 @@
+"""Endpoints as the workspace offers them: created, changed, promoted, shown, deleted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from scoring.errors import InUseError, NotFoundError, UsageError
+from serve.endpoints import promotion as promotions
+from serve.endpoints import records
+from serve.endpoints.local import LocalFronts
+from serve.endpoints.traffic import Traffic, check
+from serve.endpoints.views import BackendView, EndpointView, with_counts
+from serve.registry.names import check_name
+from serve.targets.base import ignore
+
+if TYPE_CHECKING:
+    import builtins
+
+    from serve.endpoints.front.stats import Report
+    from serve.endpoints.promotion import Plan
+    from serve.registry import Registry
+    from serve.registry.records import Deployment, Endpoint
+    from serve.targets.base import Status
+
+Progress = Callable[[str], None]
+
+FRONT, KUBERNETES = "front", "kubernetes"
+
+_SHARES = 2  # decimals of per cent
+
+
+class Endpoints:
+    """The endpoints of a workspace.
+
+    Args:
+        registry: The workspace's.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._fronts = LocalFronts(registry)
+
+    def create(
+        self,
+        name: str,
+        traffic: Traffic,
+        *,
+        settings: Mapping[str, str] | None = None,
+        progress: Progress = ignore,
+    ) -> EndpointView:
+        """Puts a stable URL in front of deployments.
+
+        Args:
+            name: The endpoint's name.
+            traffic: Where requests go.
+            settings: Of what answers; see `serve.endpoints.front.config.FrontSettings`.
+            progress: Called with a sentence at each step.
+
+        Raises:
+            AlreadyExistsError: There is one of that name.
+            NotFoundError: One of the deployments is not there.
+            UsageError: The deployments cannot stand behind one endpoint, or a setting is unknown.
+            TargetError: It cannot answer; nothing is left of it.
+        """
+        self.plan(name, traffic, settings=settings)
+        record = self._registry.endpoints.create(
+            name,
+            target=FRONT,
+            traffic=msgspec.to_builtins(traffic),
+            backends=traffic.deployments,
+            settings=settings,
+        )
+        try:
+            self._fronts.start(record, progress)
+        except BaseException:
+            self._forget(record)
+            raise
+        return self.get(name)
+
+    def plan(
+        self, name: str, traffic: Traffic, *, settings: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """What `create` would do, after the same checks."""
+        check_name(name, "endpoint")
+        self._fronts.check(dict(settings or {}))
+        self._check_traffic(traffic)
+        return {"name": name, "target": FRONT, "traffic": msgspec.to_builtins(traffic)}
+
+    def set_traffic(self, name: str, traffic: Traffic, *, force: bool = False) -> EndpointView:
+        """Spreads requests otherwise, from now on; none is dropped.
+
+        Args:
+            name: The endpoint.
+            traffic: Where requests go.
+            force: Also where a promotion is under way, which is cancelled.
+
+        Raises:
+            InUseError: A promotion is under way, or it was changed at the same moment.
+            NotFoundError: There is no such endpoint or deployment.
+        """
+        record = self._registry.endpoints.get(name)
+        self._check_traffic(traffic)
+        state = records.promotion_of(record)
+        if state is not None and state.phase == "running":
+            if not force:
+                raise InUseError(
+                    f"{state.plan.to!r} is being promoted on {name!r} now.",
+                    hint=f"'fieldpost endpoint promote {name} --halt' ends that, --force as well.",
+                )
+            state = promotions.cancel(state, "the traffic was set by hand", time.time())
+        return self._change(record, traffic, state)
+
+    def promote(self, name: str, plan: Plan) -> EndpointView:
+        """Begins to promote a deployment step by step; the endpoint's process leads it.
+
+        Raises:
+            UsageError: The plan does not fit.
+            InUseError: Another promotion is under way.
+            NotFoundError: There is no such endpoint or deployment.
+        """
+        record = self._registry.endpoints.get(name)
+        state = self.plan_promotion(name, plan)
+        return self._change(record, promotions.traffic(state), state)
+
+    def plan_promotion(self, name: str, plan: Plan) -> promotions.Promotion:
+        """The first state of a promotion, after the same checks."""
+        record = self._registry.endpoints.get(name)
+        present = records.promotion_of(record)
+        if present is not None and present.phase == "running":
+            raise InUseError(
+                f"{present.plan.to!r} is being promoted on {name!r} now.",
+                hint=f"Wait for it, or end it: 'fieldpost endpoint promote {name} --halt'.",
+            )
+        state = promotions.begin(plan, records.traffic_of(record), time.time())
+        self._check_traffic(promotions.traffic(state))
+        return state
+
+    def halt(self, name: str) -> EndpointView:
+        """Ends a promotion by hand: requests go where they went before.
+
+        Raises:
+            NotFoundError: There is no such endpoint.
+            UsageError: Nothing is being promoted.
+        """
+        record = self._registry.endpoints.get(name)
+        state = records.promotion_of(record)
+        if state is None or state.phase != "running":
+            raise UsageError(
+                f"Nothing is being promoted on {name!r}.",
+                hint=f"'fieldpost endpoint show {name}' says what became of it.",
+            )
+        ended = promotions.cancel(state, "it was halted by hand", time.time())
+        return self._change(record, promotions.traffic(ended), ended)
+
+    def start(self, name: str, *, progress: Progress = ignore) -> EndpointView:
+        """Brings an endpoint back, on its own address; nothing to do where it answers.
+
+        Raises:
+            NotFoundError: There is no such endpoint.
+            TargetError: It cannot answer.
+        """
+        record = self._registry.endpoints.start(name)
+        if self._fronts.status(record).state in ("down", "stopped", "failed"):
+            self._fronts.start(record, progress)
+        return self.get(name)
+
+    def delete(self, name: str) -> None:
+        """Answers what has begun, and ends the endpoint; its deployments stay.
+
+        Raises:
+            NotFoundError: There is no such endpoint.
+        """
+        self._forget(self._registry.endpoints.get(name))
+
+    def get(self, name: str) -> EndpointView:
+        """An endpoint as it really is; raises `NotFoundError` where there is none."""
+        return self._view(self._registry.endpoints.get(name))
+
+    def list(self) -> builtins.list[EndpointView]:
+        """All endpoints as they really are, by name."""
+        return [self._view(record) for record in self._registry.endpoints.list()]
+
+    def _change(
+        self, record: Endpoint, traffic: Traffic, state: promotions.Promotion | None
+    ) -> EndpointView:
+        changed = records.change(self._registry, record, traffic, state)
+        self._fronts.sync(changed)
+        return self.get(record.name)
+
+    def _forget(self, record: Endpoint) -> None:
+        # The wish first: a command killed in between leaves an endpoint that is to stop.
+        self._registry.endpoints.stop(record.name)
+        self._fronts.stop(record)
+        self._registry.endpoints.delete(record.name)
+        self._fronts.remove(record)
+
+    def _check_traffic(self, traffic: Traffic) -> None:
+        check(traffic)
+        for name in traffic.deployments:
+            _check_deployment(self._registry.deployments.get(name))
+
+    def _view(self, record: Endpoint) -> EndpointView:
+        traffic = records.traffic_of(record)
+        status = self._fronts.status(record)
+        report = self._fronts.report(record)
+        backends = _backends(traffic, report)
+        state, note = _judged(status, backends)
+        return EndpointView(
+            name=record.name,
+            target=record.target,
+            state=state,
+            url=status.url or record.address,
+            note=note,
+            generation=record.generation,
+            following=report.generation if report is not None and report.worker else None,
+            backends=backends,
+            rules=traffic.rules,
+            sticky=traffic.sticky,
+            settings=dict(record.settings),
+            promotion=records.promotion_of(record),
+            changed_at=record.changed_at,
+            changed_by=record.changed_by,
+        )
+
+
+def _check_deployment(deployment: Deployment) -> None:
+    if deployment.active is None:
+        raise NotFoundError(
+            f"The deployment {deployment.name!r} has never answered.",
+            hint=f"Deploy it first: 'fieldpost deploy {deployment.name} --package REF'.",
+        )
+    if any(deployment.settings.get(key) for key in ("tls_client_ca", "server.tls_client_ca")):
+        raise UsageError(
+            f"The deployment {deployment.name!r} asks its clients for certificates, "
+            "which an endpoint has none of.",
+            hint="Let it listen on loopback without tls_client_ca, and give the endpoint TLS.",
+        )
+
+
+def _backends(traffic: Traffic, report: Report | None) -> tuple[BackendView, ...]:
+    shadows = {shadow.deployment: shadow.percent for shadow in traffic.shadows}
+    named = [*traffic.weights, *(n for n in traffic.deployments if n not in traffic.weights)]
+    return tuple(_backend(name, traffic, shadows.get(name), report) for name in named)
+
+
+def _backend(
+    name: str, traffic: Traffic, shadow_percent: float | None, report: Report | None
+) -> BackendView:
+    view = BackendView(
+        deployment=name,
+        weight=traffic.weights.get(name),
+        percent=round(traffic.share(name) * 100, _SHARES),
+        shadow_percent=shadow_percent,
+    )
+    if report is None or not report.worker:
+        return view
+    view = msgspec.structs.replace(view, up=report.up.get(name))
+    if shadow_percent is not None and name in report.shadows:
+        found = report.shadows[name]
+        return with_counts(view, found.counts, dropped=found.dropped)
+    return with_counts(view, report.backends[name]) if name in report.backends else view
+
+
+def _judged(status: Status, backends: tuple[BackendView, ...]) -> tuple[str, str]:
+    """The state, and why: a front that runs before deployments that are down is degraded."""
+    if status.state != "running":
+        return status.state, status.note
+    answering = [each for each in backends if each.weight]
+    down = [each.deployment for each in answering if each.up is False]
+    if not down:
+        return "running", ""
+    state = "degraded" if len(down) < len(answering) else "failed"
+    plural = "s" if len(down) > 1 else ""
+    return state, f"The deployment{plural} {', '.join(down)} cannot be reached."
