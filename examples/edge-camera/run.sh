@@ -21,6 +21,7 @@ processes=()
 end() {
   kill "${processes[@]}" 2>/dev/null || true
   wait 2>/dev/null || true
+  for number in 2 3 4; do ip link del "ec$$p$number" 2>/dev/null || true; done
   for name in "${cameras[@]}"; do
     ip netns del "ec$$$name" 2>/dev/null || true
     umount "$work/$name" 2>/dev/null || true
