@@ -37,8 +37,8 @@ _SCRUBBED = (
 )
 
 
-def main(arguments: list[str]) -> None:
-    """Runs the worker of the package whose root is the first argument."""
+def main(arguments: list[str], module: str = WORKER) -> None:
+    """Runs the worker, or another module, of the package whose root is the first argument."""
     if not arguments:
         _fail("usage: python -I -S ROOT/runtime/scoring/boot.py ROOT [ARGUMENT ...]")
     root = Path(arguments[0]).absolute()
@@ -49,8 +49,8 @@ def main(arguments: list[str]) -> None:
         from scoring.init import become_init  # noqa: PLC0415 - not importable before
 
         become_init()
-    sys.argv = [WORKER, str(root), *arguments[1:]]
-    runpy.run_module(WORKER, run_name="__main__", alter_sys=True)
+    sys.argv = [module, str(root), *arguments[1:]]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def prepare(root: Path) -> None:
