@@ -29,7 +29,6 @@ from scoring.errors import (
     NotFoundError,
     RegistryError,
     StorageFullError,
-    UsageError,
     VerificationError,
     WorkspaceError,
 )
@@ -199,8 +198,6 @@ class Effects:
         logger.info("fetched %s: %d bytes", wanted.package, found.received)
 
     def _verify(self, wanted: Module) -> None:
-        if wanted.run == "container":
-            raise UsageError("This agent runs packages as processes only.", where="run")
         signed = self._permits.manifest_length(wanted.package)
         found = self._packages.manifest_bytes(wanted.package)
         if found != signed:

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from edge.agent import circuits, fetch, layers
+from edge.agent import circuits, containers, fetch, layers
 from edge.agent.blobs import DeviceBlobs
 from edge.agent.transfer import Wishes
 from edge.protocol.messages import Module
@@ -118,6 +118,7 @@ class Packages:
             }
             contents |= {digests.parse(layer.diff_id) for layer in found.layers}
         self._remove_others(self._cache / "roots", roots)
+        self._remove_others(self._cache / containers.BYTE_CODE, roots)
         self._remove_others(self._cache / "layers", contents)
 
     def _remove_others(self, folder: Path, stay: Collection[str]) -> None:
