@@ -59,6 +59,7 @@ class DeployRequest(msgspec.Struct, frozen=True, kw_only=True):
         package: The digest.
         settings: As the user gave them: `{"workers": "2", "env.TOKEN": "..."}`.
         address: The URL that the deployment has had; empty before its first revision.
+        force: Take over what others own, where the target knows owners.
     """
 
     name: str
@@ -66,6 +67,7 @@ class DeployRequest(msgspec.Struct, frozen=True, kw_only=True):
     package: str
     settings: dict[str, Any]
     address: str = ""
+    force: bool = False
 
     def __repr__(self) -> str:
         return (
