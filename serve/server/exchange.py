@@ -50,12 +50,13 @@ class Exchange:
         shape: Makes an error's answer, in the form that its protocol has.
         error: The code of the error that it is answered with; empty for none.
         job: What computes the answer, where that is not the loop itself.
+        protocol: What the request counts as, where it asks no model: `http`.
     """
 
     __slots__ = (
         "_answered", "_connection", "_gone", "address", "begun", "body", "channel", "credential",
         "deadline", "error", "headers", "job", "keep_alive", "method", "old", "path", "phases",
-        "principal", "query", "route", "shape", "target", "trace",
+        "principal", "protocol", "query", "route", "shape", "target", "trace",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +92,7 @@ class Exchange:
         self.trace: Trace | None = None
         self.phases: Callable[[], Iterable[Phase]] | None = None
         self.principal = principal
+        self.protocol = "http"
         self.begun = perf_counter()
         self.deadline = inf
         self.job: Cancellable | None = None
@@ -140,7 +142,7 @@ class Exchange:
             status: Of the answer.
             size: Of its body; 0 where that is not known.
         """
-        channel = self.channel or telemetry.channel("http", route=self.route)
+        channel = self.channel or telemetry.channel(self.protocol, route=self.route)
         details = self.details(client) if telemetry.details else None
         channel.answered(status, self.begun, len(self.body), size, details)
         if self.error:

@@ -33,6 +33,8 @@ CONCURRENCY = 100
 # Every other route is answered without the user's code, and so while that computes, too.
 _SCRIPT_PATHS = frozenset({"/score", "/swagger.json"})
 _SCORE = b"/score"
+_PROTOCOL = "score"
+"""What requests to `run()` count as: they are inference, as those to a model are."""
 
 
 class ScriptService:
@@ -66,7 +68,7 @@ class ScriptService:
         answer: Callable[[], Response] = partial(self._entry.handle, call.request())
         telemetry = connection.hub.telemetry
         if telemetry is not None:
-            call.channel = telemetry.channel("http")
+            call.channel = telemetry.channel(_PROTOCOL)
             call.trace = telemetry.trace(call.headers) if telemetry.traces else None
         if call.trace is not None:
             answer = partial(within, call.trace, answer)
@@ -75,6 +77,8 @@ class ScriptService:
 
     def _handle(self, exchange: Exchange) -> None:
         if exchange.path in _SCRIPT_PATHS:
+            if exchange.path == "/score" and exchange.method == "POST":
+                exchange.protocol = _PROTOCOL
             self._submit(exchange)
         else:
             exchange.respond(self._entry.handle(exchange.request()))

@@ -298,3 +298,20 @@ def test_the_script_of_a_package_runs_in_its_own_folder(tmp_path: Path) -> None:
             assert process.wait(15) == 0
         finally:
             process.kill()
+
+
+def test_requests_to_run_count_as_inference_and_others_do_not(tmp_path: Path) -> None:
+    code = """
+        def init(): pass
+        def run(raw):
+            return 1 / int(raw)
+        """
+    with served(tmp_path, code) as one:
+        assert httpx.post(f"{one.url}/score", content=b"1").status_code == 200
+        assert httpx.post(f"{one.url}/score?x=1", content=b"1").status_code == 200
+        assert httpx.post(f"{one.url}/score", content=b"0").status_code == 500
+        assert httpx.get(f"{one.url}/swagger.json").status_code == 200
+        page = httpx.get(f"{one.url}/metrics").text
+    name = 'fieldpost_requests_total{model="",version="",protocol="score",code='
+    assert f'{name}"200"}} 2' in page
+    assert f'{name}"500"}} 1' in page
