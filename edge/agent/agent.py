@@ -198,6 +198,7 @@ class Agent:
             self.telling.came(message.payload)
             message.done()
         else:
+            self.telling.heard()
             self._heard.put(message)
 
     # -- what commands act on

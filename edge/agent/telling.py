@@ -51,13 +51,17 @@ class _Ack(NamedTuple):
     payload: bytes
 
 
+class _Heard(NamedTuple):
+    pass
+
+
 class _Left(NamedTuple):
     module: str
     served: Served
     page: bytes
 
 
-_Item = _Record | _Ack | _Left
+_Item = _Record | _Ack | _Heard | _Left
 
 
 class Telling:
@@ -121,6 +125,10 @@ class Telling:
     def came(self, payload: bytes) -> None:
         """The controller has something on its disk."""
         self._put(_Ack(payload))
+
+    def heard(self) -> None:
+        """The controller has said something: it is there."""
+        self._put(_Heard())
 
     def tell(self, name: Class, kind: str, data: Mapping[str, Any]) -> None:
         """Has something told."""
@@ -279,6 +287,8 @@ class _Work:
                 self._spool.put(item.name, item.kind, item.data, at=item.at)
             case _Ack():
                 self._uplink.acked(item.payload)
+            case _Heard():
+                self._uplink.heard()
             case _Left():
                 self._collector.left(item.module, item.served, item.page)
 

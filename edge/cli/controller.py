@@ -135,6 +135,7 @@ def controller(
             permits=SignedPermits(security.repository),
             sources=_sources(sources, web, Source),
             ingest=told,
+            answers=told.live.sum,
             chores=[*web.chores, *(Chore(*one, apart=True) for one in told.upkeep())],
         )
         monitor.controller = leading

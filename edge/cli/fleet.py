@@ -69,7 +69,11 @@ _OPTIONS: Final = (
     click.option(
         "--soak", type=DURATION, default="10s", show_default=True, help="Watched before it is good."
     ),
-    click.option("--most-errors", default=1.0, help="Part of requests that may fail: 0.01."),
+    click.option(
+        "--most-errors",
+        default=1.0,
+        help="Part of requests that may fail, of a device that soaks and of a wave: 0.01.",
+    ),
     click.option("--most-latency", type=DURATION, default="0", help="Of the slowest hundredth."),
     click.option(
         "--phase-timeout", type=DURATION, default="10m", show_default=True, help="On the device."
@@ -95,6 +99,12 @@ _OPTIONS: Final = (
         help="A device without progress for so long counts as failed.",
     ),
     click.option("--between", type=DURATION, default="0", help="From wave to wave."),
+    click.option(
+        "--observe",
+        type=DURATION,
+        default="0",
+        help="Judge each wave by what its devices tell for so long: a few minutes, say.",
+    ),
     click.option(
         "--offline",
         type=click.Choice(["fail", "wait"]),
@@ -153,6 +163,9 @@ def _plan(given: dict[str, Any]) -> Plan:
         timeout_s=given["timeout"],
         between_s=given["between"],
         offline=given["offline"],
+        observe_s=given["observe"],
+        most_errors=given["most_errors"],
+        most_latency_s=given["most_latency"],
     )
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
 from edge.controller.broker import Arrival, BrokerSettings, Came, Down, Link, Up
-from edge.controller.leader import Leader, Permits, Signer
+from edge.controller.leader import Answers, Leader, Permits, Signer
 from edge.controller.ledger import Lease, LeaseLostError, Ledger
 from edge.controller.monitoring import State
 from edge.controller.records import Fleet
@@ -89,6 +89,7 @@ class Controller:
         permits: Says which packages may run.
         sources: Where devices fetch from, the best first.
         ingest: Takes telemetry; None: it is not acknowledged, and devices keep it.
+        answers: What devices have told of requests, by which waves are judged.
         chores: Done while this one leads.
         lease_s: Who is silent for so long leads no more.
         name: Of this controller among others.
@@ -103,6 +104,7 @@ class Controller:
         permits: Permits,
         sources: Iterable[Source] = (),
         ingest: Ingest | None = None,
+        answers: Answers | None = None,
         chores: Iterable[Chore] = (),
         lease_s: float = 10.0,
         name: str = "",
@@ -113,6 +115,7 @@ class Controller:
         self._permits = permits
         self._sources = tuple(sources)
         self._ingest = ingest
+        self._answers = answers
         self._chores = tuple(chores)
         # Its own in each run: a controller that was killed does not keep the lease by its name.
         holder = f"{name or socket.gethostname()}-{secrets.token_hex(4)}"
@@ -161,6 +164,7 @@ class Controller:
                 signer=self._signer,
                 permits=self._permits,
                 sources=self._sources,
+                answers=self._answers,
                 now=self._fleet.clock(),
             ),
             Link(self._broker, f"fieldpost-{self.lease.holder}", for_controller()),

@@ -134,6 +134,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         between_s: From the end of a wave to the beginning of the next.
         offline: `fail`: devices that are not there count as failed after the timeout; `wait`: those
             that were offline when their wave began count from when they are seen.
+        observe_s: For how long a wave is observed once its devices are good, before the next one
+            begins, or the rollout is complete. What they tell then may halt it:
+        most_errors: The part of the requests of a wave that may fail; 1 for any.
+        most_latency_s: What the slowest hundredth of them may take; 0 for any.
     """
 
     waves: tuple[str, ...] = ("1", "10%", "50%", "100%")
@@ -142,6 +146,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout_s: float = 1800.0
     between_s: float = 0.0
     offline: Literal["fail", "wait"] = "fail"
+    observe_s: float = 0.0
+    most_errors: float = 1.0
+    most_latency_s: float = 0.0
 
 
 class Member(msgspec.Struct, kw_only=True):

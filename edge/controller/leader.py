@@ -7,12 +7,13 @@ restart, or when people changed something, so that nothing here has to be kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from edge.controller.commanding import Commanding
+from edge.controller.criteria import Answered
 from edge.controller.entities import Device, Member
 from edge.controller.ledger import Changes, Happened, Picture
 from edge.controller.rollouts import Course, Outcome, outcome
@@ -25,6 +26,9 @@ from scoring import digest as digests
 from scoring.errors import FieldpostError
 
 logger = logging.getLogger(__name__)
+
+JUDGE_S: Final = 3.0
+"""How often waves are judged by what their devices tell."""
 
 GAP_S: Final = 10.0
 """Nobody watched for so long: that is not held against devices."""
@@ -50,6 +54,13 @@ class Permits(Protocol):
         ...
 
 
+Asked = tuple[str, str, str, float]
+"""Device, module, package, and since when in seconds since the epoch."""
+
+Answers = Callable[[Iterable[Asked]], Answered]
+"""What was answered, taken together: `Live.sum` of `edge.telemetry`."""
+
+
 class Outgoing(NamedTuple):
     """A message to publish.
 
@@ -70,6 +81,8 @@ class Leader:
         signer: Signs desired states and commands.
         permits: Says which packages may run.
         sources: Where devices fetch from, the best first.
+        answers: What devices tell of requests; None where nobody listens: then no wave is judged by
+            it.
         now: Seconds since the epoch.
 
     Attributes:
@@ -84,11 +97,14 @@ class Leader:
         signer: Signer,
         permits: Permits,
         sources: Iterable[Source] = (),
+        answers: Answers | None = None,
         now: float,
     ) -> None:
         self._signer = signer
         self._permits = permits
         self._sources = tuple(sources)
+        self._answers = answers
+        self._judged_at = 0.0
         self._warned: set[tuple[str, str]] = set()
         self._strangers: dict[tuple[str, str], float] = {}
         self.commanding = Commanding(signer)
@@ -369,6 +385,7 @@ class Leader:
             for course in self._courses.values():
                 course.skip(gap)
         self._watched_at = now
+        self._judge_waves(now)
         for course in list(self._courses.values()):
             if not course.is_open:
                 continue
@@ -379,6 +396,25 @@ class Leader:
         self._finish(now)
         self._tell_strangers(now)
         self.commanding.expire(now)
+
+    def _judge_waves(self, now: float) -> None:
+        """By what devices tell of their requests: before anything goes on."""
+        answers = self._answers
+        if answers is None or 0 <= now - self._judged_at < JUDGE_S:
+            return
+        self._judged_at = now
+        for course in self._courses.values():
+            rollout = course.rollout
+            revision = self._image.revisions[rollout.deployment, rollout.revision]
+            packages = [(name, one.package) for name, one in revision.modules.items()]
+            course.judge(
+                now,
+                lambda devices, packages=packages: answers(  # type: ignore[misc]
+                    (device, *package, since)
+                    for device, since in devices.items()
+                    for package in packages
+                ),
+            )
 
     @property
     def watched_at(self) -> float:

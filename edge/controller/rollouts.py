@@ -7,10 +7,11 @@ members change, so that a report costs the same whatever the size of the fleet.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
-from edge.controller import waves
+from edge.controller import criteria, waves
+from edge.controller.criteria import Answered
 from edge.controller.entities import OPEN, Device, Member, MemberState, Rollout
 from edge.protocol.messages import SETTLED, Module
 from scoring.errors import UsageError
@@ -20,6 +21,7 @@ OutcomeKind = Literal["unseen", "moving", "waiting", "good", "failed"]
 _BAD: Final = frozenset({"failed", "silent"})
 _WATCHED: Final = frozenset({"started"})
 _TOLD: Final = frozenset({"started", "good", "failed", "silent"})
+_NOT_TOLD: Final = frozenset({"pending", "gone"})
 _NAMED: Final = 5
 
 
@@ -71,6 +73,10 @@ def _of_module(device: Device, name: str, wanted: Module) -> Outcome:
         return Outcome("failed", state.phase, f"{name}: {why}")
     kind: OutcomeKind = "waiting" if state.phase == "waiting" else "moving"
     return Outcome(kind, state.phase)
+
+
+Ask = Callable[[Mapping[str, float]], Answered]
+"""What devices have answered with a rollout's packages, each since a time of its own."""
 
 
 class Course:
@@ -236,6 +242,32 @@ class Course:
                 return True
         return False
 
+    def judge(self, now: float, ask: Ask) -> None:
+        """Halts where telemetry says that a wave does not do well.
+
+        Args:
+            now: Seconds since the epoch.
+            ask: Says what devices have answered.
+        """
+        plan = self.rollout.plan
+        if self.rollout.state != "running" or not criteria.judges(plan):
+            return
+        for wave in range(self.rollout.wave + 1):
+            good = {m.device: m.progressed for m in self._of_wave(wave) if m.state == "good"}
+            found = criteria.complaint(plan, ask(good)) if good else ""
+            if found:
+                note = f"In wave {wave + 1}, {found}: {self._worst(good, ask)}."
+                self._move(now, state="halted", note=note)
+                return
+
+    def _worst(self, good: Mapping[str, float], ask: Ask) -> str:
+        """The devices with the most errors, or all where none has any."""
+        counted = {name: ask({name: since}) for name, since in good.items()}
+        order = sorted(counted, key=lambda name: (-counted[name].errors, name))
+        bad = [name for name in order if counted[name].errors] or order
+        more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+        return ", ".join(bad[:_NAMED]) + more
+
     def _failed(self, wave: int) -> int:
         return (
             sum(self._counts[wave, state] for state in ("failed", "silent")) - self._excused[wave]
@@ -256,16 +288,21 @@ class Course:
         if wave >= 0 and self._has_open(wave):
             self._start(wave, now, online)  # those that were retried, or are there again
             return
+        plan, done = self.rollout.plan, self._done_at(wave)
         if wave >= self.rollout.waves - 1:
-            note = self._summary()
-            self._move(now, state="complete", note=note)
+            if now >= done + plan.observe_s:
+                self._move(now, state="complete", note=self._summary())
             return
-        done = max((one.progressed for one in self._of_wave(wave)), default=0.0)
-        if wave < 0 or now >= done + self.rollout.plan.between_s:
+        if wave < 0 or now >= done + max(plan.between_s, plan.observe_s):
             self._move(now, wave=wave + 1)
             self._start(wave + 1, now, online)
             if not self._has_open(wave + 1):
                 self._go_on(now, online)
+
+    def _done_at(self, wave: int) -> float:
+        """When the last device of a wave was good, or given up."""
+        told = (one.progressed for one in self._of_wave(wave) if one.state not in _NOT_TOLD)
+        return max(told, default=0.0)
 
     def _of_wave(self, wave: int) -> Iterator[Member]:
         return (one for one in self._members.values() if one.wave == wave)
@@ -322,9 +359,12 @@ class Course:
     def resume(self, now: float) -> None:
         """Goes on; over what failed until now, where that had halted it. Raises UsageError."""
         self._require("paused", "halted", verb="resumed")
+        observed = self.rollout.state == "halted" and criteria.judges(self.rollout.plan)
         for member in self._members.values():
             if member.state in _BAD and not member.excused:
                 self._set(member, member.state, excused=True)
+            elif member.state == "good" and observed:  # what it has told until now is forgiven
+                self._set(member, "good", progressed=now)
         self._move(now, state="running", note="")
 
     def abort(self, now: float, *, revert: bool = False) -> list[str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from edge.controller import conditions
+from edge.controller import conditions, criteria
 from edge.controller.entities import Device, Member, Plan
 from scoring.errors import UsageError
 
@@ -70,6 +70,7 @@ def check(plan: Plan, *, longest_soak_s: float = 0.0) -> None:
     if plan.first:
         conditions.parse(plan.first)
     parse_amount(plan.most_failures, "most_failures")
+    criteria.check(plan)
     if not plan.waves:
         raise UsageError("A rollout has one wave at least.", hint="Write 100%.", where="waves")
     amounts = [parse_amount(text, "waves") for text in plan.waves]

@@ -18,7 +18,9 @@ from edge.telemetry.metrics import Traffic, from_dict
 from edge.telemetry.store import Store
 
 KEEP_S: Final = 3600.0
-_MOST_LOOKS: Final = 480
+_MOST_LOOKS: Final = 32
+"""Of each series; older ones are thinned out, by which a window begins a little later."""
+
 _MOST_SERIES: Final = 200_000
 _MOST_LOADED: Final = 1_000_000
 
@@ -40,15 +42,15 @@ class Series(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What one record said of requests.
+    """A moment at which something was heard of a series.
 
     Attributes:
-        at: When it was taken, in seconds since the epoch.
-        traffic: Since the look before.
+        at: In seconds since the epoch.
+        before: All that had been heard of it until then.
     """
 
     at: float
-    traffic: Traffic
+    before: Traffic
 
 
 class Live:
@@ -69,6 +71,7 @@ class Live:
         self.resources: dict[tuple[str, str], dict[str, float]] = {}
         self.dropped: dict[tuple[str, str], Mapping[str, int]] = {}
         self._looks: dict[Series, deque[Look]] = {}
+        self._series: dict[tuple[str, str], list[Series]] = {}
         self._keep_s = keep_s
         self._clock = clock
         self._lock = threading.Lock()
@@ -95,7 +98,7 @@ class Live:
             [int((self._clock() - self._keep_s) * 1e6), _MOST_LOADED],
         )
         with self._lock:
-            for table in (self.totals, self.resources, self._looks):
+            for table in (self.totals, self.resources, self._looks, self._series):
                 table.clear()
             for site, device, kind, at, data in found.rows:
                 self._hear(site, device, kind, _object(data.encode()), float(at))
@@ -112,14 +115,25 @@ class Live:
             package: By this package alone.
             since: What arrived at this time or later, in seconds since the epoch.
         """
+        with self._lock:
+            return self._traffic(device, module, package, since)
+
+    def sum(self, asked: Iterable[tuple[str, str, str, float]]) -> Traffic:
+        """What several answered together: device, module, package and since when, each."""
         found = Traffic()
         with self._lock:
-            for series, looks in self._looks.items():
-                right = series.device == device and series.module == module
-                if right and package in {"", series.package}:
-                    for look in looks:
-                        if look.at >= since:
-                            found = found.plus(look.traffic)
+            for device, module, package, since in asked:
+                found = found.plus(self._traffic(device, module, package, since))
+        return found
+
+    def _traffic(self, device: str, module: str, package: str, since: float) -> Traffic:
+        found = Traffic()
+        for series in self._series.get((device, module), ()):
+            if package not in {"", series.package}:
+                continue
+            first = next((look for look in self._looks[series] if look.at >= since), None)
+            if first is not None:
+                found = found.plus(self.totals[series].since(first.before))
         return found
 
     def snapshot(self) -> Snapshot:
@@ -134,12 +148,23 @@ class Live:
         series = Series(site, device, str(data.get("module", "")), str(data.get("package", "")))
         if series not in self.totals and len(self.totals) >= _MOST_SERIES:
             return
-        traffic = from_dict(data)
-        self.totals[series] = self.totals.get(series, Traffic()).plus(traffic)
-        looks = self._looks.setdefault(series, deque(maxlen=_MOST_LOOKS))
-        looks.append(Look(at, traffic))
-        while looks and looks[0].at < at - self._keep_s:
+        before = self.totals.get(series)
+        if before is None:
+            before = Traffic()
+            self._looks[series] = deque()
+            self._series.setdefault((device, series.module), []).append(series)
+        self.totals[series] = before.plus(from_dict(data))
+        self._note(self._looks[series], Look(at, before))
+
+    def _note(self, looks: deque[Look], new: Look) -> None:
+        looks.append(new)
+        while looks[0].at < new.at - self._keep_s:
             looks.popleft()
+        if len(looks) > _MOST_LOOKS:
+            kept = list(looks)
+            half = len(kept) // 2
+            looks.clear()
+            looks.extend([*kept[:half:2], *kept[half:]])
 
 
 class Snapshot(NamedTuple):

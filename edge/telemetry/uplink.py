@@ -55,6 +55,7 @@ class Flight(NamedTuple):
         mark: How many acknowledgements had come when it was sent; of a suspect, when it failed.
         suspect: It goes alone, since it may be what cuts the link.
         missing: The numbers that are not acknowledged.
+        sent_at: By the steady clock.
     """
 
     batch: Batch
@@ -63,6 +64,7 @@ class Flight(NamedTuple):
     mark: int
     suspect: bool
     missing: frozenset[int]
+    sent_at: float
 
 
 class Uplink:
@@ -125,6 +127,18 @@ class Uplink:
         for flight in flights:
             alone = flight.suspect and len(flights) == 1
             self._failed(flight, counts=suspicious and alone, suspicious=suspicious)
+
+    def heard(self) -> None:
+        """The controller is there, after all: what it has not answered goes again, soon."""
+        now = self._steady()
+        old = [flight for flight in self._flights if now - flight.sent_at > _ALONE_S]
+        if not (self._online and (old or self._silences)):
+            return
+        self._flights = [flight for flight in self._flights if flight not in old]
+        for flight in old:
+            self._failed(flight, counts=False, suspicious=flight.suspect)
+        self._silences, self._window = 0, 1
+        self._not_before = now
 
     def acked(self, payload: Ack | bytes) -> int:
         """The controller has something; returns how many records went from the spool.
@@ -226,9 +240,10 @@ class Uplink:
         return batch
 
     def _send(self, batch: Batch, tries: int, mark: int, *, suspect: bool = False) -> Batch:
-        until = self._steady() + self._patience()
+        now = self._steady()
         missing = frozenset(batch.seqs)
-        self._flights.append(Flight(batch, until, tries, mark, suspect, missing))
+        until = now + self._patience()
+        self._flights.append(Flight(batch, until, tries, mark, suspect, missing, now))
         return batch
 
     def _patience(self) -> float:

@@ -1,0 +1,179 @@
+"""What a real device tells, through a real broker, into the store of a real controller."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from tests.support import brokers
+from tests.support.whole_fleet import BIN, WholeFleet, score, until
+
+pytest.importorskip("duckdb")
+
+_FAILS_A_THIRD = """
+import json
+
+count = 0
+
+
+def init():
+    pass
+
+
+def run(data):
+    global count
+    count += 1
+    if count % 3 == 0:
+        raise RuntimeError("a third of them fails")
+    return {"sum": sum(json.loads(data)["data"][0])}
+"""
+
+_HOLES = (
+    "SELECT epoch, max(seq) + 1 - count(*) AS missing FROM records GROUP BY epoch "
+    "HAVING missing <> 0"
+)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a model, and a package of it that fails a third of requests."""
+    brokers.require()
+    folder = tmp_path_factory.mktemp("packages")
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 4])
+    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "abs", [x], [y])
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "abs.onnx")
+    (folder / "score.py").write_text(_FAILS_A_THIRD)
+    env = {**os.environ, "FIELDPOST_WORKSPACE": str(folder / "ws")}
+    for words in (
+        ["model", "register", "iris", folder / "abs.onnx"],
+        ["package", "build", "iris"],
+        ["package", "build", "iris", "--script", folder / "score.py"],
+    ):
+        subprocess.run([BIN / "fieldpost", *words], env=env, check=True, capture_output=True)
+    return folder / "ws"
+
+
+@pytest.fixture
+def fleet(workspace: Path, tmp_path: Path) -> Iterator[WholeFleet]:
+    copied = tmp_path / "ws"
+    subprocess.run(["cp", "-al", workspace, copied], check=True)
+    for database in workspace.glob("*.db*"):  # what is written to is no link
+        (copied / database.name).unlink()
+        (copied / database.name).write_bytes(database.read_bytes())
+    with WholeFleet(tmp_path, copied).open() as made:
+        yield made
+
+
+@pytest.fixture
+def packages(fleet: WholeFleet) -> tuple[str, str]:
+    """The one that answers, and the one that fails a third."""
+    bad, good = sorted(fleet("package", "list"), key=lambda one: one["created_at"], reverse=True)
+    for one in (good, bad):
+        fleet.sign(one["digest"])
+    return good["digest"], bad["digest"]
+
+
+def rows(count: int = 1) -> list[list[float]]:
+    found: list[list[float]] = np.random.default_rng(1).normal(size=(count, 4)).tolist()
+    return found
+
+
+def test_each_record_is_stored_once_also_after_the_link_was_cut(
+    fleet: WholeFleet, packages: tuple[str, str]
+) -> None:
+    agent = fleet.join("cam")
+    fleet.deploy(packages[0], "--soak", "1s", "--set", "env.FIELDPOST_SERVER_INPUTS=on")
+    fleet.until_rollout("complete")
+    port = fleet.port("cam")
+
+    def told() -> float:
+        (found,) = fleet.query(
+            "SELECT coalesce(sum(CAST(data->>'$.requests' AS DOUBLE)), 0) AS n "
+            "FROM records WHERE kind = 'requests'"
+        )
+        return float(found["n"])
+
+    assert score(port, rows(3), 40) == [200] * 40
+    until(lambda: told() >= 40, "the first requests were told")
+    agent.relay.cut()
+    assert score(port, rows(3), 30) == [200] * 30
+    agent.stop(signal.SIGKILL)  # what it had seen is on its disk, or counted anew by the worker
+    agent.start()
+    until(lambda: _answers(port), "the module answers again")
+    assert score(port, rows(3), 20) == [200] * 20
+    fleet.stop_controller(signal.SIGKILL)
+    agent.relay.mend()
+    fleet.start_controller()
+    until(lambda: told() >= 60, "what was told while the link was cut")
+    agent.stop()
+    agent.start()
+    (counts,) = until(
+        lambda: [one for one in fleet.query(
+            "SELECT count(*) AS n, count(DISTINCT epoch || '/' || seq) AS different, "
+            "count(DISTINCT epoch) AS epochs FROM records"
+        ) if one["epochs"] == 3], "the third epoch",
+    )  # fmt: skip
+    assert counts["n"] == counts["different"]
+    # Records of different classes overtake each other: what is missing is on its way.
+    until(lambda: not fleet.query(_HOLES), "all numbers of all epochs")
+    assert 60 <= told() <= 90
+    drift = fleet("fleet", "telemetry", "drift", "main")
+    assert set(drift) == {"fleet", "cam"}
+    assert {one["device"] for one in fleet("fleet", "telemetry", "devices")} == {"cam"}
+    kinds = {one["kind"] for one in fleet("fleet", "telemetry", "list", "-n", 500)}
+    assert {"requests", "inputs", "resources", "module"} <= kinds
+
+
+def test_a_version_that_fails_a_third_of_requests_halts_its_wave(
+    fleet: WholeFleet, packages: tuple[str, str]
+) -> None:
+    good, bad = packages
+    for name in ("cam-1", "cam-2"):
+        fleet.join(name)
+    fleet.deploy(good, "--soak", "1s", "--waves", "100%")
+    fleet.until_rollout("complete")
+    page = fleet.metrics().text
+    assert 'fieldpost_fleet_devices{state="online"} 2' in page
+    assert 'fieldpost_fleet_rollouts{state="complete"} 1' in page
+    assert "fieldpost_fleet_leader 1" in page
+
+    judged = ("--most-errors", "0.1", "--observe", "20s", "--soak", "1s", "--waves", "1,100%")
+    fleet.deploy(bad, *judged)
+    (first,) = until(
+        lambda: [one["device"] for one in fleet.rollout()["devices"] if one["state"] == "good"],
+        "the first device runs it",
+    )
+    statuses = score(fleet.port(first), rows(), 60)
+    assert statuses.count(200) == 40
+    halted = fleet.until_rollout("halted", "complete")
+    assert halted["state"] == "halted"
+    assert "33.3% of 60 requests failed" in halted["note"]
+    assert first in halted["note"]
+    (second,) = {"cam-1", "cam-2"} - {first}
+    assert fleet("device", "show", second)["modules"]["main"]["package"] == good
+    series = f'{{site="hall",device="{first}",module="main",package="{bad}"}}'
+    assert f"fieldpost_fleet_errors_total{series} 20" in fleet.metrics().text
+    # It goes on where a person says so; what was told until then is forgiven.
+    fleet("rollout", "resume", "iris")
+    assert fleet.rollout()["state"] == "running"
+
+
+def _answers(port: int) -> bool:
+    try:
+        return score(port, rows()) == [200]
+    except OSError:
+        return False
+    except Exception as error:
+        if "connect" in type(error).__name__.lower():
+            return False
+        raise
