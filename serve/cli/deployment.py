@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="A public key (cosign.pub) that must have signed the package; of several, one.",
 )
+@click.option("--diff", "as_diff", is_flag=True, help="Only show what would change in a cluster.")
+@click.option("--force-conflicts", "force", is_flag=True, help="Take over what others own there.")
 @changes
 @common
 def deploy(
@@ -42,6 +44,8 @@ def deploy(
     target: str,
     settings: tuple[str, ...],
     verify_keys: tuple[Path, ...],
+    as_diff: bool,
+    force: bool,
     dry_run: bool,
     as_json: bool,
     workspace: str | None,
@@ -52,11 +56,14 @@ def deploy(
     chosen = pairs(settings, "--set")
     keys = public_keys(verify_keys)
     with Workspace(workspace) as opened:
+        if as_diff:
+            _print_difference(opened, name, package, target, chosen, force=force, as_json=as_json)
+            return
         if dry_run:
             plan = opened.plan_deployment(
                 name, package, target=target, settings=chosen, verify_keys=keys
             )
-            print_out(plan, fields(plan.items()), as_json=as_json)
+            _print_plan(opened, plan, chosen, as_json=as_json)
             return
         with _interruptible(opened, name):
             deployed = opened.deploy(
@@ -66,10 +73,45 @@ def deploy(
                 settings=chosen,
                 progress=None if as_json else note,
                 verify_keys=keys,
+                force=force,
             )
         view = deployed.view()
     text = f"{view.name} revision {view.revision} is {view.state} at {view.url}"
     print_out(view, text, as_json=as_json)
+
+
+def _print_plan(
+    opened: Workspace, plan: dict[str, object], settings: dict[str, str], *, as_json: bool
+) -> None:
+    """What a deploy would do: the objects that it would make, on a target that has such."""
+    name, package, target = (str(plan[key]) for key in ("name", "package", "target"))
+    objects = opened.deployments.preview(name, package, target=target, settings=settings)
+    if objects is None:
+        print_out(plan, fields(plan.items()), as_json=as_json)
+        return
+    from serve.targets.kubernetes.diff import as_yaml
+
+    text = "" if as_json else as_yaml(list(objects)).rstrip()
+    print_out(plan | {"objects": list(objects)}, text, as_json=as_json)
+
+
+def _print_difference(
+    opened: Workspace,
+    name: str,
+    package: str,
+    target: str,
+    settings: dict[str, str],
+    *,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """What a deploy would change in the cluster."""
+    from serve.targets.kubernetes.diff import shown
+
+    found = opened.deployments.difference(
+        name, package, target=target, settings=settings, force=force
+    )
+    print_out({"name": name, "objects": list(found)}, shown(found), as_json=as_json)
 
 
 @contextmanager
@@ -197,6 +239,24 @@ def stop(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> None
             opened.deployments.stop(name)
         view = opened.deployments.get(name)
     text = f"Would stop {name}." if dry_run else f"{view.name} is {view.state}."
+    print_out(view, text, as_json=as_json)
+
+
+@click.command(help="Change how many workers answer.")
+@click.argument("name")
+@click.argument("count", type=click.IntRange(min=1))
+@changes
+@common
+def scale(name: str, count: int, dry_run: bool, as_json: bool, workspace: str | None) -> None:
+    """Runs NAME with COUNT workers, or pods."""
+    from serve.workspace import Workspace
+
+    with Workspace(workspace) as opened:
+        if not dry_run:
+            opened.deployments.scale(name, count, progress=None if as_json else note)
+        view = opened.deployments.get(name)
+    done = f"{view.name} is {view.state} with {len(view.workers)} workers at {view.url}"
+    text = f"Would run {name} with {count} workers." if dry_run else done
     print_out(view, text, as_json=as_json)
 
 

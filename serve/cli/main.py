@@ -64,6 +64,7 @@ _DEPLOYMENT = {
     "logs": Entry("serve.cli.deployment:logs", "Print or follow a deployment's logs."),
     "start": Entry("serve.cli.deployment:start", "Start a stopped or lost deployment again."),
     "stop": Entry("serve.cli.deployment:stop", "Stop a deployment; its records stay."),
+    "scale": Entry("serve.cli.deployment:scale", "Change how many workers answer."),
     "rollback": Entry("serve.cli.deployment:rollback", "Return to an earlier revision."),
     "export": Entry(
         "serve.cli.deployment_export:export",

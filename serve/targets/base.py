@@ -6,11 +6,11 @@ is wished for. Targets register themselves in the entry-point group `fieldpost.t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 import msgspec
 
@@ -138,6 +138,20 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """What would become of one object.
+
+    Attributes:
+        object: Its kind and name.
+        change: What happens to it.
+        lines: The difference, as `diff -u` writes it.
+    """
+
+    object: str
+    change: Literal["create", "update", "delete", "none"]
+    lines: tuple[str, ...] = ()
+
+
 class Target(Protocol):
     """A place where packages run.
 
@@ -185,6 +199,33 @@ class Target(Protocol):
 
     def remove(self, deployment: Deployment) -> None:
         """Deletes the files of a stopped deployment, logs included."""
+        ...
+
+
+@runtime_checkable
+class Previewing(Protocol):
+    """A target that can show beforehand what it would make."""
+
+    def preview(self, request: DeployRequest) -> Sequence[dict[str, Any]]:
+        """The objects that `deploy` would make, in order; values of secrets are masked."""
+        ...
+
+    def difference(self, request: DeployRequest) -> Sequence[Difference]:
+        """What `deploy` would change of what is there; nothing is changed."""
+        ...
+
+
+@runtime_checkable
+class Scaling(Protocol):
+    """A target that changes the number of workers without a new revision."""
+
+    def scale(self, deployment: Deployment, count: int, progress: Progress = ...) -> DeployResult:
+        """Returns when so many workers answer.
+
+        Raises:
+            UsageError: It does not run, or something else sets the number.
+            DeploymentFailedError: They do not become ready.
+        """
         ...
 
 

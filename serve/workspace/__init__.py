@@ -103,6 +103,7 @@ class Workspace:
         settings: Mapping[str, str] | None = None,
         progress: Callable[[str], None] | None = None,
         verify_keys: Sequence[PublicKey] = (),
+        force: bool = False,
     ) -> DeploymentHandle:
         """Runs a package under a name; a further call is a new revision of it.
 
@@ -116,6 +117,7 @@ class Workspace:
             progress: Called with a sentence at each step.
             verify_keys: Public keys of which one must have signed the package, besides what the
                 workspace's policy requires.
+            force: Take over fields that others own (on Kubernetes).
 
         Raises:
             DeploymentFailedError: It never became ready; the revision before goes on answering.
@@ -129,6 +131,7 @@ class Workspace:
             settings=settings or {},
             progress=progress,
             verify_keys=verify_keys,
+            force=force,
         )
 
     def plan_deployment(

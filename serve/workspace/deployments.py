@@ -13,6 +13,9 @@ from serve.registry import provenance
 from serve.registry.names import check_name
 from serve.targets.base import (
     DeployRequest,
+    Difference,
+    Previewing,
+    Scaling,
     Status,
     Target,
     TargetContext,
@@ -151,6 +154,7 @@ class Deployments:
         progress: Progress | None = None,
         rollback_of: int | None = None,
         verify_keys: Sequence[PublicKey] = (),
+        force: bool = False,
     ) -> DeploymentHandle:
         """See `Workspace.deploy`."""
         found, chosen = self._check(name, package, target, settings or {}, verify_keys)
@@ -168,6 +172,7 @@ class Deployments:
             package=found.digest,
             settings=revision.settings,
             address=self._registry.deployments.get(name).address,
+            force=force,
         )
         result = chosen.deploy(request, progress or _silent)
         return DeploymentHandle(self, name, result.url)
@@ -195,6 +200,64 @@ class Deployments:
             "model": found.model_ref,
             "settings": mask_settings(settings),
         }
+
+    def preview(
+        self, name: str, package: Package | str, *, target: str, settings: Mapping[str, str]
+    ) -> Sequence[dict[str, Any]] | None:
+        """The objects that `deploy` would make; None where the target makes none."""
+        found, chosen = self._check(name, package, target, settings, ())
+        if not isinstance(chosen, Previewing):
+            return None
+        return chosen.preview(self._next(name, found.digest, settings))
+
+    def difference(
+        self,
+        name: str,
+        package: Package | str,
+        *,
+        target: str,
+        settings: Mapping[str, str],
+        force: bool = False,
+    ) -> Sequence[Difference]:
+        """What `deploy` would change of what the target has; nothing is changed.
+
+        Raises:
+            UsageError: The target has nothing that can be compared.
+        """
+        found, chosen = self._check(name, package, target, settings, ())
+        if not isinstance(chosen, Previewing):
+            raise UsageError(
+                f"The target {target!r} has no objects to compare.",
+                hint="Use --dry-run to see what a deploy would do.",
+            )
+        return chosen.difference(self._next(name, found.digest, settings, force=force))
+
+    def scale(self, name: str, count: int, *, progress: Progress | None = None) -> DeploymentHandle:
+        """Changes how many workers answer.
+
+        Where the target cannot do that to what runs, the same package comes up as a new revision
+        with so many workers, and no request is lost on the way.
+
+        Raises:
+            UsageError: It does not run, or something else sets the number.
+            DeploymentFailedError: So many do not become ready.
+        """
+        record = self._registry.deployments.get(name)
+        chosen, active = self._target(record.target), record.active_revision
+        if active is None or record.desired != "running":
+            raise UsageError(
+                f"The deployment {name!r} does not run.",
+                hint=f"Start it first: 'fieldpost deployment start {name}'.",
+            )
+        if isinstance(chosen, Scaling):
+            result = chosen.scale(record, count, progress or _silent)
+            return DeploymentHandle(self, name, result.url)
+        if "workers" not in {each.name for each in msgspec.structs.fields(chosen.Settings)}:
+            raise UsageError(f"The target {record.target!r} has no number of workers.")
+        settings = {**active.settings, "workers": str(count)}
+        return self.deploy(
+            name, active.package, target=record.target, settings=settings, progress=progress
+        )
 
     def get(self, name: str) -> DeploymentView:
         """A deployment as it really is.
@@ -282,6 +345,29 @@ class Deployments:
         record = self._registry.deployments.get(name)
         self._registry.deployments.delete(name)
         self._target(record.target).remove(record)
+
+    def _next(
+        self,
+        name: str,
+        package: str,
+        settings: Mapping[str, str],
+        *,
+        force: bool = False,
+    ) -> DeployRequest:
+        """What `deploy` would ask of the target now."""
+        try:
+            record = self._registry.deployments.get(name)
+            last, address = record.revisions[-1].number, record.address
+        except NotFoundError:
+            last, address = 0, ""
+        return DeployRequest(
+            name=name,
+            revision=last + 1,
+            package=package,
+            settings=dict(settings),
+            address=address,
+            force=force,
+        )
 
     def _check(
         self,

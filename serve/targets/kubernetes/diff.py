@@ -6,8 +6,7 @@ import copy
 import difflib
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
+from serve.targets.base import Difference
 from serve.targets.kubernetes.kinds import Object, title_of
 
 if TYPE_CHECKING:
@@ -18,20 +17,6 @@ _NOISE = (
     *("selfLink", "deletionTimestamp"),
 )
 _SECRET = "***"  # noqa: S105 - a mask
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """What would become of one object.
-
-    Attributes:
-        object: `Deployment iris`.
-        change: `create`, `update`, `delete` or `none`.
-        lines: The difference of both as YAML, without their first lines.
-    """
-
-    object: str
-    change: Literal["create", "update", "delete", "none"]
-    lines: tuple[str, ...] = ()
 
 
 def difference(live: Object | None, after: Object | None) -> Difference:

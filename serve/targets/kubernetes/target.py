@@ -19,7 +19,15 @@ from scoring.errors import (
     UsageError,
 )
 from serve.registry import Registry
-from serve.targets.base import DeployRequest, DeployResult, Progress, Status, TargetContext, ignore
+from serve.targets.base import (
+    DeployRequest,
+    DeployResult,
+    Difference,
+    Progress,
+    Status,
+    TargetContext,
+    ignore,
+)
 from serve.targets.kubernetes import diff, home, logs, status
 from serve.targets.kubernetes.apply import Applier
 from serve.targets.kubernetes.faults import MissingError
@@ -35,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from serve.registry.records import Deployment, Revision
-    from serve.targets.kubernetes.diff import Difference
     from serve.targets.kubernetes.kinds import Object
 
 _STATUS_S = 3.0
