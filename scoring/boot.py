@@ -1,8 +1,8 @@
 """The first code that runs inside a package: `python -I -S ROOT/runtime/scoring/boot.py ROOT`.
 
 It builds `sys.path` from the standard library and the package's own layers alone, so that nothing
-of the host answers requests, and then runs the worker. It imports the standard library only: until
-it is done there is nothing else.
+of the host answers requests, and then runs the worker, or a part of batch scoring. It imports the
+standard library only: until it is done there is nothing else.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import NoReturn
 
 WORKER = "serve.server.worker"
+MODULES = {"batch": "scoring.batch.pod", "batch-model": "scoring.batch.worker"}
+"""What else there is to run than the server."""
 FAILED = 3
 
 _MACHINES = {"linux/amd64": ("x86_64", "amd64"), "linux/arm64": ("aarch64", "arm64")}
@@ -37,8 +39,8 @@ _SCRUBBED = (
 )
 
 
-def main(arguments: list[str], module: str = WORKER) -> None:
-    """Runs the worker, or another module, of the package whose root is the first argument."""
+def main(arguments: list[str]) -> None:
+    """Runs the package whose root is the first argument: its server, or what the second names."""
     if not arguments:
         _fail("usage: python -I -S ROOT/runtime/scoring/boot.py ROOT [ARGUMENT ...]")
     root = Path(arguments[0]).absolute()
@@ -49,6 +51,7 @@ def main(arguments: list[str], module: str = WORKER) -> None:
         from scoring.init import become_init  # noqa: PLC0415 - not importable before
 
         become_init()
+    module = MODULES.get("".join(arguments[1:2]), WORKER)
     sys.argv = [module, str(root), *arguments[1:]]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -1,4 +1,4 @@
-"""`python -m scoring.batch.worker ROOT [THREADS]`: a model alone, asked through pipes.
+"""`python -m scoring.batch.worker ROOT NAME THREADS`: a model alone, asked through pipes.
 
 It reads requests from stdin and answers on what was stdout; what a script prints goes to stderr.
 It ends when its parent does: nothing comes any more.
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     from scoring.batch import frames  # noqa: PLC0415 - numpy, behind the pipes
     from scoring.batch.models import open_model  # noqa: PLC0415
 
-    _share(int(arguments[2]) if len(arguments) > 2 else 0)  # noqa: PLR2004 - an option
+    _share(int(arguments[3]))
     try:
         model = open_model(Path(arguments[1]))
     except BaseException as error:  # noqa: BLE001 - a script may raise anything; all is reported

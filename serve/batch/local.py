@@ -32,6 +32,9 @@ class Follower(Watcher):
     def planned(self, plan: Plan, already: int) -> None:
         """The dataset fits; so many shards were scored before."""
 
+    def counted(self, done: int, whole: int) -> None:
+        """Of a job's numbers, so many are done."""
+
 
 @dataclass(frozen=True, slots=True)
 class How:
@@ -130,3 +133,6 @@ class Nobody(Follower):
 
     def retrying(self, shard: int, reason: str) -> None:
         """See `Watcher`."""
+
+    def counted(self, done: int, whole: int) -> None:
+        """See `Follower`."""

@@ -41,9 +41,9 @@ class Sentences(Follower):
         before = f", {already} of them scored before" if already else ""
         self._tell(f"{len(plan.sources)} files, {self._shards} shards{before}")
 
-    def begun(self, shards: int) -> None:
-        """A job of so many parts has begun."""
-        self._shards = shards
+    def counted(self, done: int, whole: int) -> None:
+        """See `Follower`."""
+        self._tell(f"{done} of {whole} tasks are done")
 
     def scored(self, rows: int) -> None:
         """See `Watcher`."""
@@ -105,6 +105,10 @@ class Bar(Follower):
     def planned(self, plan: Plan, already: int) -> None:
         """See `Follower`."""
         self._progress.update(self._task, total=len(plan.shards), completed=already)
+
+    def counted(self, done: int, whole: int) -> None:
+        """See `Follower`."""
+        self._progress.update(self._task, total=whole, completed=done)
 
     def scored(self, rows: int) -> None:
         """See `Watcher`."""

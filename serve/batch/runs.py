@@ -188,7 +188,7 @@ class Batch:
 
         chosen = Options(input=input, output=output, **_checked(options))
         package = find_package(model, self._registry)
-        job = kubernetes.job_of(package, chosen, settings, self._registry.blobs)
+        job = kubernetes.job_of(package, chosen, settings, self._registry, push=not dry_run)
         record = Record(
             name=job.name,
             model=model,

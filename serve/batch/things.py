@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from serve.roots import ServeOptions
 
 _BLOCK = 1 << 20
+_NAME = "batch-model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def open_thing(ref: str, registry: Registry, options: ServeOptions) -> Iterator[
     from serve.roots import open_root  # noqa: PLC0415 - frameworks of models
 
     with open_root(ref, options) as root:
-        command = (sys.executable, "-m", "scoring.batch.worker", str(root))
+        command = (sys.executable, "-m", "scoring.batch.worker", str(root), _NAME)
         yield Thing(Path(ref).name, _digest(root), command, dict(os.environ))
 
 
@@ -97,14 +98,14 @@ def _packaged(package: Package, registry: Registry) -> Thing:
 
     admit(registry, package.digest)
     root = unpack_package(package.digest, registry.blobs, registry.location.blobs / "cache")
-    boot = root / "runtime" / "scoring" / "batch" / "main.py"
-    if not boot.is_file():
+    boot = root / "runtime" / "scoring" / "boot.py"
+    if not (boot.parent / "batch" / "worker.py").is_file():
         raise PackagingError(
             f"The package {package.digest[:19]} was built before there was batch scoring.",
             hint="Build it again with this release: 'fieldpost package build'.",
         )
     python = interpreter.find_interpreter(interpreter.package_python(root))
-    command = (python, "-I", "-S", "-X", "utf8", str(boot), str(root))
+    command = (python, "-I", "-S", "-X", "utf8", str(boot), str(root), _NAME)
     name = package.model_ref or package.digest[:19]
     return Thing(name, package.digest, command, interpreter.base_environment(), str(root))
 
