@@ -37,7 +37,7 @@ class Home(msgspec.Struct, frozen=True):
     context: str
     server: str
     namespace: str
-    images: dict[int, str] = {}
+    images: dict[str, str] = {}
     replicas: int = 0
 
 
@@ -59,7 +59,7 @@ def find_home(location: str, name: str) -> Home | None:
 
 def remember(location: str, name: str, home: Home) -> None:
     """Records where the deployment is."""
-    numbers = sorted(home.images)[-_KEPT:]
+    numbers = sorted(home.images, key=int)[-_KEPT:]
     kept = msgspec.structs.replace(home, images={each: home.images[each] for each in numbers})
     with Registry(location) as registry:
         if registry.settings.get(_key(name), Home) != kept:

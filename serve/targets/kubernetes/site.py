@@ -118,7 +118,7 @@ class Site:
     def remember(self, rendered: Rendered, replicas: int | None = None) -> None:
         """Records where the deployment is, the revision's image, and how many pods were wished."""
         images = dict(self.home.images) if self.home else {}
-        images[rendered.revision] = rendered.image.reference
+        images[str(rendered.revision)] = rendered.image.reference
         kept = self.home.replicas if self.home else 0
         self.home = Home(
             context=self.cluster.access.context,
@@ -131,7 +131,7 @@ class Site:
 
     def image_of(self, revision: int) -> str:
         """The image that a revision had; empty where that is not known."""
-        return self.home.images.get(revision, "") if self.home else ""
+        return self.home.images.get(str(revision), "") if self.home else ""
 
     def __enter__(self) -> Self:
         return self
