@@ -16,13 +16,14 @@ class CountingProxy:
     Attributes:
         port: Where it listens.
         sent: Bytes that clients have sent, headers and all.
+        received: Bytes that they were sent, likewise.
     """
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self.sent = 0
+        self.sent = self.received = 0
         self._lock = threading.Lock()
 
     def serve(self) -> None:
@@ -40,7 +41,8 @@ class CountingProxy:
     def _connect(self, client: socket.socket) -> None:
         """One connection, both ways, until both sides have said all."""
         with client, socket.create_connection(("127.0.0.1", self._target)) as server:
-            back = threading.Thread(target=_pass, args=(server, client), daemon=True)
+            args = (server, client, self._count_back)
+            back = threading.Thread(target=_pass, args=args, daemon=True)
             back.start()
             _pass(client, server, self._count)
             back.join()
@@ -48,6 +50,10 @@ class CountingProxy:
     def _count(self, size: int) -> None:
         with self._lock:
             self.sent += size
+
+    def _count_back(self, size: int) -> None:
+        with self._lock:
+            self.received += size
 
 
 def _pass(
