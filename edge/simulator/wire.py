@@ -198,6 +198,8 @@ class Wire:
             logger.info("%s: no connection: %s", self._device.name, error)
             self._end()
             return
+        # Before the library closes it: its number is another connection's the next moment.
+        client.on_socket_close = lambda _client, _data, closing: self._unwatch(closing)
         self._loop.add_reader(sock, self._read)
         self._watch()
         self._later = self._loop.call_later(_CARE_S, self._care)
@@ -279,12 +281,15 @@ class Wire:
         """This connection is over."""
         client, self._client = self._client, None
         if client is not None:
-            sock = client.socket()
-            if sock is not None and sock.fileno() >= 0:
-                self._loop.remove_reader(sock)
-                self._loop.remove_writer(sock)
+            self._unwatch(client.socket())
             _close(client)
         self._lost()
+
+    def _unwatch(self, sock: mqtt.SocketLike | None) -> None:
+        if sock is not None and sock.fileno() >= 0:
+            self._loop.remove_reader(sock.fileno())
+            self._loop.remove_writer(sock.fileno())
+        self._writing = False
 
     def _lost(self) -> None:
         was_up, self.up, self._writing = self.up, False, False
@@ -355,7 +360,7 @@ def _fine(code: MQTTErrorCode) -> bool:
 
 def _close(client: mqtt.Client) -> None:
     """Frees a connection's socket, without a goodbye."""
-    client.on_disconnect = None
+    client.on_disconnect = client.on_socket_close = None
     sock = client.socket()
     if sock is not None:
         with contextlib.suppress(OSError):
