@@ -37,7 +37,10 @@ def read_chunks(
             yield parquet.chunks(opened, span, wanted, shard.first, options.call_rows, source.path)
             return
         with files.unpacked(raw, source.compression, source.path) as file:
-            file.seek(shard.start)
+            if source.compression:
+                file.read(shard.start)  # a header: packed files are not cut
+            else:
+                file.seek(shard.start)
             yield _text_chunks(file, source, shard, options)
 
 

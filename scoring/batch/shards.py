@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,8 +77,10 @@ class Scorer:
         asked = _Asked(plan, self._model, source)
         wanted = (*plan.inputs, *(kept.name for kept in plan.kept))
         rows = written = 0
-        part = writers.writer(plan.format, folder / "part", self._kinds, self._arrow)
         with (
+            contextlib.closing(
+                writers.writer(plan.format, folder / "part", self._kinds, self._arrow)
+            ) as part,
             (folder / "rejects").open("wb") as rejects,
             read_chunks(self._store, source, shard, plan.options, wanted) as chunks,
         ):
@@ -87,7 +90,6 @@ class Scorer:
                 for line in asked.rejects(chunk):
                     rejects.write(writers.dumps(line) + b"\n")
                 tick(len(chunk))
-        part.close()
         return Done(shard=number, rows=rows, written=written, rejected=asked.rejected)
 
     def _chunk(self, chunk: Chunk, asked: _Asked, part: Writer) -> int:

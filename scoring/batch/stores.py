@@ -6,6 +6,7 @@ A file appears under its name whole or not at all: by a rename here, by one `put
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
@@ -130,9 +131,8 @@ class LocalStore:
             return [self._entry(path)]
         if not _GLOB & set(place):
             return []
-        root = Path(path.anchor) if path.is_absolute() else Path()
-        pattern = str(path.relative_to(path.anchor) if path.is_absolute() else path)
-        return [self._entry(p) for p in sorted(root.glob(pattern)) if p.is_file()]
+        found = map(Path, sorted(glob.glob(place, recursive=True)))  # noqa: PTH207 - hides dots
+        return [self._entry(each) for each in found if each.is_file()]
 
     def entry(self, path: str) -> Entry | None:
         """See `Store`."""

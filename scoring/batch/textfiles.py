@@ -26,7 +26,7 @@ from scoring.payload.document import parse
 
 MAX_LINE = 64 << 20
 _BLOCK = 1 << 20
-_BOM = b"\xef\xbb\xbf"
+_MARK = "\ufeff"  # at the start of text that Windows has written
 _WITH_MARK = frozenset({"utf-8-sig", "utf_8_sig"})
 
 csv.field_size_limit(MAX_LINE)
@@ -106,15 +106,6 @@ def text_codec(encoding: str) -> str:
     return "utf-8" if encoding.lower() in _WITH_MARK else encoding
 
 
-def bom_length(file: IO[bytes]) -> int:
-    """How many bytes a byte order mark takes at the start of a file; the file stays behind it."""
-    start = file.read(len(_BOM))
-    if start == _BOM:
-        return len(_BOM)
-    file.seek(0)
-    return 0
-
-
 @dataclass(frozen=True, slots=True)
 class Head:
     """The beginning of a text file.
@@ -136,10 +127,10 @@ def csv_head(file: IO[bytes], encoding: str, delimiter: str) -> Head | None:
     Raises:
         MalformedPayloadError: It is no CSV, or a name stands in it twice.
     """
-    mark = bom_length(file)
     lines = Lines(file, encoding, 0)
+    text = (line.removeprefix(_MARK) if lines.number == 1 else line for line in lines)
     try:
-        names = next(csv.reader(iter(lines), delimiter=delimiter, strict=True), None)
+        names = next(csv.reader(text, delimiter=delimiter, strict=True), None)
     except csv.Error as error:
         raise MalformedPayloadError(f"The header is no CSV: {error}.", where="line 1") from None
     if lines.broken:
@@ -148,7 +139,7 @@ def csv_head(file: IO[bytes], encoding: str, delimiter: str) -> Head | None:
         )
     if names is None:
         return None
-    return Head(tuple(names), mark + lines.consumed, lines.number + 1)
+    return Head(tuple(names), lines.consumed, lines.number + 1)
 
 
 def json_head(file: IO[bytes], encoding: str) -> Head | None:
@@ -157,13 +148,15 @@ def json_head(file: IO[bytes], encoding: str) -> Head | None:
     Raises:
         InputError: The first record is none.
     """
-    mark = bom_length(file)
-    lines = Lines(file, encoding, 0)
+    lines, start = Lines(file, encoding, 0), 0
     for line in lines:
-        if not line.strip():
+        if line.startswith(_MARK) and lines.number == 1:
+            start = len(_MARK.encode())
+        text = line.strip().removeprefix(_MARK)
+        if not text:
             continue
         try:
-            value = parse(line.encode()).value
+            value = parse(text.encode()).value
         except InputError as error:
             raise type(error)(
                 f"Line {lines.number} is no JSON: {error.message}",
@@ -171,9 +164,9 @@ def json_head(file: IO[bytes], encoding: str) -> Head | None:
                 where=f"line {lines.number}",
             ) from None
         if isinstance(value, dict):
-            return Head(tuple(value), mark, 1)
+            return Head(tuple(value), start, 1)
         if isinstance(value, list):
-            return Head(tuple(str(number) for number in range(len(value))), mark, 1)
+            return Head(tuple(str(number) for number in range(len(value))), start, 1)
         raise WrongTypeError(
             f"Line {lines.number} is neither an object nor a list.",
             hint="Put one object into each line.",
