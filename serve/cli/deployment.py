@@ -168,8 +168,11 @@ def show(name: str, as_json: bool, workspace: str | None) -> None:
 
 def _describe(view: DeploymentView) -> str:
     workers = table(
-        ("PID", "STATE", "RESTARTS", "MEMORY"),
-        [(w.pid, w.state, w.restarts, size(w.rss_bytes or 0)) for w in view.workers],
+        ("WORKER", "PID", "STATE", "RESTARTS", "MEMORY"),
+        [
+            (w.name, w.pid, w.state, w.restarts, size(w.rss_bytes) if w.rss_bytes else None)
+            for w in view.workers
+        ],
     )
     revisions = table(
         ("REVISION", "STATE", "MODEL", "PACKAGE", "CREATED", "REASON"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from serve.targets.base import Difference
 from serve.targets.kubernetes.kinds import Object, title_of
+from serve.targets.kubernetes.ownership import others_own, owns_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,6 +51,17 @@ def shown(found: Sequence[Difference]) -> str:
     heads = {"create": "would be made", "update": "would change", "delete": "would be removed"}
     blocks = ["\n".join([f"{each.object} {heads[each.change]}:", *each.lines]) for each in told]
     return "\n\n".join(blocks)
+
+
+def without_default_replicas(live: Object | None, after: Object) -> Object:
+    """The object as it would be, where we leave the number of pods to a scaler.
+
+    A dry run shows the default there; `Applier` sees to it that the number stays what it is.
+    """
+    owned = owns_field(after, "spec", "replicas") or others_own(after, "spec", "replicas")
+    if live is None or after.get("kind") != "Deployment" or owned:
+        return after
+    return {**after, "spec": {**after["spec"], "replicas": live["spec"]["replicas"]}}
 
 
 def plain(item: Object | None) -> Object:

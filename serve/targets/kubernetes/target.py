@@ -102,14 +102,16 @@ class KubernetesTarget:
             rendered = self._render(site, request)
             applier = Applier(site.cluster, site.owner, ignore, force=request.force)
             prepared = applier.prepare(rendered.objects)
-            after = applier.check(prepared)
+            after = map(
+                diff.without_default_replicas, prepared.live.values(), applier.check(prepared)
+            )
             kept = {(each["kind"], name_of(each)) for each in rendered.objects}
             leaving = [
                 each
                 for each in owned_objects(site.cluster, site.owner)
                 if (each["kind"], name_of(each)) not in kept
             ]
-        pairs = list(zip(prepared.live.values(), after, strict=True))
+            pairs = list(zip(prepared.live.values(), after, strict=True))
         return diff.differences([*pairs, *((each, None) for each in leaving)])
 
     def status(self, deployment: Deployment) -> Status:
