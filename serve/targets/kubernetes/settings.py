@@ -229,11 +229,11 @@ def _check_serving(settings: KubernetesSettings) -> None:
                 hint=f"Put it into a Secret and write {instead}=NAME.",
                 where=name,
             )
-    if "port" in settings.server or f"{PREFIX}PORT" in settings.env:
+    if f"{PREFIX}PORT" in settings.env:
         raise UsageError(
             "The port in a pod is fixed.",
             hint="Write port=…, which is the Service's.",
-            where="server.port",
+            where=f"env.{PREFIX}PORT",
         )
     if settings.client_ca_secret and not settings.tls:
         raise UsageError(

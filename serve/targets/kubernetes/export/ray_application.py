@@ -35,6 +35,8 @@ _HOP_BY_HOP = {
     *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te"),
     *("trailer", "transfer-encoding", "upgrade"),
 }
+# Ray's own proxy tells them.
+_TOLD_ALREADY = {"date", "server"}
 _READ_BYTES = 1 << 16
 _LEAVE_S = 30.0
 
@@ -178,14 +180,16 @@ def _target(request: Request) -> str:
 
 async def _answer(answer: aiohttp.ClientResponse) -> Response:
     headers = [
-        (key, value) for key, value in answer.raw_headers if key.decode().lower() not in _HOP_BY_HOP
+        (key.lower(), value)
+        for key, value in answer.raw_headers
+        if key.decode("latin-1").lower() not in _HOP_BY_HOP | _TOLD_ALREADY
     ]
     response: Response
     if "content-length" in answer.headers:
         response = Response(await answer.read(), answer.status)
     else:
         response = StreamingResponse(answer.content.iter_chunked(_READ_BYTES), answer.status)
-    response.raw_headers = [(key.lower(), value) for key, value in headers]
+    response.raw_headers = headers
     return response
 
 
