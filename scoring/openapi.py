@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scoring.payload.answers import answer_keys
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -197,8 +199,6 @@ def _inputs(schema: ModelSchema, dialect: _Dialect) -> Json:
 
 
 def _answer(schema: ModelSchema, dialect: _Dialect) -> Json:
-    from scoring.payload.codec import answer_keys  # noqa: PLC0415 - numpy, for a pure description
-
     specs = {spec.name: _output(spec, dialect) for spec in schema.outputs}
     named = {key: specs[name] for key, name in answer_keys(schema)}
     forms = [_object(named), _object({"outputs": _object(specs)})]

@@ -125,9 +125,8 @@ class Agent:
         metadata: Fetch | None = None,
     ) -> None:
         self._state, self._who, self._trust, self._metadata = state, who, trust, metadata
-        ballast = Ballast(state / "ballast")
-        self.journal = Journal(state, make_room=ballast.drop)
-        ballast.take()
+        self._ballast = Ballast(state / "ballast")
+        self.journal = Journal(state, make_room=self._ballast.drop)
         self.clock = Clock(self.journal)
         self._machine = Machine(self.journal.state)
         self._events: queue.Queue[Event | None] = queue.Queue()
@@ -296,6 +295,7 @@ class Agent:
                 logger.warning("the release of %s cannot be remembered: %s", name, error)
 
     def _upkeep(self) -> None:
+        self._ballast.take()  # again, where there is room again
         now = time.monotonic()
         if now >= self._again_at:
             self._again_at = float("inf")

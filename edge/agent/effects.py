@@ -153,6 +153,8 @@ class Effects:
         except StoppedError:
             return
         except FieldpostError as error:
+            if isinstance(error, StorageFullError):
+                self._make_room()
             may_pass = isinstance(error, _MAY_PASS) and not isinstance(error, VerificationError)
             answer = self._failed(effect, failure_of(error), retryable=may_pass)
         except Exception as error:  # whatever it is: the device goes back, and says so
@@ -209,7 +211,7 @@ class Effects:
         running = self._supervisor.wait_current(effect.module, _MEASURE_S, stop)
         if running is None or not health.is_ready(running.port):
             return steps.Measured(effect.module, effect.attempt, healthy=False)
-        seen = health.shown(running.port)
+        seen = self._supervisor.shown(effect.module, running)
         return steps.Measured(
             effect.module,
             effect.attempt,
@@ -242,6 +244,13 @@ class Effects:
             logger.warning("%s cannot be mended now: %s", effect.run.package, error)
         except StoppedError:
             return
+
+    def _make_room(self) -> None:
+        """What ran before goes, where it takes the room that something else needs."""
+        try:
+            self._packages.clean(self._state().packages(), ())
+        except (FieldpostError, OSError) as error:
+            logger.warning("no room could be made: %s", error)
 
     def _clean_quietly(self, effect: Effect, _: Stop) -> None:
         assert isinstance(effect, steps.Clean)

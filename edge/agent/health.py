@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import re
+import math
+from collections.abc import Mapping
 from typing import Final, NamedTuple
+
+from edge.telemetry import metrics
+from edge.telemetry.metrics import Traffic
 
 _MOST_BYTES: Final = 4 << 20
 _OK: Final = 200
-_FAILED: Final = re.compile(
-    r'^fieldpost_requests_total\{[^}]*code="(?:5\d\d|INTERNAL|UNKNOWN|UNAVAILABLE)"[^}]*\} (\S+)$',
-    re.MULTILINE,
-)
-_REQUESTS: Final = re.compile(r"^fieldpost_requests_total\{[^}]*\} (\S+)$", re.MULTILINE)
-_BUCKET: Final = re.compile(
-    r'^fieldpost_request_duration_seconds_bucket\{[^}]*le="([^"]+)"[^}]*\} (\S+)$', re.MULTILINE
-)
 _SLOWEST: Final = 0.99
 
 
@@ -35,45 +31,58 @@ class Shown(NamedTuple):
     latency_s: float = 0.0
 
 
+class Answer(NamedTuple):
+    """What a worker answers to a request.
+
+    Attributes:
+        status: Of HTTP; 0 where it does not answer.
+        body: The beginning of it.
+    """
+
+    status: int
+    body: bytes
+
+
+def score(port: int, body: bytes, timeout_s: float) -> Answer:
+    """Asks the worker at this port to score."""
+    headers = {"Content-Type": "application/json"}
+    return Answer(*_ask(port, "POST", "/score", timeout_s, body, headers))
+
+
 def is_ready(port: int, timeout_s: float = 5.0) -> bool:
     """Whether the worker at this port says that it is ready."""
-    status, _ = _get(port, "/health/ready", timeout_s)
+    status, _ = _ask(port, "GET", "/health/ready", timeout_s)
     return status == _OK
 
 
-def shown(port: int, timeout_s: float = 5.0) -> Shown:
-    """What the worker counts; nothing where it does not say."""
-    status, text = _get(port, "/metrics", timeout_s)
-    return read(text) if status == _OK else Shown()
+def counted(port: int, timeout_s: float = 5.0) -> Traffic:
+    """What the worker has counted since its start; nothing where it does not say."""
+    status, body = _ask(port, "GET", "/metrics", timeout_s)
+    text = body.decode(errors="replace") if status == _OK else ""
+    return metrics.traffic(metrics.parse(text))
 
 
-def read(text: str) -> Shown:
-    """What a page of metrics says of requests."""
-    return Shown(_sum(_REQUESTS, text), _sum(_FAILED, text), _latency(text))
+def shown(traffic: Traffic) -> Shown:
+    """What requests say of a version that soaks."""
+    slowest = traffic.quantile(_SLOWEST)
+    if slowest == math.inf:
+        slowest = max((b for b in traffic.latency if b < math.inf), default=0.0)
+    return Shown(int(traffic.requests), int(traffic.errors), slowest)
 
 
-def _sum(pattern: re.Pattern[str], text: str) -> int:
-    return int(sum(map(float, pattern.findall(text))))
-
-
-def _latency(text: str) -> float:
-    buckets: dict[float, float] = {}
-    for bound, count in _BUCKET.findall(text):
-        value = float("inf") if bound == "+Inf" else float(bound)
-        buckets[value] = buckets.get(value, 0.0) + float(count)
-    total = buckets.get(float("inf"), 0.0)
-    bounds = sorted(bound for bound in buckets if bound < float("inf"))
-    if not total or not bounds:
-        return 0.0
-    return next((b for b in bounds if buckets[b] >= _SLOWEST * total), bounds[-1])
-
-
-def _get(port: int, path: str, timeout_s: float) -> tuple[int, str]:
+def _ask(
+    port: int,
+    method: str,
+    path: str,
+    timeout_s: float,
+    body: bytes | None = None,
+    headers: Mapping[str, str] = {},
+) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     with contextlib.closing(connection):
         try:
-            connection.request("GET", path, headers={"Connection": "close"})
+            connection.request(method, path, body, {**headers, "Connection": "close"})
             answer = connection.getresponse()
-            return answer.status, answer.read(_MOST_BYTES).decode(errors="replace")
+            return answer.status, answer.read(_MOST_BYTES)
         except (OSError, http.client.HTTPException):
-            return 0, ""
+            return 0, b""

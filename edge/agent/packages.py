@@ -120,6 +120,14 @@ class Packages:
         self._remove_others(self._cache / "roots", roots)
         self._remove_others(self._cache / containers.BYTE_CODE, roots)
         self._remove_others(self._cache / "layers", contents)
+        self._remove_others(self._byte_code() / "layers", contents)
+        locks = {*(f"{name}.lock" for name in contents), *(f"root-{name}.lock" for name in roots)}
+        self._remove_others(self._cache / "locks", locks)
+
+    def _byte_code(self) -> Path:
+        """Where Python keeps the byte code of what is unpacked: below the real path of that."""
+        real = self._cache.resolve()
+        return self._cache / "pycache" / real.relative_to(real.anchor)
 
     def _remove_others(self, folder: Path, stay: Collection[str]) -> None:
         if not folder.is_dir():

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from edge.agent import health
+from edge.agent import health, samples
 from edge.agent.ports import Ports
 from edge.agent.runner import Runner, Running
 from edge.agent.states import Live
 from edge.agent.throttle import Stop
 from edge.protocol.messages import Failure, Module
+from edge.telemetry.metrics import Traffic
 from scoring.errors import DeploymentFailedError, FieldpostError
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class Slot:
         self.current: Running | None = None
         self.candidate: Running | None = None
         self.candidate_attempt = -1
+        self.candidate_counted = Traffic()
+        self.counted = Traffic()  # before what answers was asked by others
         self.socket: socket.socket | None = None
         self.port = 0  # as it was wished for: 0 is another than the one it led to
         self.restarts = 0
@@ -138,6 +141,9 @@ class Supervisor:
         try:
             candidate.wait_ready(run.timeout_s, stop)
             _require_answer(candidate)
+            samples.require_answer(candidate.port, run, root)
+            # What the probe has asked says nothing of how the version does later.
+            slot.candidate_counted = health.counted(candidate.port)
         except BaseException:
             self.end_candidate(name)
             raise
@@ -155,6 +161,7 @@ class Supervisor:
                 raise DeploymentFailedError("The candidate has ended before the switch.")
             old, slot.candidate = slot.current, None
             self._adopt(slot, run, candidate)
+            slot.counted = slot.candidate_counted
         self._let_accept(candidate)
         if old is not None:
             self._drain(name, old)
@@ -250,6 +257,13 @@ class Supervisor:
                 current.wait_ready(max(0.0, until - self._steady()), stop)
         return current
 
+    def shown(self, name: str, running: Running) -> health.Shown:
+        """How a module has answered those who asked it since the switch."""
+        counted = health.counted(running.port)
+        slot = self._slot(name)
+        mine = slot.current is running
+        return health.shown(counted.since(slot.counted) if mine else counted)
+
     def live(self) -> dict[str, Live]:
         """What a report tells of the modules."""
         return {name: _live(slot) for name, slot in list(self._slots.items())}
@@ -258,6 +272,7 @@ class Supervisor:
 
     def _adopt(self, slot: Slot, run: Module, running: Running) -> None:
         slot.wanted, slot.current, slot.start_at = run, running, None
+        slot.counted = Traffic()
         slot.restarts = slot.ended = slot.silent = 0
         slot.began_at = self._steady()
 
@@ -315,6 +330,7 @@ class Supervisor:
                     slot.name, run, root, listener, self._on_ready, self._on_ended
                 )
                 slot.began_at = self._steady()
+                slot.counted = Traffic()
                 slot.silent = 0
         except FieldpostError as error:
             logger.warning("module %s cannot be started: %s", slot.name, error)

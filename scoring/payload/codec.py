@@ -10,6 +10,7 @@ import orjson
 
 from scoring.errors import InputError, UnknownInputError, WrongShapeError
 from scoring.payload import columns as cols
+from scoring.payload.answers import answer_keys
 from scoring.payload.arrays import Converter, require_same_batch
 from scoring.payload.document import Document, parse
 from scoring.payload.nesting import depth, too_deep
@@ -240,13 +241,6 @@ def _columns(
                 where=places[name].at(()),
             )
     return arrays
-
-
-def answer_keys(schema: ModelSchema) -> list[tuple[str, str]]:
-    """The keys of a `predictions` answer: the first is fixed, the others are the outputs' names."""
-    first, *others = [spec.name for spec in schema.outputs]
-    renamed = [(f"{name}_output" if name == "predictions" else name, name) for name in others]
-    return [("predictions", first), *renamed]
 
 
 def dumps(answer: dict[str, Any]) -> bytes:

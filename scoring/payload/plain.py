@@ -15,6 +15,7 @@ import msgspec
 from scoring.errors import InputError, UnknownInputError, UnsupportedModelError, WrongShapeError
 from scoring.payload import columns as cols
 from scoring.payload import lenient
+from scoring.payload.answers import answer_keys
 from scoring.payload.nesting import depth, too_deep
 from scoring.payload.orientation import Oriented, Style, orient
 from scoring.payload.places import ArrayPlace, CellPlace, MovedPlace, Place, key
@@ -89,10 +90,7 @@ class PlainCodec:
         """
         if style == "outputs":
             return msgspec.json.encode({"outputs": outputs})
-        first, *others = [spec.name for spec in self.schema.outputs]
-        answer = {"predictions": outputs[first]}
-        for name in others:
-            answer[f"{name}_output" if name == "predictions" else name] = outputs[name]
+        answer = {name: outputs[output] for name, output in answer_keys(self.schema)}
         return msgspec.json.encode(answer)
 
     def _rows(self, found: Oriented) -> Rows:

@@ -19,6 +19,15 @@ from scoring.quantum import document
 from scoring.quantum.circuit import Model
 from scoring.schema import ModelSchema
 
+# As on a device: whoever imports one of these fails.
+_WITHOUT = """
+import sys
+for name in ("numpy", "orjson", "onnxruntime", "uvloop", "httptools", "scipy", "serve"):
+    sys.modules[name] = None
+from edge.circuits.worker import main
+sys.exit(main(sys.argv))
+"""
+
 
 def write_root(root: Path, model: Model, schema: ModelSchema | None = None) -> Path:
     """A package's root with nothing but a circuit."""
@@ -49,13 +58,13 @@ def serving(root: Path, **settings: object) -> Iterator[tuple[int, subprocess.Po
         "PATH": os.environ["PATH"],
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "edge.circuits.worker", str(root)],
+        [sys.executable, "-c", _WITHOUT, str(root)],
         env=environment,
         pass_fds=(own.fileno(), write),
     )
     os.close(write)
     try:
-        with open(status, "rb") as pipe:
+        with os.fdopen(status, "rb") as pipe:
             told = msgspec.json.decode(pipe.readline())
         assert told["state"] == "ready", told
         yield own.getsockname()[1], process
