@@ -23,7 +23,9 @@ BASE_HELP = (
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["oci", "oci-archive", "docker-archive", "docker-daemon", "podman"]),
+    type=click.Choice(
+        ["oci", "oci-archive", "docker-archive", "docker-daemon", "podman", "bento", "bentoml"]
+    ),
     help="The format, where DEST does not begin with it.",
 )
 @click.option("--base", help=BASE_HELP)
@@ -43,10 +45,15 @@ def export(
     """Puts REF on a base and writes the image to DEST.
 
     DEST is oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG],
-    docker-daemon:NAME:TAG or podman:NAME:TAG.
+    docker-daemon:NAME:TAG or podman:NAME:TAG; or, without a base, a Bento: bento:DIR,
+    bento:FILE.bento, or bentoml:[NAME] for BentoML's store.
     """
+    from serve.bento.places import is_bento_place
     from serve.workspace import Workspace
 
+    if is_bento_place(dest, kind):
+        _export_bento(ref, dest, kind, dry_run=dry_run, as_json=as_json, workspace=workspace)
+        return
     with Workspace(workspace) as opened:
         package = opened.packages.get(ref)
         if dry_run:
@@ -67,6 +74,23 @@ def export(
         )
     text = f"{done.destination}: {size(done.size)}, {size(done.written)} written\n{done.digest}"
     show(done, text, as_json=as_json)
+
+
+def _export_bento(
+    ref: str, dest: str, kind: str | None, *, dry_run: bool, as_json: bool, workspace: str | None
+) -> None:
+    from serve.workspace import Workspace
+
+    with Workspace(workspace) as opened:
+        package = opened.packages.get(ref)
+        if dry_run:
+            place = dest if kind is None or dest.startswith(f"{kind}:") else f"{kind}:{dest}"
+            plan = {"package": package.digest, "destination": place}
+            show(plan, f"Would make a Bento of {package.digest} at {place}.", as_json=as_json)
+            return
+        done = opened.packages.export_bento(package, dest, kind=kind)
+    command = f"bentoml serve {done.tag if done.stored else done.destination}"
+    show(done, f"{done.tag}: {done.destination}\nRun it: {command}", as_json=as_json)
 
 
 def _plan(images: ImageSet, place: str) -> dict[str, Any]:

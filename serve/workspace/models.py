@@ -16,6 +16,7 @@ from scoring.errors import MissingDependencyError, UnknownFormatError, UsageErro
 from scoring.formats.base import Trust
 from scoring.formats.detect import detect
 from scoring.prepare import COMPILED_PATH, Prepared, prepare_isolated
+from serve.bento.places import is_bento
 from serve.registry import files
 from serve.registry.names import check_name
 
@@ -72,8 +73,9 @@ class Models:
 
         Args:
             name: Lower-case letters, digits, `.`, `_` and `-`.
-            source: A file or a folder; or, of this process, a fitted scikit-learn estimator, a
-                quantum classifier (alone, or behind scalers in a pipeline), or a circuit.
+            source: A file or a folder; what BentoML has saved (`bentoml:TAG`, a `.bentomodel` or
+                `.bento` file); or, of this process, a fitted scikit-learn estimator, a quantum
+                classifier (alone, or behind scalers in a pipeline), or a circuit.
             sample: Inputs to compare the compiled form on: a file, an array, a DataFrame, rows.
             tags: Key to value.
             description: A sentence about this version.
@@ -90,7 +92,10 @@ class Models:
         """
         check_name(name)
         _check_tolerance(tolerance)
-        with _as_path(source, name) as (path, own), tempfile.TemporaryDirectory() as scratch:
+        with (
+            _as_path(source, name) as (path, own, found_tags),
+            tempfile.TemporaryDirectory() as scratch,
+        ):
             found = _collect(path)
             trust = Trust(pickle=trust_pickle or own, types=tuple(trusted_types))
             out = Path(scratch)
@@ -107,7 +112,7 @@ class Models:
                     found,
                     prepared=prepared,
                     compiled=compiled if compiled.exists() else None,
-                    tags=tags,
+                    tags={**found_tags, **(tags or {})},
                     description=description,
                     metrics=metrics,
                 )
@@ -126,12 +131,14 @@ class Models:
         """Does all that `register` does, except storing anything; raises like it."""
         check_name(name)
         _check_tolerance(tolerance)
-        path = Path(source)
-        with tempfile.TemporaryDirectory() as scratch:
+        with (
+            _as_path(source, name) as (path, _, _),
+            tempfile.TemporaryDirectory() as scratch,
+        ):
             found = _collect(path)
             trust = Trust(pickle=trust_pickle, types=tuple(trusted_types))
             prepared = _prepare(path, Path(scratch), trust, sample, tolerance, expected_format)
-        sizes = {name: file.path.stat().st_size for name, file in found.items()}
+            sizes = {name: file.path.stat().st_size for name, file in found.items()}
         return RegistrationPlan(name, prepared, sizes)
 
     def get(self, ref: str) -> ModelVersion:
@@ -224,10 +231,16 @@ def _collect(path: Path) -> dict[str, files.SourceFile]:
 
 
 @contextmanager
-def _as_path(source: Any, name: str) -> Iterator[tuple[Path, bool]]:
-    """A path, and whether we wrote it ourselves, from an object of this very process."""
+def _as_path(source: Any, name: str) -> Iterator[tuple[Path, bool, dict[str, str]]]:
+    """A path; whether we wrote it ourselves, from an object of this very process; its own tags."""
     if isinstance(source, str | Path):
-        yield Path(source), False
+        if not is_bento(source):
+            yield Path(source), False, {}
+            return
+        from serve.bento.importing import opened  # noqa: PLC0415 - few models come from there
+
+        with opened(source) as model:
+            yield model.path, False, model.tags
         return
     circuit = _circuit_of(source)
     if circuit is None and not hasattr(source, "predict"):
@@ -241,7 +254,7 @@ def _as_path(source: Any, name: str) -> Iterator[tuple[Path, bool]]:
             _dump(source, path)
         else:
             _write_circuit(circuit, path)
-        yield path, circuit is None
+        yield path, circuit is None, {}
 
 
 def _circuit_of(source: Any) -> Any:

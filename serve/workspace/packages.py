@@ -27,6 +27,7 @@ from serve.workspace.distributing import Distributing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from serve.bento.exporting import ExportedBento
     from serve.packaging.builders import BuiltImage
     from serve.packaging.contexts import Context
     from serve.packaging.images.finding import BaseFinder
@@ -374,6 +375,25 @@ class Packages(Distributing):
         return self._images.export(
             package, to, kind=format, base=base, platform=platform, tell=progress or _silent
         )
+
+    def export_bento(self, package: Package, to: str, *, kind: str | None = None) -> ExportedBento:
+        """Writes a package as a Bento, which `bentoml serve` runs; see `serve.bento.exporting`.
+
+        Args:
+            package: The package.
+            to: `bento:DIR`, `bento:FILE.bento` (or `.tar`, `.tar.gz`, `.zip`), or `bentoml:` or
+                `bentoml:NAME` for BentoML's store.
+            kind: `bento` or `bentoml`, where `to` does not begin with it.
+
+        Raises:
+            AlreadyExistsError: Something else is there.
+            MissingDependencyError: BentoML is not installed.
+            PackagingError: It is for another version of Python or another platform, or BentoML
+                refuses it.
+        """
+        from serve.bento.exporting import export_bento  # noqa: PLC0415 - few need it
+
+        return export_bento(self._registry, package.digest, to, kind=kind)
 
     def take(self, place: str, *, platform: str | None = None) -> Package:
         """Reads a package back from what `export` wrote: the same package, by its digest.
