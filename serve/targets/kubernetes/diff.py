@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from serve.targets.base import Difference
 from serve.targets.kubernetes.kinds import Object, title_of
+from serve.targets.kubernetes.lines import yaml_lines
 from serve.targets.kubernetes.ownership import others_own, owns_field
 
 if TYPE_CHECKING:
@@ -113,6 +114,6 @@ def _masked(item: Object, other: Object, side: str) -> Object:
 
 
 def _lines(before: Object, after: Object) -> list[str]:
-    old, new = (as_yaml([each]).splitlines() if each else [] for each in (before, after))
+    old, new = (yaml_lines(each) if each else [] for each in (before, after))
     lines = list(difflib.unified_diff(old, new, lineterm="", n=3))[2:]
     return [line for line in lines if not line.startswith("@@")]
