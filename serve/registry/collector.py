@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from serve.registry import usage
+from serve.registry import keepers, usage
 from serve.registry.records import Freed
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class Collector:
                 return Freed()
             leftovers = self._blobs.remove_leftovers()
             with self._database.write() as connection:
-                packages = usage.drop_orphaned_packages(connection)
+                kept = keepers.kept(self._database, connection)
+                packages = usage.drop_orphaned_packages(connection, kept)
             freed = self._delete(set(self._blobs.digests()))
         return Freed(
             blobs=freed.blobs + leftovers, size=freed.size, packages=tuple(sorted(packages))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoring.errors import FieldpostError, NotFoundError
-from serve.registry import counters, files, names, provenance, usage
+from serve.registry import counters, files, keepers, names, provenance, usage
 from serve.registry import model_rows as rows
 from serve.registry.diff import compare
 from serve.registry.download import write_folder
@@ -239,8 +239,9 @@ class ModelStore:
         reference = names.parse_reference(ref)
         with self._database.write() as connection:
             version = rows.read_one(connection, reference)
-            usage.require_unused(connection, version)
-            packages, blobs = usage.drop_packages_of(connection, version)
+            kept = keepers.kept(self._database, connection)
+            usage.require_unused(connection, version, kept)
+            packages, blobs = usage.drop_packages_of(connection, version, kept)
             blobs += [file.digest for file in version.files]
             blobs += [version.compiled.digest] if version.compiled else []
             connection.execute(_DELETE, name=version.name, version=version.version)

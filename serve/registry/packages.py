@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scoring import digest as digests
 from scoring.errors import InvalidNameError, NotFoundError
-from serve.registry import counters, names, provenance, usage
+from serve.registry import counters, keepers, names, provenance, usage
 from serve.registry.records import Blob, Freed, Package
 from serve.registry.statements import insert, where
 
@@ -159,7 +159,8 @@ class PackageStore:
         """
         digest = self.get(ref).digest
         with self._database.write() as connection:
-            usage.require_package_unused(connection, digest)
+            kept = keepers.kept(self._database, connection)
+            usage.require_package_unused(connection, digest, kept)
             blobs = usage.drop_packages(connection, [digest])
         freed = self._collector.free(blobs)
         return Freed(blobs=freed.blobs, size=freed.size, packages=(digest,))

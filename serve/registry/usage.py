@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from serve.registry.connection import Connection
+    from serve.registry.keepers import Keep
     from serve.registry.records import ModelVersion
 
 _USERS_OF_MODEL = """
@@ -48,6 +49,9 @@ _BLOBS_OF = """
     UNION SELECT b.digest FROM fieldpost_referrer_blobs b
     JOIN fieldpost_referrers r ON r.digest = b.referrer WHERE r.subject = :package
 """
+_ALL_OF_MODEL = """
+    SELECT digest FROM fieldpost_packages WHERE model = :model AND model_version = :version
+"""
 _DROP = "DELETE FROM fieldpost_packages WHERE digest = :package"
 
 
@@ -67,22 +71,29 @@ def users_of_package(connection: Connection, digest: str) -> list[str]:
     return sorted(row["deployment"] for row in rows)
 
 
-def require_unused(connection: Connection, version: ModelVersion) -> None:
-    """Raises `InUseError` where a deployment uses the version."""
+def require_unused(
+    connection: Connection, version: ModelVersion, kept: Iterable[Keep] = ()
+) -> None:
+    """Raises `InUseError` where a deployment, or a keeper, uses the version."""
     users = users_of_model(connection, version.name, version.version)
     if users:
         raise InUseError(
             f"{version.ref} is used by {_listed(users)}.",
             hint=f"Stop it first: 'fieldpost deployment stop {users[0]}'.",
         )
+    rows = connection.execute(_ALL_OF_MODEL, model=version.name, version=version.version)
+    packages = {row["digest"] for row in rows}
+    for keep in kept:
+        if keep.runs and keep.package in packages:
+            raise InUseError(f"{version.ref} is used by {keep.by}.", hint=keep.hint)
 
 
 def _listed(users: list[str]) -> str:
     return f"the deployment{'s' if len(users) > 1 else ''} {', '.join(users)}"
 
 
-def require_package_unused(connection: Connection, digest: str) -> None:
-    """Raises `InUseError` where a deployment has the package in a revision."""
+def require_package_unused(connection: Connection, digest: str, kept: Iterable[Keep] = ()) -> None:
+    """Raises `InUseError` where a deployment has the package in a revision, or a keeper has it."""
     users = users_of_package(connection, digest)
     if users:
         raise InUseError(
@@ -90,6 +101,9 @@ def require_package_unused(connection: Connection, digest: str) -> None:
             hint=f"Stop and delete it first: 'fieldpost deployment stop {users[0]}' and "
             f"'fieldpost deployment delete {users[0]}'.",
         )
+    for keep in kept:
+        if keep.package == digest:
+            raise InUseError(f"The package {digest} belongs to {keep.by}.", hint=keep.hint)
 
 
 def require_deployment_unused(connection: Connection, name: str) -> None:
@@ -103,20 +117,27 @@ def require_deployment_unused(connection: Connection, name: str) -> None:
         )
 
 
-def drop_packages_of(connection: Connection, version: ModelVersion) -> tuple[list[str], list[str]]:
-    """Deletes the packages of a version that no deployment has.
+def drop_packages_of(
+    connection: Connection, version: ModelVersion, kept: Iterable[Keep] = ()
+) -> tuple[list[str], list[str]]:
+    """Deletes the packages of a version that no deployment and no keeper has.
 
     Returns:
         Their digests, and the digests of all blobs that they referenced.
     """
     rows = connection.execute(_OF_MODEL, model=version.name, version=version.version)
-    found = [row["digest"] for row in rows]
+    found = _not_kept((row["digest"] for row in rows), kept)
     return found, drop_packages(connection, found)
 
 
-def drop_orphaned_packages(connection: Connection) -> list[str]:
-    """Deletes the packages of deleted versions that no deployment has any more."""
-    found = [row["digest"] for row in connection.execute(_ORPHANED)]
+def _not_kept(digests: Iterable[str], kept: Iterable[Keep]) -> list[str]:
+    used = {keep.package for keep in kept}
+    return [digest for digest in digests if digest not in used]
+
+
+def drop_orphaned_packages(connection: Connection, kept: Iterable[Keep] = ()) -> list[str]:
+    """Deletes the packages of deleted versions that no deployment and no keeper has any more."""
+    found = _not_kept((row["digest"] for row in connection.execute(_ORPHANED)), kept)
     drop_packages(connection, found)
     return found
 

@@ -1,0 +1,1 @@
+"""What targets of all packages share: settings of a deployment, and what is said of what runs."""
