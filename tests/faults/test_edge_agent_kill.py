@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from edge.agent.config import Config
+from tests.faults.harness import LONG
 from tests.support.edge_site import EdgeSite, ask, package
 from tests.support.server import until
 
-KILLS = 8
+KILLS = 200 if LONG else 8
 
 
 @pytest.fixture
@@ -45,6 +46,8 @@ def _answers(port: int, begins: str) -> bool:
     return False
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180 + 10 * KILLS)
 def test_after_every_kill_a_known_version_answers_and_the_last_one_in_the_end(
     site: EdgeSite, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from edge.protocol.messages import (
     ModuleState,
     Reported,
     Soak,
+    Source,
     Status,
 )
 from edge.security import joining
@@ -222,8 +223,8 @@ class EdgeSite:
             drain_s=5,
         )  # fmt: skip
 
-    def wish(self, made: Made | None, **changes: Any) -> None:
-        """Permits a package, and wishes for it."""
+    def wish(self, made: Made | None, *, mirrors: Sequence[Source] = (), **changes: Any) -> None:
+        """Permits a package, and wishes for it; from mirrors first."""
         self.generation += 1
         modules = {}
         if made is not None:
@@ -234,7 +235,7 @@ class EdgeSite:
             self.fleet.publish(targets=sign_draft(draft, [self.fleet.keys.targets]))
             values: dict[str, Any] = {"soak": Soak(seconds=1), "timeout_s": 20.0} | changes
             modules = {"main": Module(package=made.digest, release=release, **values)}
-        sources = (self.source.source,)
+        sources = (*mirrors, self.source.source)
         self.publish(self.fleet.wish(self.generation, modules=modules, sources=sources))
 
     def publish(self, envelope: bytes) -> None:
