@@ -45,6 +45,7 @@ class Backend:
         self.counts = Counts()
         self.ready = True
         self._idle: list[tuple[float, Upstream]] = []
+        self._closed = False
         self._pause_s = 0.0
         self._down_until = 0.0
 
@@ -60,7 +61,7 @@ class Backend:
 
     def keep(self, upstream: Upstream) -> None:
         """Keeps a connection for the next request."""
-        if len(self._idle) >= _MOST_IDLE:
+        if self._closed or len(self._idle) >= _MOST_IDLE:
             upstream.close()
             return
         self._idle.append((asyncio.get_running_loop().time(), upstream))
@@ -73,7 +74,8 @@ class Backend:
             pair[1].close()
 
     def close(self) -> None:
-        """Closes idle connections; those in use go on to their end."""
+        """Closes idle connections; those in use go on to their end, and are not kept then."""
+        self._closed = True
         for _, upstream in self._idle:
             upstream.close()
         self._idle.clear()

@@ -127,14 +127,13 @@ class Downstream(asyncio.Protocol):
             self._stop(self._too_many_headers())
 
     def eof_received(self) -> bool:
-        """The client sends no more: what it is owed yet is sent, then the connection ends."""
+        """The client sends no more. As our servers have it: one who is owed an answer has gone."""
         self._eof = True
-        if self._is_free() and not self._queue:
+        if self._closing:
             return False
-        if self._reading is not None and not self._reading.complete:
+        if not self._is_free() or self._queue or self._reading is not None:
             self._transport.abort()
-            return False
-        return True
+        return False
 
     def pause_writing(self) -> None:
         """The client reads slowly."""
@@ -220,7 +219,7 @@ class Downstream(asyncio.Protocol):
             self._take_up(self._queue.popleft())
         elif self._is_free() and self._refusal is not None:
             self._send_refusal(self._refusal)
-        self._steer()
+        self.steer()
 
     def _is_free(self) -> bool:
         return self._current is None and not self._own and not self._closing
@@ -234,16 +233,18 @@ class Downstream(asyncio.Protocol):
         self._current = exchange = Exchange(self._front, self, request)
         exchange.start()
 
-    def _steer(self) -> None:
+    def steer(self) -> None:
         """Sets the deadline, and holds the client back where there is enough of it here."""
         if self._closing:
             return
         self._set_deadline()
         full = bool(self._queue) or (self._current is not None and self._current.is_full)
         if full and not self._held:
-            self.hold()
+            self._held = True
+            self._transport.pause_reading()
         elif not full and self._held:
-            self.go_on()
+            self._held = False
+            self._transport.resume_reading()
 
     def _set_deadline(self) -> None:
         now, settings = self._front.now(), self._front.settings
@@ -265,9 +266,6 @@ class Downstream(asyncio.Protocol):
         if self._closing or (current is None and self._reading is None):
             self._close()
         elif current is None or not (current.request.complete or current.answering):
-            if current is not None:
-                current.abandon()
-                self._current = None
             self._stop(
                 RequestTimeoutError(
                     "The request did not arrive in time.",
@@ -376,26 +374,24 @@ class Downstream(asyncio.Protocol):
         self._out.clear()
         self._transport.abort()
 
-    def hold(self) -> None:
-        """Reads no more for now."""
-        if not self._held and not self._closing:
-            self._held = True
-            self._transport.pause_reading()
-
-    def go_on(self) -> None:
-        """Reads again."""
-        if self._held and not self._closing:
-            self._held = False
-            self._transport.resume_reading()
-
     # Ends
 
     def _stop(self, error: FieldpostError | None) -> None:
         """Nothing more is read; what is owed already comes first."""
-        self._reading = None
+        broken, self._reading = self._reading, None
         if error is None or self._closing:
             return
         self._refusal = error
+        if broken is not None and broken in self._queue:
+            self._queue.remove(broken)
+        current = self._current
+        if current is not None and current.request is broken:
+            # Its body will never be whole: whoever has begun with it sees the connection end.
+            self._current = None
+            current.abandon()
+            if current.answering:
+                self.abort()
+                return
         if self._is_free() and not self._queue:
             self._send_refusal(error)
 

@@ -24,7 +24,7 @@ MOST_WAITING_BYTES = 1 << 18
 _MOST_ATTEMPTS = 4
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """A request as it is read; `parts` wait to be sent on."""
 
@@ -89,7 +89,7 @@ class Exchange:
     @property
     def is_full(self) -> bool:
         """Whether the client has to wait before it sends more."""
-        return self.request.waiting > MOST_WAITING_BYTES
+        return self._paused or self.request.waiting > MOST_WAITING_BYTES
 
     def _go(self, *, fresh: bool = False) -> None:
         now = self._front.now()
@@ -147,6 +147,7 @@ class Exchange:
         if self.request.expects and not self.request.complete:
             self._client.invite()
         self._shade()
+        self._client.steer()
 
     def _take_parts(self) -> bytes:
         """What is to be sent now; it is kept while it is short enough to be sent again."""
@@ -267,13 +268,13 @@ class Exchange:
     def pause(self) -> None:
         """The deployment reads slowly: the client has to wait."""
         self._paused = True
-        self._client.hold()
+        self._client.steer()
 
     def resume(self) -> None:
         """It takes more."""
         self._paused = False
         self.pump()
-        self._client.go_on()
+        self._client.steer()
 
     def hold_answer(self, *, hold: bool) -> None:
         """The client reads slowly: the deployment has to wait."""

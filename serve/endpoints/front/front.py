@@ -212,10 +212,12 @@ class Front:
         self._work.add(asyncio.ensure_future(self._tick()))
         self._work.add(asyncio.ensure_future(self._probe()))
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Ends what still runs."""
-        for task in self._work:
+        work = tuple(self._work)
+        for task in work:
             task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
         for client in tuple(self._clients):
             client.abort()
         for tunnel in tuple(self._tunnels):

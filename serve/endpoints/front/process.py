@@ -86,7 +86,7 @@ class FrontProcess:
                 self._front.apply(read_config(self._folder))
                 await self._serve()
         finally:
-            self._front.stop()
+            await self._front.stop()
             shutil.rmtree(self._desk_folder, ignore_errors=True)
 
     async def _serve(self) -> None:

@@ -74,14 +74,13 @@ class Upstream(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._sink: Sink | None = None
         self._parser = HttpResponseParser(self)
-        self._written = self._before = 0
+        self._written = self._before = self._head_bytes = 0
         self._closed = self._until_close = self._ended = False
         self._reset()
 
     def _reset(self) -> None:
         self._reason = b""
         self._headers: Fields = []
-        self._head_bytes = 0
         self._skipping = False
 
     @property
@@ -94,6 +93,7 @@ class Upstream(asyncio.Protocol):
         self.reused = self._written > 0
         self.begun = self._ended = self._until_close = False
         self._before = self._written
+        self._head_bytes = 0
         self._sink = sink
 
     def write(self, data: bytes) -> None:
