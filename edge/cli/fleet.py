@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
     from edge.workspace import Workspace
 
 _MAIN: Final = "main"
-_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_WINDOW: Final = re.compile(
-    r"(\d\d?):(\d\d)-(\d\d?):(\d\d)(?:/([a-z,]+))?", re.ASCII | re.IGNORECASE
-)
 _POLL_S: Final = 1.0
 
 
@@ -123,11 +118,13 @@ _OPTIONS: Final = (
 @common
 def deploy(name: str, workspace: str | None, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Begins the rollout of a new revision of the deployment NAME."""
+    from edge.controller import texts
+
     wanted = {
         "condition": given["condition"],
         "priority": given["priority"],
         "layer": given["layer"],
-        "window": _window(given["window"]),
+        "window": texts.window(given["window"], "--window"),
         "rate": given["rate"],
         "plan": _plan(given),
     }
@@ -167,27 +164,6 @@ def _plan(given: dict[str, Any]) -> Plan:
         most_errors=given["most_errors"],
         most_latency_s=given["most_latency"],
     )
-
-
-def _window(text: str) -> Window | None:
-    from edge.protocol.messages import Window
-
-    if not text:
-        return None
-    match = _WINDOW.fullmatch(text.strip())
-    days = [day for day in (match[5] or "").lower().split(",") if day] if match else []
-    if match is None or not set(days) <= set(_DAYS):
-        raise click.BadParameter(
-            f"'{text}' is no window: write 22:00-04:00, or 22:00-04:00/sat,sun.",
-            param_hint="--window",
-        )
-    begins, ends = int(match[1]) * 60 + int(match[2]), int(match[3]) * 60 + int(match[4])
-    try:
-        return msgspec.convert(
-            {"begins": begins, "ends": ends, "days": [_DAYS.index(day) for day in days]}, Window
-        )
-    except msgspec.ValidationError as error:
-        raise click.BadParameter(f"'{text}' is no window.", param_hint="--window") from error
 
 
 def _modules(workspace: Workspace, given: dict[str, Any]) -> dict[str, Module]:
@@ -323,8 +299,10 @@ def _describe_revision(revision: Revision, matching: list[str]) -> str:
 def _say_window(window: Window | None) -> str:
     if window is None:
         return ""
+    from edge.controller.texts import DAYS
+
     begins, ends = divmod(window.begins, 60), divmod(window.ends, 60)
-    days = ",".join(_DAYS[day] for day in window.days)
+    days = ",".join(DAYS[day] for day in window.days)
     return f"{begins[0]:02}:{begins[1]:02}-{ends[0]:02}:{ends[1]:02}" + (f"/{days}" if days else "")
 
 

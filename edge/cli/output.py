@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,16 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from scoring.errors import UsageError
+
 if TYPE_CHECKING:
     from edge.controller.records import Fleet
     from edge.workspace import Workspace
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
-_SECONDS: Final = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]?)B?(?:/s)?", re.ASCII)
-_POWERS: Final = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
 
 
 @contextmanager
@@ -54,10 +50,12 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         """Seconds."""
         if isinstance(value, int | float):
             return float(value)
-        match = _DURATION.fullmatch(str(value).strip())
-        if match is None:
-            self.fail(f"'{value}' is no duration: write 90s, 30m, 2h or 1d.", param, ctx)
-        return float(match[1]) * _SECONDS[match[2] or ""]
+        from edge.controller import texts
+
+        try:
+            return texts.duration(str(value))
+        except UsageError as error:
+            self.fail(f"{error.message} {error.hint}", param, ctx)
 
 
 class Rate(click.ParamType):  # type: ignore[type-arg]
@@ -69,10 +67,12 @@ class Rate(click.ParamType):  # type: ignore[type-arg]
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
         """Bytes a second."""
-        match = _BYTES.fullmatch(str(value).strip())
-        if match is None:
-            self.fail(f"'{value}' is no rate: write 500k or 2M (bytes a second).", param, ctx)
-        return int(float(match[1]) * _POWERS[match[2]])
+        from edge.controller import texts
+
+        try:
+            return texts.rate(str(value))
+        except UsageError as error:
+            self.fail(f"{error.message} {error.hint}", param, ctx)
 
 
 DURATION: Final = Duration()

@@ -40,6 +40,7 @@ _ORDERS: Final[Mapping[str, Callable[[int], bool]]] = {
     ">": lambda order: order > 0,
     ">=": lambda order: order >= 0,
 }
+_SINGULAR: Final = {"tag": "tags", "fact": "facts"}
 _WORDS: Final = frozenset({"and", "or", "not", "in", "like", "true", "false", "all"})
 
 
@@ -191,6 +192,7 @@ class _Parser:
         if name in {"device", "site"}:
             self._at += 1
             return (lambda one: one.device) if name == "device" else (lambda one: one.site)
+        name = _SINGULAR.get(name, name)
         if name not in {"tags", "facts"}:
             self._fail(
                 f"{token.text!r} is nothing that devices have",
