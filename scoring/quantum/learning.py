@@ -89,28 +89,44 @@ def learn(
     states = _encoded(blank, samples.rows)
     places = [_places(name, given, len(states)) for name, given in _named(schedules)]
 
+    alone = together or len(samples.classes) == 2  # noqa: PLR2004
+
     def one(classes: tuple[Label, ...], labels: NDArray[np.intp], number: int) -> Circuit:
         circuit = replace(blank, classes=classes)
         problem = Problem(circuit, states, labels, options, *places)
         points = start_points(circuit, starts, seed + number)
-        path = checkpoint and (checkpoint if not number else Path(f"{checkpoint}.{number}"))
+        path = checkpoint and _part(checkpoint, number)
         with bar(enabled=progress, starts=len(points), epochs=options.max_epochs) as told:
             found = train(
-                problem, points, seed=seed + number, jobs=jobs, checkpoint=path, progress=told
+                problem,
+                points,
+                seed=seed + number,
+                jobs=jobs,
+                checkpoint=path,
+                keep_checkpoint=not alone,
+                progress=told,
             )
         record = _record(found, structure, options, seed + number, len(labels))
         return replace(circuit.at(found.parameters, found.bias), record=record)
 
-    if together or len(samples.classes) == 2:  # noqa: PLR2004
+    if alone:
         return one(samples.classes, samples.labels, 0)
     circuits = [
         one((0, 1), (samples.labels == place).astype(np.intp), place)
         for place in range(len(samples.classes))
     ]
+    if checkpoint:
+        for place in range(len(samples.classes)):
+            _part(checkpoint, place).unlink(missing_ok=True)
     record = {"epochs": max(circuit.record["epochs"] for circuit in circuits)}
     parts = [dict(circuit.record) for circuit in circuits]
     bare = tuple(replace(circuit, record={}) for circuit in circuits)
     return OneVersusRest(bare, samples.classes, record | {"circuits": parts})
+
+
+def _part(checkpoint: Path, number: int) -> Path:
+    """Where one of several circuits keeps where it is: all of them, until all are learned."""
+    return Path(f"{checkpoint}.{number}") if number else checkpoint
 
 
 def blank_circuit(

@@ -109,10 +109,12 @@ def train(
     )
     path = _output(out, "circuit")
     _require_folder(path)
+    if checkpoint is not None:
+        _require_folder(checkpoint, "--checkpoint")
     if dry_run:
         _tell_plan(classifier, learned, path, as_json=as_json)
         return
-    classifier.fit(learned.rows, learned.labels)
+    _fit(classifier, learned, checkpoint)
     classifier.save(path)
     results = {"training": classifier.evaluate(learned.rows, learned.labels)}
     if held_out is not None:
@@ -134,13 +136,30 @@ def train(
     show(report, text, as_json=as_json)
 
 
-def _require_folder(path: Path) -> None:
-    """Before hours of training, whose circuit could not be written in the end."""
+def _fit(classifier: SequentialClassifier, learned: Labelled, checkpoint: Path | None) -> None:
+    """Trains; who breaks it off is told what is left, and how to go on."""
+    if checkpoint is not None and checkpoint.exists():
+        click.echo(f"Going on from {checkpoint}.", err=True)
+    try:
+        classifier.fit(learned.rows, learned.labels)
+    except KeyboardInterrupt:
+        if checkpoint is not None and checkpoint.exists():
+            text = f"What was learned is in {checkpoint}: run the same command again to go on."
+        elif checkpoint is not None:
+            text = "No epoch was over yet: nothing was kept."
+        else:
+            text = "Nothing was kept: with --checkpoint FILE training goes on where it was."
+        click.echo(text, err=True)
+        raise
+
+
+def _require_folder(path: Path, option: str = "--out") -> None:
+    """Before hours of training, of which nothing could be written in the end."""
     from scoring.errors import UsageError
 
     if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is no folder"
-        raise UsageError(f"{path} {what}.", hint="Make the folder, or choose another --out.")
+        raise UsageError(f"{path} {what}.", hint=f"Make the folder, or choose another {option}.")
 
 
 def _split(

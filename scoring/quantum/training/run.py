@@ -53,6 +53,7 @@ def train(
     seed: int = 0,
     jobs: int = 1,
     checkpoint: Path | None = None,
+    keep_checkpoint: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
     """Trains from every start point; the one with the fewest misses wins, the first of equals.
@@ -65,6 +66,7 @@ def train(
         jobs: How many start points advance at once, each in a process of its own; -1 for all cores.
         checkpoint: A file that is kept up to date, and from which a training that was broken off
             goes on; it is removed at the end.
+        keep_checkpoint: It is not: this training is a part of a longer one.
         progress: Told after every round.
 
     Raises:
@@ -77,9 +79,11 @@ def train(
     if states is None:
         seeds = np.random.SeedSequence(seed).spawn(len(points))
         states = [initial(point, each) for point, each in zip(points, seeds, strict=True)]
+    elif progress:
+        progress(states)
     states = _to_the_end(problem, states, jobs, checkpoint, name, progress)
     result = _best(problem, states)
-    if checkpoint:
+    if checkpoint and not keep_checkpoint:
         checkpoint.unlink(missing_ok=True)
     return result
 
