@@ -16,6 +16,7 @@ from typing import Any
 from edge.agent.config import Broker
 from edge.controller.records import Fleet
 from edge.protocol.messages import Module, Soak
+from edge.security import broker as configs
 from edge.security import keys
 from edge.security.fleet import FleetSecurity
 from edge.simulator import roster
@@ -134,9 +135,14 @@ class Place:
 @contextmanager
 def open_place(folder: Path, devices: int) -> Iterator[Place]:
     """A fleet for so many devices."""
-    raise_files(2 * devices + 1000)
+    raise_files(devices + 1000)
     folder.mkdir(parents=True)
-    settings = ("max_connections -1", "max_queued_messages 1000", "max_queued_bytes 8388608")
+    described = configs.Broker(folder=folder, data=folder)  # as 'fleet broker-config' has it
+    settings = (
+        "max_connections -1",
+        f"max_queued_messages {described.queued_messages}",
+        f"max_queued_bytes {described.queued_bytes}",
+    )
     broker = Mosquitto(folder / "broker", persistent=True, settings=settings)
     with open_workspace(folder / "workspace") as workspace:
         security = FleetSecurity(folder / "keys", workspace.registry.database)

@@ -41,7 +41,7 @@ def rows(folder: Path, *, quick: bool) -> list[Row]:
             reached=seconds <= _WITHIN_S,
             notes=f"The broker was killed and started again; the controller used {used:.1f} s of a "
             f"processor and {memory:.0f} MiB at most. Bounds: {MOST_INBOX} messages that wait for "
-            f"the controller, {MOST_QUEUED} of a device, 1000 of each client at the broker.",
+            f"the controller, {MOST_QUEUED} of a device, 100000 of each client at the broker.",
         )
     ]
 

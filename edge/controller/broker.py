@@ -200,6 +200,8 @@ class Link:
             client = self._client
         if client is not None:
             client.subscribe(topic, QOS)
+            if topic not in self._subscriptions:  # what is said there from now on comes anyway
+                client.unsubscribe(topic)
 
     def _pump(self) -> None:
         """Hands paho what may fly. Never under our lock: paho calls back under one of its own."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
+from edge.controller.asking import Asking
 from edge.controller.broker import Arrival, BrokerSettings, Came, Down, Link, Up
 from edge.controller.leader import Answers, Leader, Permits, Signer
 from edge.controller.ledger import Lease, LeaseLostError, Ledger
@@ -207,6 +208,7 @@ class _Leading:
         self.is_up = False
         self._up_at = 0.0
         self._ticked = self._looked = self._beat = time.monotonic()
+        self._asking = Asking()
         listed = list(chores)
         self._chores = _Chores(one for one in listed if not one.apart)
         self._apart = _Apart(_Chores(one for one in listed if one.apart))
@@ -254,6 +256,7 @@ class _Leading:
         if self.is_up and passed - self._up_at > SETTLE_S:
             self._leader.tick(now)
         self._leader.send_waiting(now)
+        self._leader.refresh += self._asking.due(passed, self._leader.retained_topics)
         self._chores.do(passed)
 
     def _flush(self) -> None:
@@ -277,9 +280,11 @@ class _Leading:
             if self.is_up or not self._up_at:
                 logger.warning("broker down reason=%s", arrival.reason)
             self.is_up, self._up_at = False, self._up_at or -SETTLE_S
+            self._asking.lost()
         elif isinstance(arrival, Up):
             logger.info("broker up")
             self.is_up, self._up_at = True, time.monotonic()
+            self._asking.connected(self._up_at)
             self._leader.publish_all(self._clock())
         else:
             self._hear(arrival)

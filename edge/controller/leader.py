@@ -317,6 +317,12 @@ class Leader:
     def _send(self, device: Device, kind: Kind, payload: bytes) -> None:
         self.outgoing.append(Outgoing(topic(device.site, device.name, kind), payload))
 
+    def retained_topics(self) -> list[Topic]:
+        """What a broker keeps of all devices' words; those that seem to be away come first."""
+        devices = sorted(self._image.devices.values(), key=lambda one: one.online)
+        kinds: tuple[Kind, ...] = ("status", "reported")
+        return [topic(one.site, one.name, kind) for one in devices for kind in kinds]
+
     def publish_all(self, now: float) -> None:
         """Says everything anew: the broker may have forgotten it."""
         for device in self._image.devices.values():

@@ -39,7 +39,8 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
         address: To listen at; empty for all.
         controllers: How many may connect: each has a name of its own.
         devices: How many connections at most.
-        queued_messages: Of one client that is away.
+        queued_messages: Of one client that is away, or slow. A controller that connects gets what
+            is retained of all devices at once; what is over the bound is dropped without a word.
         queued_bytes: Likewise.
         forget: After how long a client that is away loses its session.
         user: Whom Mosquitto becomes when it is started by root; empty for its default.
@@ -51,8 +52,8 @@ class Broker(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     controllers: int = 4
     devices: int = 20_000
-    queued_messages: int = 1000
-    queued_bytes: int = 8 * 1024 * 1024
+    queued_messages: int = 100_000
+    queued_bytes: int = 64 * 1024 * 1024
     forget: str = "14d"
     user: str = ""
 
