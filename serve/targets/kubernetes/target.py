@@ -237,13 +237,15 @@ class KubernetesTarget:
         site.cluster.version()
         rendered = self._render(site, request)
         applier = Applier(site.cluster, site.owner, progress, force=request.force)
-        applier.check(applier.prepare(rendered.objects))
+        prepared = applier.prepare(rendered.objects)
+        applier.check(prepared)
         publish(rendered.image, rendered.settings, self._context, progress)
         named = "replicas" in request.settings
         site.remember(rendered, replicas=0 if named else None)
         try:
             with _named(request.revision, request.name):
-                self._apply(site, rendered, progress, force=request.force)
+                applier.apply(prepared)
+                self._wait(site, rendered, progress)
         except BaseException as error:
             self._bring_back(site, progress, wait=isinstance(error, Exception))
             raise
@@ -252,6 +254,10 @@ class KubernetesTarget:
     def _apply(self, site: Site, rendered: Rendered, progress: Progress, *, force: bool) -> None:
         applier = Applier(site.cluster, site.owner, progress, force=force)
         applier.apply(applier.prepare(rendered.objects))
+        self._wait(site, rendered, progress)
+
+    @staticmethod
+    def _wait(site: Site, rendered: Rendered, progress: Progress) -> None:
         timeout_s = rendered.settings.ready_timeout_s
         Watch(site.place, rendered.revision, timeout_s, progress).until_ready()
 
@@ -269,8 +275,7 @@ class KubernetesTarget:
             applier = Applier(site.cluster, site.owner, ignore, force=True)
             applier.apply(applier.prepare(rendered.objects))
             if wait:
-                timeout_s = rendered.settings.ready_timeout_s
-                Watch(site.place, active.number, timeout_s, progress).until_ready()
+                self._wait(site, rendered, progress)
             prune(site.cluster, site.owner, rendered.objects, progress)
         except FieldpostError as error:
             progress(f"The revision before could not be brought back: {error.message}")

@@ -14,6 +14,7 @@ from tests.support.kubernetes_double.store import Object, Store, now, walk_owned
 
 _HASH = "pod-template-hash"
 _TICK_S = 0.02
+_IDLE_S = 0.25
 
 
 class Outcome(NamedTuple):
@@ -65,12 +66,16 @@ class Controllers:
             raise self.failures[0]
 
     def _run(self) -> None:
+        seen, turned = -1, 0.0
         while not self._stop.wait(_TICK_S):
-            if self.paused.is_set():
+            # Without a change only time, and what tests say, may make a difference.
+            idle = self._store.version == seen and time.monotonic() - turned < _IDLE_S
+            if self.paused.is_set() or idle:
                 continue
             try:
                 with self._store.lock:
                     self._turn()
+                    seen, turned = self._store.version, time.monotonic()
             except BaseException as error:  # noqa: BLE001 - told by `stop`
                 self.failures.append(error)
                 return
@@ -230,7 +235,22 @@ class Controllers:
             return
         self._step(pod, outcome, status)
 
+    def _unnamed(self, pod: Object) -> str:
+        """What a container takes its environment from and is not there."""
+        for container in pod["spec"]["containers"]:
+            for source in container.get("envFrom") or ():
+                for key, plural in (("secretRef", "secrets"), ("configMapRef", "configmaps")):
+                    name = (source.get(key) or {}).get("name")
+                    kind, space = self._store.kinds[plural], pod["metadata"]["namespace"]
+                    if name and self._store.find(kind, space, name) is None:
+                        return f'{kind.kind.lower()} "{name}" not found'
+        return ""
+
     def _step(self, pod: Object, outcome: Outcome, status: Object) -> None:
+        missing = self._unnamed(pod)
+        if missing and not _is_ready(pod):
+            self._set(pod, _waiting("CreateContainerConfigError", missing))
+            return
         containers = status.get("containerStatuses") or [{}]
         restarts = containers[0].get("restartCount", 0)
         if outcome.kind == "ready" or restarts == outcome.restarts:

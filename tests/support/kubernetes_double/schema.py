@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import kubernetes_validate
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
 
-VERSION = "1.36"
 _FOLDER = "kubernetes-json-schema/v1.36.0-local/_definitions.json"
+_STRICT = "kubernetes-json-schema/v1.36.0-local-strict"
 _REF = "#/$defs/"
 _KEY_DEFAULTS = {"protocol": "TCP"}
 
@@ -51,6 +53,23 @@ def of(api_version: str, kind: str) -> Node:
     """The schema of a kind; None for custom ones."""
     name = _by_kind().get((api_version, kind))
     return _definitions()[name] if name else None
+
+
+@cache
+def validator(api_version: str, kind: str) -> Draft202012Validator:
+    """What judges objects of a kind; made once, since that takes longer than judging."""
+    group, _, version = api_version.rpartition("/")
+    name = "-".join(filter(None, [kind.lower(), group.partition(".")[0], version]))
+    schema = _read(f"{name}.json")
+    definitions = Resource.from_contents(_read("_definitions.json"))
+    registry = definitions @ (Resource.from_contents(schema) @ Registry())
+    return Draft202012Validator(schema, registry=registry)
+
+
+@cache
+def _read(name: str) -> dict[str, Any]:
+    folder = Path(kubernetes_validate.__file__).parent / _STRICT
+    return dict(json.loads((folder / name).read_text()))
 
 
 def resolved(node: Node) -> Node:

@@ -338,8 +338,6 @@ def _default_pod(spec: Object) -> None:
 
 
 def _validate(kind: Kind, live: Object | None, item: Object) -> None:
-    import kubernetes_validate
-
     name = item["metadata"]["name"]
     if live is not None:
         path = _IMMUTABLE.get(kind.kind, ())
@@ -356,11 +354,9 @@ def _validate(kind: Kind, live: Object | None, item: Object) -> None:
         **item,
         "metadata": {k: v for k, v in item["metadata"].items() if k != "managedFields"},
     }
-    try:
-        kubernetes_validate.validate(clean, schema.VERSION, strict=True)
-    except kubernetes_validate.ValidationError as error:
+    for error in schema.validator(kind.api_version, kind.kind).iter_errors(clean):
         where = ".".join(str(each) for each in error.path)
-        raise answers.invalid(kind.kind, kind.group, name, where, error.message) from None
+        raise answers.invalid(kind.kind, kind.group, name, where, error.message)
 
 
 def _same(live: Object, item: Object) -> bool:
