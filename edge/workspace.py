@@ -85,6 +85,65 @@ class Packages(Protocol):
         ...
 
 
+class Revision(Protocol):
+    """What the fleet wants to know of one revision of a deployment."""
+
+    @property
+    def number(self) -> int:
+        """From 1."""
+        ...
+
+    @property
+    def package(self) -> str:
+        """The digest of its package."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the target was told."""
+        ...
+
+
+class Deployment(Protocol):
+    """What the fleet wants to know of a deployment of the workspace."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def desired(self) -> str:
+        """`running` or `stopped`: what people wish for."""
+        ...
+
+    @property
+    def active(self) -> int | None:
+        """The number of the revision that answers; None before the first."""
+        ...
+
+    @property
+    def active_revision(self) -> Revision | None:
+        """That revision."""
+        ...
+
+
+class Deployments(Protocol):
+    """The deployments of the workspace, on whatever target."""
+
+    def activate(self, name: str, number: int) -> object:
+        """Notes that a revision answers."""
+        ...
+
+    def fail(self, name: str, number: int, reason: str, detail: str = "") -> object:
+        """Notes that a revision failed."""
+        ...
+
+    def start(self, name: str) -> object:
+        """Notes that a deployment is to run."""
+        ...
+
+
 class Registry(Protocol):
     """Records and bytes."""
 
@@ -101,6 +160,11 @@ class Registry(Protocol):
     @property
     def packages(self) -> Packages:
         """The packages among the records."""
+        ...
+
+    @property
+    def deployments(self) -> Deployments:
+        """The deployments among the records."""
         ...
 
 

@@ -10,7 +10,6 @@ import click
 import msgspec
 
 from edge.cli.output import DURATION, RATE, opened
-from edge.cli.trust import FOLDER, password
 from scoring.commands.output import changes, common, fields, note, table
 from scoring.commands.output import pairs as read_pairs
 from scoring.commands.output import show as print_out
@@ -170,7 +169,7 @@ def _modules(workspace: Workspace, given: dict[str, Any]) -> dict[str, Module]:
     """The modules, each of a package that the workspace has and signed metadata permits."""
     from edge.controller.permits import SignedPermits
     from edge.protocol.messages import Module, Soak
-    from edge.security.fleet import FleetSecurity
+    from edge.security.place import security_of
 
     refs = read_pairs(given["modules"], "--module")
     if given["package"]:
@@ -179,10 +178,7 @@ def _modules(workspace: Workspace, given: dict[str, Any]) -> dict[str, Module]:
         raise click.UsageError("Say what to run: --package REF, or --module NAME=REF.")
     if not 0 <= given["most_errors"] <= 1:
         raise click.BadParameter("It is a part of 1.", param_hint="--most-errors")
-    security = FleetSecurity(
-        workspace.folder.joinpath(*FOLDER), workspace.registry.database, password=password()
-    )
-    permits = SignedPermits(security.repository)
+    permits = SignedPermits(security_of(workspace).repository)
     soak = Soak(
         seconds=given["soak"],
         most_errors=given["most_errors"],

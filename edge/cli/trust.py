@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edge.security.place import FOLDER_VARIABLE, PASSWORD_VARIABLE, password
 from scoring.commands import output
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from edge.security.keys import SigningKey
     from edge.workspace import Workspace
 
-PASSWORD_VARIABLE: Final = "FIELDPOST_FLEET_PASSWORD"  # noqa: S105 - its name, not a password
-FOLDER: Final = ("fleet", "keys")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -28,7 +26,7 @@ def common(function: Function) -> Function:
     folder = click.option(
         "--folder",
         type=click.Path(path_type=Path),
-        envvar="FIELDPOST_FLEET_KEYS",
+        envvar=FOLDER_VARIABLE,
         help="The controller's keys. Default: fleet/keys in the workspace.",
     )
     return output.common(folder(function))
@@ -58,17 +56,11 @@ def signing(function: Function) -> Function:
 @contextmanager
 def opened(workspace: str | None, folder: Path | None) -> Iterator[tuple[Workspace, FleetSecurity]]:
     """The workspace and the security of its fleet."""
-    from edge.security.fleet import FleetSecurity
+    from edge.security.place import security_of
     from edge.workspace import open_workspace
 
     with open_workspace(workspace) as found:
-        keys = folder or found.folder.joinpath(*FOLDER)
-        yield found, FleetSecurity(keys, found.registry.database, password=password())
-
-
-def password() -> str:
-    """Of key files; from the environment alone, where no list of processes shows it."""
-    return os.environ.get(PASSWORD_VARIABLE, "")
+        yield found, security_of(found, folder)
 
 
 def read_keys(files: tuple[Path, ...]) -> list[SigningKey]:
