@@ -53,6 +53,7 @@ class Conductor:
         self._name = name
         self._log = log
         self._turn = asyncio.Lock()
+        self._told = asyncio.Event()
         self._registry: Registry | None = None
         self._written: FrontConfig | None = None
         self._record: Endpoint | None = None
@@ -74,7 +75,19 @@ class Conductor:
                 if str(error) != self._complaint:
                     self._complaint = str(error)
                     self._log.write("conductor", f"the endpoint cannot be followed: {error}")
-            await asyncio.sleep(LEAD_S if leads else FOLLOW_S)
+            await self._rest(LEAD_S if leads else FOLLOW_S)
+
+    async def _rest(self, seconds: float) -> None:
+        """Waits, less where someone told of a change meanwhile."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._told.wait()
+        self._told.clear()
+
+    async def told(self) -> dict[str, Any]:
+        """`sync`, for someone who has just changed the record."""
+        self._told.set()
+        return await self.sync()
 
     async def sync(self) -> dict[str, Any]:
         """Lets the workers follow the record as it is now.

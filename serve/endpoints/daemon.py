@@ -42,7 +42,7 @@ async def _run(config: SupervisorConfig, server: socket.socket, log: LogWriter) 
     async def answer(request: dict[str, Any], tell: Callable[[str], None]) -> Any:
         match request.get("op"):
             case "sync":
-                return await conductor.sync()
+                return await conductor.told()
             case "report":
                 return await conductor.report()
             case "launch":
