@@ -93,6 +93,13 @@ def test_workers_share_a_file(tmp_path: Path) -> None:
     assert counts == [3, 2, 0]
 
 
+def test_the_first_worker_makes_the_folder_that_all_share(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "metrics"
+    limits = Limits.from_settings(ServerSettings(rate_limit=5, metrics_dir=str(folder)))
+    assert limits.bucket("a") is not None
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_settings_and_keys_say_the_rate(tmp_path: Path) -> None:
     limits = Limits.from_settings(ServerSettings(rate_limit=5, metrics_dir=str(tmp_path)))
     assert (tmp_path / "rates").is_file()
