@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +157,77 @@ def test_podman_runs_the_pod_and_it_answers_as_everywhere(site: Site, played: Pl
     assert container["HostConfig"]["Memory"] > 0
     env = dict(item.partition("=")[::2] for item in container["Config"]["Env"])
     assert env["FIELDPOST_SERVER_JOBS_DIR"] == "/tmp/fieldpost-jobs"
+
+
+def test_what_was_exported_says_what_to_do_next(site: Site) -> None:
+    image = f"{site.repository}@sha256:{'a' * 64}"
+    said = site.command(
+        *("deployment", "export", "--package", "twice", "--set", f"image={image}"),
+        *("--set", "env.TOKEN=open sesame", "--dry-run", "--form", "helm"),
+        *("renamed", str(site.folder / "nowhere")),
+    )
+    assert said["name"] == "renamed"
+    assert said["image"] == image
+    assert said["next"][0].startswith("kubectl create secret generic renamed-env")
+    assert "open sesame" not in str(said)
+    assert not (site.folder / "nowhere").exists()
+
+
+def test_a_deployment_is_exported_with_its_settings(site: Site) -> None:
+    given = {"rate_limit": "5000", "workers": "2"}
+    site.workspace.deploy("there", site.package.digest, target="local", settings=given)
+    try:
+        folder = site.folder / "of-deployment"
+        options = [f"--set=registry={site.repository}", f"--set=base={site.base}"]
+        said = site.command("deployment", "export", "there", *options, str(folder))
+    finally:
+        site.workspace.deployments.stop("there")
+        site.workspace.deployments.delete("there")
+    assert said["left_out"] == ["workers"]
+    objects = {
+        each["kind"]: each for each in yaml.safe_load_all((folder / "there.yaml").read_text())
+    }
+    assert objects["ConfigMap"]["data"]["FIELDPOST_SERVER_RATE_LIMIT"] == "5000.0"
+    assert objects["Deployment"]["metadata"]["labels"]["fieldpost.dev/model"] == "twice"
+
+
+@pytest.fixture(scope="module")
+def ray_python() -> Path:
+    """A Python with `ray[serve]`: too large for the environment of the other tests."""
+    named = os.environ.get("FIELDPOST_TEST_RAY", "")
+    if not named:
+        pytest.skip("FIELDPOST_TEST_RAY names no Python with ray[serve]")
+    return Path(named)
+
+
+def test_ray_serves_the_package_and_it_answers_as_everywhere(site: Site, ray_python: Path) -> None:
+    folder = site.export("ray", replicas=1, cpu="100m", memory="128Mi")
+    with free_port() as port:
+        config = yaml.safe_load((folder / "serve.yaml").read_text())
+    config["http_options"] = {"host": "127.0.0.1", "port": port}
+    (folder / "serve.yaml").write_text(yaml.safe_dump(config))
+    there = f"http://127.0.0.1:{port}"
+    here = site.workspace.deploy("here", site.package.digest, target="local")
+    process = subprocess.Popen(
+        [ray_python.parent / "serve", "run", "serve.yaml"],
+        cwd=folder,
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"},
+        start_new_session=True,
+    )
+    try:
+        eventually(lambda: _answers(there), 120)
+        for path in PATHS:
+            for body in CORPUS:
+                assert _as_told(here.url + path, body) == _as_told(there + path, body), path
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        site.workspace.deployments.stop("here")
+        site.workspace.deployments.delete("here")
+
+
+def _as_told(url: str, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+    """Ray's own proxy tells who it is, and the request's name."""
+    status, content, headers = _asked(url, body)
+    kept = {key: text for key, text in headers.items() if key not in ("server", "x-request-id")}
+    return status, content, kept
