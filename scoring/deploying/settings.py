@@ -6,6 +6,7 @@ Secrets may stand in `env.*`: whoever shows settings shows `mask_settings` of th
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import msgspec
@@ -53,7 +54,7 @@ def describe_settings(kind: type[msgspec.Struct]) -> list[str]:
 
 
 def _place(kind: type[msgspec.Struct], values: dict[str, Any], key: str, value: Any) -> None:
-    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+    known = set(_fields(kind))
     if key.startswith(ENV_PREFIX) and "env" in known:
         name = key.removeprefix(ENV_PREFIX)
         if not name or "=" in name or "\0" in name + str(value):
@@ -77,17 +78,28 @@ def _place(kind: type[msgspec.Struct], values: dict[str, Any], key: str, value: 
         )
 
 
+@cache
+def _fields(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    """The fields of a kind of settings, by their keys; to ask for them anew takes milliseconds."""
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
+
+
+@cache
+def _types(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
 def _spelled(known: set[str]) -> list[str]:
     """The keys as a user writes them."""
     return [f"{key}.NAME" if key in _GROUPS else key for key in sorted(known)]
 
 
 def _check_value(kind: type[msgspec.Struct], key: str, value: Any) -> None:
-    expected = get_type_hints(kind, include_extras=True)[key]
+    expected = _types(kind)[key]
     try:
         msgspec.convert(value, expected, strict=False)
     except msgspec.ValidationError as error:
-        field = next(f for f in msgspec.structs.fields(kind) if f.encode_name == key)
+        field = _fields(kind)[key]
         raise UsageError(
             f"The setting {key!r} cannot be {value!r}: {str(error).lower()}.",
             hint=f"Write {_describe(field)}.",
