@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
-from tests.support import brokers
-from tests.support.whole_fleet import BIN, WholeFleet, score, until
+from tests.support.whole_fleet import Built, WholeFleet, score, until
 
 pytest.importorskip("duckdb")
-
-_FAILS_A_THIRD = """
-import json
-
-count = 0
-
-
-def init():
-    pass
-
-
-def run(data):
-    global count
-    count += 1
-    if count % 3 == 0:
-        raise RuntimeError("a third of them fails")
-    return {"sum": sum(json.loads(data)["data"][0])}
-"""
 
 _HOLES = (
     "SELECT epoch, max(seq) + 1 - count(*) AS missing FROM records GROUP BY epoch "
@@ -43,44 +20,16 @@ _HOLES = (
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a model, and a package of it that fails a third of requests."""
-    brokers.require()
-    folder = tmp_path_factory.mktemp("packages")
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 4])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 4])
-    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "abs", [x], [y])
-    opsets = [helper.make_opsetid("", 18)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "abs.onnx")
-    (folder / "score.py").write_text(_FAILS_A_THIRD)
-    env = {**os.environ, "FIELDPOST_WORKSPACE": str(folder / "ws")}
-    for words in (
-        ["model", "register", "iris", folder / "abs.onnx"],
-        ["package", "build", "iris"],
-        ["package", "build", "iris", "--script", folder / "score.py"],
-    ):
-        subprocess.run([BIN / "fieldpost", *words], env=env, check=True, capture_output=True)
-    return folder / "ws"
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return Built.make(tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture
-def fleet(workspace: Path, tmp_path: Path) -> Iterator[WholeFleet]:
-    copied = tmp_path / "ws"
-    subprocess.run(["cp", "-al", workspace, copied], check=True)
-    for database in workspace.glob("*.db*"):  # what is written to is no link
-        (copied / database.name).unlink()
-        (copied / database.name).write_bytes(database.read_bytes())
-    with WholeFleet(tmp_path, copied).open() as made:
+def fleet(built: Built, tmp_path: Path) -> Iterator[WholeFleet]:
+    with WholeFleet(tmp_path, built.copied(tmp_path / "ws")).open() as made:
+        for package in (built.good, built.bad):
+            made.sign(package)
         yield made
-
-
-@pytest.fixture
-def packages(fleet: WholeFleet) -> tuple[str, str]:
-    """The one that answers, and the one that fails a third."""
-    bad, good = sorted(fleet("package", "list"), key=lambda one: one["created_at"], reverse=True)
-    for one in (good, bad):
-        fleet.sign(one["digest"])
-    return good["digest"], bad["digest"]
 
 
 def rows(count: int = 1) -> list[list[float]]:
@@ -89,10 +38,10 @@ def rows(count: int = 1) -> list[list[float]]:
 
 
 def test_each_record_is_stored_once_also_after_the_link_was_cut(
-    fleet: WholeFleet, packages: tuple[str, str]
+    fleet: WholeFleet, built: Built
 ) -> None:
     agent = fleet.join("cam")
-    fleet.deploy(packages[0], "--soak", "1s", "--set", "env.FIELDPOST_SERVER_INPUTS=on")
+    fleet.deploy(built.good, "--soak", "1s", "--set", "env.FIELDPOST_SERVER_INPUTS=on")
     fleet.until_rollout("complete")
     port = fleet.port("cam")
 
@@ -135,9 +84,9 @@ def test_each_record_is_stored_once_also_after_the_link_was_cut(
 
 
 def test_a_version_that_fails_a_third_of_requests_halts_its_wave(
-    fleet: WholeFleet, packages: tuple[str, str]
+    fleet: WholeFleet, built: Built
 ) -> None:
-    good, bad = packages
+    good, bad = built.good, built.bad
     for name in ("cam-1", "cam-2"):
         fleet.join(name)
     fleet.deploy(good, "--soak", "1s", "--waves", "100%")

@@ -37,6 +37,61 @@ def until(condition: Callable[[], Any], what: str = "", within_s: float = PATIEN
     return found
 
 
+_FAILS_A_THIRD = """
+import json
+
+count = 0
+
+
+def init():
+    pass
+
+
+def run(data):
+    global count
+    count += 1
+    if count % 3 == 0:
+        raise RuntimeError("a third of them fails")
+    return {"sum": sum(json.loads(data)["data"][0])}
+"""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A workspace with a package that answers, and a later one that fails a third of requests."""
+
+    workspace: Path
+    good: str
+    bad: str
+
+    @classmethod
+    def make(cls, folder: Path) -> Built:
+        import onnx
+        from onnx import TensorProto, helper
+
+        brokers.require()
+        x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 4])
+        y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 4])
+        graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "abs", [x], [y])
+        opsets = [helper.make_opsetid("", 18)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+        onnx.save(model, folder / "abs.onnx")
+        (folder / "score.py").write_text(_FAILS_A_THIRD)
+        made = WholeFleet(folder, folder / "ws")
+        made("model", "register", "iris", folder / "abs.onnx")
+        good = made("package", "build", "iris")["digest"]
+        bad = made("package", "build", "iris", "--script", folder / "score.py")["digest"]
+        return cls(folder / "ws", good, bad)
+
+    def copied(self, to: Path) -> Path:
+        """A workspace of its own, which shares bytes that nobody writes to."""
+        subprocess.run(["cp", "-al", self.workspace, to], check=True)
+        for database in self.workspace.glob("*.db*"):
+            (to / database.name).unlink()
+            (to / database.name).write_bytes(database.read_bytes())
+        return to
+
+
 class Relay:
     """A wire to a port, which can be cut and mended."""
 
@@ -152,6 +207,14 @@ class WholeFleet:
         assert (done.returncode != 0) == fails, f"{words}: {done.stdout}{done.stderr}"
         return json.loads(done.stdout) if done.stdout else None
 
+    def text(self, *words: object) -> str:
+        """What a command prints for people."""
+        done = subprocess.run(
+            [BIN / "fieldpost", *map(str, words)],
+            env=self.environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout
+
     # -- its parts
 
     @contextlib.contextmanager
@@ -159,12 +222,9 @@ class WholeFleet:
         """Keys, broker and controller, until the end."""
         brokers.require()
         self("fleet", "trust", "init", "--keys", self.folder / "offline")
-        etc, port = self.folder / "etc", brokers.free_port()
-        self("fleet", "broker-config", etc, "--host", "localhost", "--port", port, "--user", "root")
-        config = etc / "mosquitto.conf"
-        self.broker = brokers.Mosquitto(self.folder / "broker", config=config, port=port)
-        self.broker.start()
-        self._words = ("--broker", f"mqtts://localhost:{port}", "--host", "localhost")
+        self._start_broker()
+        address = f"mqtts://localhost:{self.broker.port}"
+        self._words = ("--broker", address, "--host", "localhost")
         self._words += ("--listen", f"127.0.0.1:{brokers.free_port()}")
         try:
             self.start_controller()
@@ -175,6 +235,19 @@ class WholeFleet:
                 agent.relay.close()
             self.stop_controller()
             self.broker.kill()
+
+    def _start_broker(self, tries: int = 3) -> None:
+        port = brokers.free_port()
+        etc = self.folder / f"etc-{port}"
+        self("fleet", "broker-config", etc, "--host", "localhost", "--port", port, "--user", "root")
+        config = etc / "mosquitto.conf"
+        self.broker = brokers.Mosquitto(self.folder / "broker", config=config, port=port)
+        try:
+            self.broker.start()
+        except AssertionError:  # somebody else has had the port meanwhile
+            if not tries or "in use" not in self.broker.log():
+                raise
+            self._start_broker(tries - 1)
 
     def start_controller(self) -> None:
         with self._log() as log:
