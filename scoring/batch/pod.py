@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from scoring.batch.models import Model, open_model
 from scoring.batch.planning import make_plan
@@ -125,7 +125,7 @@ def _score(plan: Plan, result: Result, model: Model, shards: range) -> None:
         for attempt in Retrying(
             retry=retry_if_exception(_may_pass),
             stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_exponential_jitter(0.5, 10.0),
+            wait=wait_random_exponential(0.5, 10.0),
             reraise=True,
         ):
             with attempt:

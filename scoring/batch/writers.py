@@ -60,7 +60,7 @@ class CsvWriter:
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         self._file = path.open("w", encoding="utf-8", newline="")
-        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._rows = csv.writer(_Lines(self._file), lineterminator="\r\n")
         self._rows.writerow(names)
 
     def write(self, columns: Sequence[Any]) -> None:
@@ -71,6 +71,24 @@ class CsvWriter:
     def close(self) -> None:
         """See `Writer`."""
         self._file.close()
+
+
+class _Lines:
+    """Ends lines as pandas does.
+
+    Python's writer quotes a carriage return, at which readers end a line, only where its own lines
+    end in one.
+
+    Args:
+        file: To write to.
+    """
+
+    def __init__(self, file: IO[str]) -> None:
+        self._write = file.write
+
+    def write(self, line: str, /) -> int:
+        """Writes one line."""
+        return self._write(f"{line[:-2]}\n")
 
 
 def _cell(value: Any) -> Any:

@@ -19,7 +19,7 @@ from tenacity import (
     Retrying,
     retry_if_exception,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_random_exponential,
 )
 
 from scoring.batch.child import ModelDiedError, to_error
@@ -146,7 +146,7 @@ class _Member:
             for attempt in Retrying(
                 retry=retry_if_exception(_may_pass),
                 stop=stop_after_attempt(self._crew.attempts),
-                wait=wait_exponential_jitter(_FIRST_WAIT_S, _LONGEST_WAIT_S),
+                wait=wait_random_exponential(_FIRST_WAIT_S, _LONGEST_WAIT_S),
                 sleep=self._sleep,
                 before_sleep=lambda state: self._tell(shard, state),
                 reraise=True,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from scoring.batch.stores import is_url
 from scoring.errors import NotFoundError, UsageError
 from scoring.formats.base import Trust
 from serve.batch import local
-from serve.batch.locking import is_locked
+from serve.batch.locking import holder, is_locked
 from serve.batch.things import find_package, open_thing
 from serve.roots import ServeOptions
 
@@ -39,7 +40,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         target: `local` or `kubernetes`.
         output: Where the result is.
         started: Seconds since 1970.
-        pid: Of the command, where it runs here.
         settings: Of the target.
     """
 
@@ -48,7 +48,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     output: str
     started: float
-    pid: int = 0
     settings: dict[str, str] = {}
 
 
@@ -103,7 +102,8 @@ class Batch:
         workers: int = 0,
         attempts: int = 4,
         overwrite: bool = False,
-        trust: Trust | None = None,
+        trust_pickle: bool = False,
+        trusted_types: Iterable[str] = (),
         follower: Follower | None = None,
         **options: Any,
     ) -> Summary:
@@ -116,7 +116,8 @@ class Batch:
             workers: Processes; 0: one for each core.
             attempts: For one shard.
             overwrite: What is in the result's place is thrown away.
-            trust: For a file that can run code.
+            trust_pickle: Load a pickle, which can run any code.
+            trusted_types: Types that skops files may hold.
             follower: Told of progress.
             **options: Fields of `scoring.batch.records.Options`.
 
@@ -127,7 +128,7 @@ class Batch:
         """
         chosen = make_options(input, output, options)
         how = local.How(workers, attempts, overwrite)
-        served = ServeOptions(workspace=self._workspace, trust=trust or Trust())
+        served = self._served(trust_pickle, trusted_types)
         with open_thing(model, self._registry, served) as thing:
             name = _run_name(model, chosen)
             self.remember(
@@ -137,7 +138,6 @@ class Batch:
                     target="local",
                     output=chosen.output,
                     started=time.time(),
-                    pid=os.getpid(),
                 )
             )
             return local.run(thing, chosen, how, follower or local.Nobody())
@@ -148,12 +148,13 @@ class Batch:
         input: str | os.PathLike[str],  # noqa: A002 - as above
         output: str | os.PathLike[str],
         *,
-        trust: Trust | None = None,
+        trust_pickle: bool = False,
+        trusted_types: Iterable[str] = (),
         **options: Any,
     ) -> Plan:
         """What `score` would do, after the same checks; nothing is written. Raises like it."""
         chosen = make_options(input, output, options)
-        served = ServeOptions(workspace=self._workspace, trust=trust or Trust())
+        served = self._served(trust_pickle, trusted_types)
         with open_thing(model, self._registry, served) as thing:
             return local.plan_run(thing, chosen)
 
@@ -202,6 +203,11 @@ class Batch:
             self.remember(record)
         return record, list(job.objects)
 
+    def _served(self, pickle: bool, types: Iterable[str]) -> ServeOptions:
+        return ServeOptions(
+            workspace=self._workspace, trust=Trust(pickle=pickle, types=tuple(types))
+        )
+
     def remember(self, record: Record) -> None:
         """Keeps a run's record; of old ones, as many as a list can show."""
         with durable.storage_errors(str(self._folder)):
@@ -235,8 +241,9 @@ class Batch:
             from serve.batch import kubernetes  # noqa: PLC0415 - clusters only
 
             kubernetes.cancel(record.name, record.settings)
-        elif record.pid and is_locked(Result(record.output)):
-            os.kill(record.pid, signal.SIGINT)
+        elif pid := holder(Result(record.output)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
             _await_end(Result(record.output))
         return self._view(record)
 

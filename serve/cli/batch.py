@@ -115,8 +115,6 @@ def score(
     **options: Any,
 ) -> int | None:
     """Scores INPUT with MODEL and writes OUTPUT."""
-    from scoring.formats.base import Trust
-
     chosen = {name: value for name, value in options.items() if value is not None}
     chosen |= {"columns": _names(columns), "keep": _names(keep)}
     given = pairs(settings, "--set")
@@ -127,9 +125,9 @@ def score(
             given.setdefault("attempts", str(attempts))
             return _job(batch, (model, source, output), given, chosen, dry_run, detach, as_json)
         _only_for_jobs(given, detach)
-        trust = Trust(pickle=trust_pickle, types=trusted_types)
+        trust: dict[str, Any] = {"trust_pickle": trust_pickle, "trusted_types": trusted_types}
         if dry_run:
-            _show_plan(batch.plan(model, source, output, trust=trust, **chosen), as_json)
+            _show_plan(batch.plan(model, source, output, **trust, **chosen), as_json)
             return None
         with _following(as_json) as follower:
             summary = batch.score(
@@ -139,8 +137,8 @@ def score(
                 workers=workers or 0,
                 attempts=attempts,
                 overwrite=overwrite,
-                trust=trust,
                 follower=follower,
+                **trust,
                 **chosen,
             )
     print_out(summary, _sentence(summary), as_json=as_json)
