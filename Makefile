@@ -12,7 +12,7 @@ export UV_NO_PROGRESS := 1
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help demo test check lint types imports unit services lock install bench bench-images \
-	bench-quantum stress clean
+	bench-quantum bench-edge bench-kubernetes stress faults-edge clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -71,8 +71,17 @@ bench-images: $(STAMP)  ## building and pushing images, beside docker and builda
 bench-quantum: $(STAMP)  ## circuits: training, compiling and scoring, beside PennyLane
 	PYTHONPATH=. $(BIN)/python -m benchmarks.quantum
 
+bench-edge: $(STAMP)  ## rollouts, telemetry and updates of a fleet, through a real broker
+	PYTHONPATH=. $(BIN)/python -m benchmarks.edge
+
+bench-kubernetes: $(STAMP)  ## objects for a thousand deployments, made and compared
+	PYTHONPATH=. $(BIN)/python -m benchmarks.kubernetes
+
 stress: $(STAMP)  ## 200 connections for ten minutes: no error, no growth of memory
 	PYTHONPATH=. $(BIN)/python -m benchmarks.stress
+
+faults-edge: services  ## what a fleet has to survive, in full; counts at the end
+	FIELDPOST_TEST_LONG=1 $(BIN)/pytest -q -rs tests/faults tests/property tests/e2e -k "edge or fleet"
 
 clean:           ## remove the environment and all caches
 	rm -rf $(VENV) .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
