@@ -38,23 +38,24 @@ class Rollout(NamedTuple):
         return self.controller_s / self.devices * 1000
 
 
-def measure(folder: Path, devices: int) -> Rollout:
+def measure(folder: Path, devices: int, plan: Plan | None = None) -> Rollout:
     """A new version to so many devices, by the default waves."""
+    plan = plan or Plan()
     with (
         open_place(folder / f"rollout-{devices}", devices) as place,
         place.crowd(roster.names("sim", devices)),
     ):
         until("all are online", lambda: place.online() == devices, 300)
         first, second = place.permit("first"), place.permit("second")
-        _roll(place, first, devices)
-        return _roll(place, second, devices)
+        _roll(place, first, devices, plan)
+        return _roll(place, second, devices, plan)
 
 
-def _roll(place: Place, module: Module, devices: int) -> Rollout:
+def _roll(place: Place, module: Module, devices: int, plan: Plan) -> Rollout:
     broker = place.broker.process
     assert broker is not None
     before = processor_s(place.controller.pid), processor_s(broker.pid)
-    made = place.fleet.deploy("bench", {"main": module}, condition="*", plan=Plan())
+    made = place.fleet.deploy("bench", {"main": module}, condition="*", plan=plan)
 
     def over() -> bool:
         return _state(place, made.rollout.id) != "running"
