@@ -214,7 +214,8 @@ class Stage:
             known, broker.devices, root=metadata.root, metadata=metadata, faults=faults
         ) as crowd:
             self._until("the devices connect", lambda: self._all(lambda one: one.online))
-            self._screen.say("Five simulated devices are connected, each with its own identity.")
+            how = "a certificate each" if broker.devices.tls else "a password"
+            self._screen.say(f"Five simulated devices are connected, let in by {how}.")
             yield crowd
 
     # -- what happens

@@ -84,7 +84,7 @@ def moving() -> Iterator[Screen]:
 
 def devices(picture: Picture) -> Table:
     """The devices as a table."""
-    table = Table("DEVICE", "BOARD", "LINK", "RUNS", "PHASE", "", expand=True)
+    table = Table("DEVICE", "BOARD", "LINK", "RUNS", "PHASE", "WHY NOT", expand=True)
     for device in picture.devices:
         table.add_row(*_cells(device, picture.versions))
     return table
