@@ -46,7 +46,7 @@ def test_every_command_has_the_common_options(command: click.Command) -> None:
 
 def test_commands_that_change_something_have_a_dry_run() -> None:
     reading = {"list", "show", "diff", "download", "logs", "lock", "verify", "score", "serve"}
-    reading |= {"sbom", "provenance", "evaluate"}
+    reading |= {"sbom", "provenance", "evaluate", "rbac"}
     for path, _, command in COMMANDS:
         if isinstance(command, LazyGroup) or path.split()[-1] in reading:
             continue
