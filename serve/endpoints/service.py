@@ -11,6 +11,7 @@ import msgspec
 from scoring.errors import InUseError, NotFoundError, UsageError
 from serve.endpoints import promotion as promotions
 from serve.endpoints import records
+from serve.endpoints.kubernetes import Clusters
 from serve.endpoints.local import LocalFronts
 from serve.endpoints.traffic import Traffic, check
 from serve.endpoints.views import BackendView, EndpointView, with_counts
@@ -43,6 +44,7 @@ class Endpoints:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._fronts = LocalFronts(registry)
+        self._clusters = Clusters(registry)
 
     def create(
         self,
@@ -66,16 +68,16 @@ class Endpoints:
             UsageError: The deployments cannot stand behind one endpoint, or a setting is unknown.
             TargetError: It cannot answer; nothing is left of it.
         """
-        self.plan(name, traffic, settings=settings)
+        target = self.plan(name, traffic, settings=settings)["target"]
         record = self._registry.endpoints.create(
             name,
-            target=FRONT,
+            target=target,
             traffic=msgspec.to_builtins(traffic),
             backends=traffic.deployments,
             settings=settings,
         )
         try:
-            self._fronts.start(record, progress)
+            self._bring_up(record, progress)
         except BaseException:
             self._forget(record)
             raise
@@ -86,9 +88,12 @@ class Endpoints:
     ) -> dict[str, Any]:
         """What `create` would do, after the same checks."""
         check_name(name, "endpoint")
-        self._fronts.check(dict(settings or {}))
-        self._check_traffic(traffic)
-        return {"name": name, "target": FRONT, "traffic": msgspec.to_builtins(traffic)}
+        target = self._check_traffic(traffic)
+        if target == FRONT:
+            self._fronts.check(dict(settings or {}))
+        else:
+            self._clusters.check(name, traffic, settings or {})
+        return {"name": name, "target": target, "traffic": msgspec.to_builtins(traffic)}
 
     def set_traffic(self, name: str, traffic: Traffic, *, force: bool = False) -> EndpointView:
         """Spreads requests otherwise, from now on; none is dropped.
@@ -103,7 +108,7 @@ class Endpoints:
             NotFoundError: There is no such endpoint or deployment.
         """
         record = self._registry.endpoints.get(name)
-        self._check_traffic(traffic)
+        self._check_change(record, traffic)
         state = records.promotion_of(record)
         if state is not None and state.phase == "running":
             if not force:
@@ -135,8 +140,14 @@ class Endpoints:
                 f"{present.plan.to!r} is being promoted on {name!r} now.",
                 hint=f"Wait for it, or end it: 'fieldpost endpoint promote {name} --halt'.",
             )
+        if record.target != FRONT:
+            raise UsageError(
+                "Promotions are led by the front of an endpoint, and on a cluster nothing of ours "
+                "runs that could lead one.",
+                hint=f"Go step by step: 'fieldpost endpoint traffic {name} --to ...'.",
+            )
         state = promotions.begin(plan, records.traffic_of(record), time.time())
-        self._check_traffic(promotions.traffic(state))
+        self._check_change(record, promotions.traffic(state))
         return state
 
     def halt(self, name: str) -> EndpointView:
@@ -164,8 +175,9 @@ class Endpoints:
             TargetError: It cannot answer.
         """
         record = self._registry.endpoints.start(name)
-        if self._fronts.status(record).state in ("down", "stopped", "failed"):
-            self._fronts.start(record, progress)
+        gone = ("down", "stopped", "failed")
+        if record.target != FRONT or self._fronts.status(record).state in gone:
+            self._bring_up(record, progress)
         return self.get(name)
 
     def delete(self, name: str) -> None:
@@ -188,26 +200,65 @@ class Endpoints:
         self, record: Endpoint, traffic: Traffic, state: promotions.Promotion | None
     ) -> EndpointView:
         changed = records.change(self._registry, record, traffic, state)
-        self._fronts.sync(changed)
+        if record.target == FRONT:
+            self._fronts.sync(changed)
+        else:
+            self._bring_up(changed, ignore)
         return self.get(record.name)
+
+    def _bring_up(self, record: Endpoint, progress: Progress) -> None:
+        if record.target == FRONT:
+            self._fronts.start(record, progress)
+        else:
+            url = self._clusters.apply(record)
+            self._registry.endpoints.set_address(record.name, url)
 
     def _forget(self, record: Endpoint) -> None:
         # The wish first: a command killed in between leaves an endpoint that is to stop.
         self._registry.endpoints.stop(record.name)
-        self._fronts.stop(record)
+        if record.target == FRONT:
+            self._fronts.stop(record)
+        else:
+            self._clusters.remove(record)
         self._registry.endpoints.delete(record.name)
         self._fronts.remove(record)
 
-    def _check_traffic(self, traffic: Traffic) -> None:
+    def _check_change(self, record: Endpoint, traffic: Traffic) -> None:
+        target = self._check_traffic(traffic)
+        if target != record.target:
+            raise UsageError(
+                f"The endpoint {record.name!r} is one of the kind {record.target!r}: these "
+                "deployments are elsewhere.",
+                hint="Create another endpoint for them.",
+            )
+        if target == KUBERNETES:
+            self._clusters.check(record.name, traffic, record.settings)
+
+    def _check_traffic(self, traffic: Traffic) -> str:
+        """The kind of endpoint that stands before these deployments."""
         check(traffic)
+        kinds = set()
         for name in traffic.deployments:
-            _check_deployment(self._registry.deployments.get(name))
+            deployment = self._registry.deployments.get(name)
+            _check_deployment(deployment)
+            kinds.add(KUBERNETES if deployment.target == KUBERNETES else FRONT)
+        if len(kinds) > 1:
+            raise UsageError(
+                "Deployments on a cluster and others cannot stand behind one endpoint.",
+                hint="Deploy all of them on the same target.",
+            )
+        return kinds.pop()
 
     def _view(self, record: Endpoint) -> EndpointView:
         traffic = records.traffic_of(record)
-        status = self._fronts.status(record)
-        report = self._fronts.report(record)
-        backends = _backends(traffic, report)
+        following: int | None = None
+        if record.target == FRONT:
+            status, report = self._fronts.status(record), self._fronts.report(record)
+            backends = _backends(traffic, report)
+            following = report.generation if report is not None and report.worker else None
+        else:
+            status, backends = self._clusters.status(record)
+            backends = backends or _backends(traffic, None)
         state, note = _judged(status, backends)
         return EndpointView(
             name=record.name,
@@ -216,7 +267,7 @@ class Endpoints:
             url=status.url or record.address,
             note=note,
             generation=record.generation,
-            following=report.generation if report is not None and report.worker else None,
+            following=following,
             backends=backends,
             rules=traffic.rules,
             sticky=traffic.sticky,

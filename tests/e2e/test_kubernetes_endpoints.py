@@ -1,0 +1,170 @@
+"""Endpoints on a cluster: the double over HTTP, and a real one where there is one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scoring.errors import AlreadyExistsError, FieldpostError, TargetError, UsageError
+from serve.endpoints.promotion import Plan
+from serve.endpoints.traffic import Traffic, parse
+from tests.support.kubernetes_yard import TEST_KUBECONFIG, ClusterYard, double_yard, real_yard
+from tests.support.local import eventually
+
+
+@pytest.fixture(params=["double", "real"])
+def yard(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ClusterYard]:
+    if request.param == "double":
+        with double_yard(tmp_path, monkeypatch) as found:
+            yield found
+        return
+    if TEST_KUBECONFIG not in os.environ:
+        pytest.skip(f"{TEST_KUBECONFIG} names no cluster")
+    with real_yard(tmp_path, monkeypatch) as found:
+        yield found
+
+
+def two(yard: ClusterYard, **settings: Any) -> None:
+    for name in ("blue", "green"):
+        yard.deploy(name, yard.package(name), **settings)
+
+
+def deployment(yard: ClusterYard, name: str) -> dict[str, Any]:
+    return yard.cluster.get("Deployment", name)
+
+
+def shares(yard: ClusterYard) -> dict[str, tuple[int, bool]]:
+    """Of each deployment: its pods, and whether they are behind the endpoint."""
+    return {
+        name: (
+            item["spec"]["replicas"],
+            "fieldpost.dev/endpoint.ep" in item["spec"]["template"]["metadata"]["labels"],
+        )
+        for name, item in ((name, deployment(yard, name)) for name in ("blue", "green"))
+    }
+
+
+def test_one_service_spreads_requests_by_the_number_of_pods(yard: ClusterYard) -> None:
+    two(yard)
+    endpoints = yard.workspace.endpoints
+    view = endpoints.create(
+        "ep", Traffic(weights={"blue": 75, "green": 25}), settings={"replicas": "4"}
+    )
+    assert (view.target, view.url) == ("kubernetes", f"http://ep.{yard.namespace}.svc")
+    assert shares(yard) == {"blue": (3, True), "green": (1, True)}
+    service = yard.cluster.get("Service", "ep")
+    assert service["spec"]["selector"] == {"fieldpost.dev/endpoint.ep": "true"}
+
+    def settled() -> bool:
+        found = endpoints.get("ep")
+        percent = {each.deployment: each.percent for each in found.backends}
+        return (found.state, percent) == ("running", {"blue": 75.0, "green": 25.0})
+
+    eventually(settled, 60)
+    endpoints.set_traffic("ep", Traffic(weights={"green": 1}))
+    assert shares(yard) == {"blue": (3, False), "green": (4, True)}
+    # A new revision keeps its place behind the endpoint.
+    yard.deploy("green", yard.package("newer"))
+    assert shares(yard)["green"][1]
+    endpoints.delete("ep")
+    assert yard.cluster.find("Service", "ep") is None
+    assert not any(member for _, member in shares(yard).values())
+    assert endpoints.list() == []
+
+
+def test_a_route_has_weights_headers_and_mirrors(yard: ClusterYard) -> None:
+    if not yard.cluster.has("HTTPRoute"):
+        pytest.skip("the cluster does not have the Gateway API")
+    two(yard)
+    yard.deploy("red", yard.package("red"))
+    traffic = parse(["blue=90", "green=10"], headers=["x-canary=always:green"], shadows=["red=20"])
+    settings = {"gateway": "infra/public", "hostname": "score.example"}
+    view = yard.workspace.endpoints.create("ep", traffic, settings=settings)
+    assert view.url == "http://score.example"
+    assert view.state == "starting"  # there is no such gateway
+    route = yard.cluster.get("HTTPRoute", "ep")
+    canary, others = route["spec"]["rules"]
+    assert canary["matches"][0]["headers"][0]["value"] == "always"
+    assert [each["name"] for each in canary["backendRefs"]] == ["green"]
+    assert [(each["name"], each["weight"]) for each in others["backendRefs"]] == [
+        ("blue", 90), ("green", 10),
+    ]  # fmt: skip
+    assert others["filters"][0]["requestMirror"]["percent"] == 20
+    yard.workspace.endpoints.set_traffic("ep", Traffic(weights={"green": 1}))
+    (only,) = yard.cluster.get("HTTPRoute", "ep")["spec"]["rules"]
+    assert [each["name"] for each in only["backendRefs"]] == ["green"]
+    yard.workspace.endpoints.delete("ep")
+    assert yard.cluster.find("HTTPRoute", "ep") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "word"),
+    [
+        ({"headers": ["x-a=1:green"]}, {}, "header"),
+        ({"shadows": ["green"]}, {}, "shadow"),
+        ({"sticky": "x-user"}, {}, "Sticky"),
+        ({}, {"replicas": "none"}, "replicas"),
+        ({}, {"workers": "2"}, "workers"),
+    ],
+)
+def test_what_a_service_cannot_do_is_said_before_anything_is_made(
+    yard: ClusterYard, given: dict[str, Any], settings: dict[str, str], word: str
+) -> None:
+    two(yard)
+    with pytest.raises(UsageError, match=word):
+        yard.workspace.endpoints.create("ep", parse(["blue"], **given), settings=settings)
+    assert yard.workspace.endpoints.list() == []
+    assert yard.cluster.find("Service", "ep") is None
+
+
+def test_what_is_somebody_elses_stays(yard: ClusterYard) -> None:
+    two(yard)
+    with pytest.raises(AlreadyExistsError, match="Service green"):
+        yard.workspace.endpoints.create("green", Traffic(weights={"blue": 1}))
+    assert yard.cluster.get("Service", "green")
+
+
+def test_an_autoscaler_and_a_share_do_not_go_together(yard: ClusterYard) -> None:
+    two(yard, max_replicas=4)
+    with pytest.raises(UsageError, match="autoscaler"):
+        yard.workspace.endpoints.create("ep", Traffic(weights={"blue": 1}))
+
+
+def test_promotions_need_somebody_who_leads_them(yard: ClusterYard) -> None:
+    two(yard)
+    yard.workspace.endpoints.create("ep", Traffic(weights={"blue": 1}))
+    with pytest.raises(UsageError, match="cluster"):
+        yard.workspace.endpoints.promote("ep", Plan(to="green"))
+
+
+def test_a_cluster_that_went_away_is_told_and_comes_back(yard: ClusterYard) -> None:
+    if yard.double is None:
+        pytest.skip("a real cluster is not taken away")
+    two(yard)
+    endpoints = yard.workspace.endpoints
+    endpoints.create("ep", Traffic(weights={"blue": 1}))
+
+    def refuse(_ask: object) -> str:
+        return "drop"
+
+    from serve.targets.kubernetes import client
+
+    yard.double.fault = refuse
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "PATIENCE_S", 0.2)
+        patch.setattr(client.Cluster.__init__, "__kwdefaults__", {
+            "namespace": None, "patience_s": 0.2, "warn": None,
+        })  # fmt: skip
+        assert endpoints.get("ep").state == "down"
+        with pytest.raises((TargetError, FieldpostError)):
+            endpoints.set_traffic("ep", Traffic(weights={"green": 1}))
+    yard.double.fault = lambda _ask: None
+    assert endpoints.get("ep").backends[0].deployment == "blue"
+    endpoints.set_traffic("ep", Traffic(weights={"green": 1}))
+    assert endpoints.start("ep").backends[0].deployment == "green"
