@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bz2
-import datetime
+import datetime as dt
 import gzip
 import json
 import lzma
@@ -121,8 +121,8 @@ def test_bad_rows_become_null(tmp_path: Path, name: str, output: str) -> None:
     assert (summary.written, summary.rejected) == (10, 2)
     rows = rows_of(out)
     assert [int(row["id"]) for row in rows] == list(range(10))
-    wanted = EXPECTED[:10]
-    wanted[3] = wanted[7] = "" if output.endswith("csv") else None  # type: ignore[call-overload]
+    wanted: list[str | None] = [*EXPECTED[:10]]
+    wanted[3] = wanted[7] = "" if output.endswith("csv") else None
     assert [row["prediction"] for row in rows] == wanted
 
 
@@ -139,7 +139,7 @@ def test_a_bad_row_of_text_is_told_before_any_work(tmp_path: Path, name: str) ->
 
 
 def test_a_bad_row_further_on_ends_the_run_and_is_named(tmp_path: Path) -> None:
-    rows = [dict(row) for row in ROWS * 10]
+    rows: list[dict[str, Any]] = [dict(row) for row in ROWS * 10]
     source = write(tmp_path, "rows.csv", rows)
     text = source.read_text().splitlines()
     text[321] = "1,2,x"
@@ -162,7 +162,7 @@ def test_ragged_lines_are_bad_rows(tmp_path: Path) -> None:
 
 
 def test_columns_of_every_kind(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": "007", "note": None, "count": 2**53 + 1, "size": None, "known": True},
         {"name": 'ä,"b"\n', "note": "x", "count": -(2**63), "size": 1e-300, "known": False},
         {"name": "z", "note": "y", "count": 2**63 - 1, "size": 0.1, "known": True},
@@ -190,8 +190,8 @@ def test_kept_columns_keep_their_types(tmp_path: Path) -> None:
         {
             "left": [1.0, 2.0],
             "right": pa.array([3, 1], pa.int8()),
-            "day": pa.array([datetime.date(2024, 2, 29), None]),
-            "when": pa.array([datetime.datetime(2024, 1, 1, 12), None], pa.timestamp("us", "UTC")),  # noqa: DTZ001
+            "day": pa.array([dt.date(2024, 2, 29), None]),
+            "when": pa.array([dt.datetime(2024, 1, 1, 12), None], pa.timestamp("us", "UTC")),  # noqa: DTZ001
             "wide": pa.array([2**64 - 1, None], pa.uint64()),
             "many": [[1, 2], []],
             "kind": pa.array(["a", "b"]).dictionary_encode(),
