@@ -59,7 +59,7 @@ class Cluster:
     Args:
         access: Which, and how.
         namespace: The default one; by default that of the context.
-        patience_s: See `PATIENCE_S`.
+        patience_s: By default `PATIENCE_S`.
         warn: Takes warnings that the cluster sends with its answers.
     """
 
@@ -68,11 +68,12 @@ class Cluster:
         access: Access,
         *,
         namespace: str | None = None,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self.access = access
         self.namespace = namespace or access.namespace
+        patience_s = PATIENCE_S if patience_s is None else patience_s
         self._transport = Transport(access, patience_s, warn)
 
     @classmethod
@@ -81,7 +82,7 @@ class Cluster:
         context: str | None = None,
         *,
         namespace: str | None = None,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> Self:
         """The cluster of a context, by default of the current one; nothing is asked of it yet.

@@ -174,6 +174,8 @@ def restarts(pod: Object) -> int:
 
 def _refused(view: View) -> Trouble | None:
     """Where pods cannot even be made."""
+    if not is_observed(view.deployment):
+        return None  # what it says is about what was applied before
     holders = (view.deployment, *view.sets)
     failures = [condition(each, "ReplicaFailure") for each in holders]
     said = next((str(each.get("message")) for each in failures if each.get("status") == "True"), "")

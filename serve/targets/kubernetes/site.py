@@ -52,6 +52,7 @@ class Site:
         settings: They say which cluster, where it is not remembered.
         context: What the workspace gives.
         progress: Takes sentences, warnings of the cluster among them.
+        patience_s: For how long a cluster that does not answer is asked.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class Site:
         self.name = name
         self.home = homes.find_home(context.location, name)
         access, self.namespace = homes.access_for(settings, self.home)
-        more = {} if patience_s is None else {"patience_s": patience_s}
-        self.cluster = Cluster(access, namespace=self.namespace, warn=progress, **more)
+        self.cluster = Cluster(
+            access, namespace=self.namespace, patience_s=patience_s, warn=progress
+        )
         self.owner = Owner(homes.workspace_identity(context.location), name)
         self._context = context
 

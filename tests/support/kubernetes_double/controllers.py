@@ -114,7 +114,9 @@ class Controllers:
         if surge == lack == 0:
             lack = 1
         old = sum(each["spec"]["replicas"] for each in others)
-        self._scale(current, min(wanted, max(wanted + surge - old, 0)), space)
+        has = current["spec"]["replicas"]
+        room = max(wanted + surge - old - has, 0)  # what there is too much of goes elsewhere
+        self._scale(current, min(has + room, wanted), space)
         available = sum(self._ready(each) for each in (current, *others))
         spare = available - (wanted - lack)
         for each in others:
