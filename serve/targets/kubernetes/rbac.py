@@ -19,8 +19,7 @@ Object = dict[str, Any]
 
 NAME = "fieldpost"
 # To apply on a server is to patch, and to create where there is nothing yet.
-_OWN = ("create", "delete", "get", "list", "patch", "watch")
-_LOOKING = ("get", "list", "watch")
+_OWN = ("create", "delete", "get", "list", "patch")
 
 
 class Allowed(NamedTuple):
@@ -30,34 +29,25 @@ class Allowed(NamedTuple):
         group: Empty for the core's.
         resources: `deployments`, `pods/log`.
         verbs: `get`, `patch`.
-        names: Only objects of these names; none: all.
     """
 
     group: str
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
-    names: tuple[str, ...] = ()
 
 
-def allowed(namespace: str = "", *, batch: bool = True) -> list[Allowed]:
-    """All that the client asks for.
-
-    Args:
-        namespace: Whose end is told from its own object; empty where it is not known.
-        batch: Batch scoring too, whose Jobs are Kubernetes' own.
-    """
-    found = [*_by_group((*CORE, *OPTIONAL))]
-    found += [
-        Allowed("", ("pods",), _LOOKING),
+def allowed() -> list[Allowed]:
+    """All that the client asks for, for deployments, endpoints and batch scoring."""
+    return [
+        *_by_group((*CORE, *OPTIONAL)),
+        Allowed("apps", ("deployments",), ("watch",)),
+        Allowed("apps", ("replicasets",), ("list",)),
+        Allowed("", ("pods",), ("list", "watch")),
         Allowed("", ("pods/log",), ("get",)),
         Allowed("", ("events",), ("list",)),
-        Allowed("apps", ("replicasets",), _LOOKING),
+        Allowed("batch", ("jobs",), ("create", "delete", "get", "patch")),
+        Allowed("gateway.networking.k8s.io", ("gateways",), ("get",)),
     ]
-    if batch:
-        found.append(Allowed("batch", ("jobs",), _OWN))
-    if namespace:
-        found.append(Allowed("", ("namespaces",), ("get",), (namespace,)))
-    return found
 
 
 def _by_group(kinds: Iterable[Kind]) -> Iterable[Allowed]:
@@ -77,7 +67,7 @@ def objects(namespace: str = "default", account: str = NAME) -> tuple[Object, ..
     """
     role = {
         **_head("rbac.authorization.k8s.io/v1", "Role", NAME, namespace),
-        "rules": [_rule(each) for each in allowed(namespace)],
+        "rules": [_rule(each) for each in allowed()],
     }
     binding = {
         **_head("rbac.authorization.k8s.io/v1", "RoleBinding", NAME, namespace),
@@ -88,12 +78,7 @@ def objects(namespace: str = "default", account: str = NAME) -> tuple[Object, ..
 
 
 def _rule(of: Allowed) -> Object:
-    rule: Object = {
-        "apiGroups": [of.group],
-        "resources": list(of.resources),
-        "verbs": list(of.verbs),
-    }
-    return rule | ({"resourceNames": list(of.names)} if of.names else {})
+    return {"apiGroups": [of.group], "resources": list(of.resources), "verbs": list(of.verbs)}
 
 
 def _head(api: str, kind: str, name: str, namespace: str) -> Object:
