@@ -24,10 +24,14 @@ def yard(
         with double_yard(tmp_path, monkeypatch) as found:
             yield found
         return
-    if TEST_KUBECONFIG not in os.environ:
+    if not os.environ.get(TEST_KUBECONFIG):
         pytest.skip(f"{TEST_KUBECONFIG} names no cluster")
-    with real_yard(tmp_path, monkeypatch) as found:
+    base = f"rootfs:{request.getfixturevalue('base_rootfs')}"
+    with real_yard(tmp_path, monkeypatch, base) as found:
         yield found
+
+
+pytestmark = pytest.mark.timeout(300)
 
 
 def two(yard: ClusterYard, **settings: Any) -> None:
@@ -79,6 +83,8 @@ def test_one_service_spreads_requests_by_the_number_of_pods(yard: ClusterYard) -
 
 
 def test_a_route_has_weights_headers_and_mirrors(yard: ClusterYard) -> None:
+    if yard.double:
+        yard.double.store.extend()
     if not yard.cluster.has("HTTPRoute"):
         pytest.skip("the cluster does not have the Gateway API")
     two(yard)
@@ -121,6 +127,15 @@ def test_what_a_service_cannot_do_is_said_before_anything_is_made(
         yard.workspace.endpoints.create("ep", parse(["blue"], **given), settings=settings)
     assert yard.workspace.endpoints.list() == []
     assert yard.cluster.find("Service", "ep") is None
+
+
+def test_a_gateway_needs_the_gateway_api(yard: ClusterYard) -> None:
+    if yard.cluster.has("HTTPRoute"):
+        pytest.skip("the cluster has the Gateway API")
+    two(yard)
+    traffic = Traffic(weights={"blue": 1})
+    with pytest.raises(TargetError, match="Gateway API"):
+        yard.workspace.endpoints.create("ep", traffic, settings={"gateway": "public"})
 
 
 def test_what_is_somebody_elses_stays(yard: ClusterYard) -> None:

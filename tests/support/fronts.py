@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import uvloop
@@ -61,14 +62,18 @@ class Far:
     Args:
         answer: Answers one request, again and again; by default with its name.
         name: What it says.
+        tls: For one that speaks it.
 
     Attributes:
         seen: The head and body of each request that is no probe.
         connections: How many it has accepted.
     """
 
-    def __init__(self, name: str, answer: Answer | None = None) -> None:
+    def __init__(
+        self, name: str, answer: Answer | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.name = name
+        self.tls = tls
         self.seen: list[tuple[bytes, bytes]] = []
         self.connections = 0
         self.port = 0
@@ -80,7 +85,7 @@ class Far:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -98,7 +103,9 @@ class Far:
         """Listens, on the port that it had."""
 
         async def begin() -> None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(
+                self._serve, "127.0.0.1", self.port, ssl=self.tls
+            )
             self.port = self._server.sockets[0].getsockname()[1]
 
         asyncio.run_coroutine_threadsafe(begin(), self._loop).result(10)
@@ -158,7 +165,7 @@ class LiveFront:
     def __init__(
         self,
         traffic: Traffic,
-        fars: dict[str, str],
+        fars: Mapping[str, str | Address],
         *,
         draw: Callable[[], float] | None = None,
         **settings: Any,
@@ -183,7 +190,7 @@ class LiveFront:
         self._thread.join(10)
         assert not self._thread.is_alive()
 
-    def apply(self, traffic: Traffic, fars: dict[str, str]) -> None:
+    def apply(self, traffic: Traffic, fars: Mapping[str, str | Address]) -> None:
         """Another traffic."""
         config = self._config(self.config.generation + 1, traffic, fars)
         self.config = config
@@ -205,8 +212,13 @@ class LiveFront:
         return self.report().backends[name]
 
     @staticmethod
-    def _config(generation: int, traffic: Traffic, fars: dict[str, str]) -> FrontConfig:
-        addresses = {name: Address(url) for name, url in fars.items()}
+    def _config(
+        generation: int, traffic: Traffic, fars: Mapping[str, str | Address]
+    ) -> FrontConfig:
+        addresses = {
+            name: Address(where) if isinstance(where, str) else where
+            for name, where in fars.items()
+        }
         return FrontConfig(name="ep", generation=generation, traffic=traffic, addresses=addresses)
 
     def _run(self) -> None:
