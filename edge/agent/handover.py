@@ -7,9 +7,9 @@ versions take over from each other in containers as processes do.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import selectors
 import shutil
 import socket
 import threading
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 NAME: Final = "agent.sock"
-_PATIENCE_S: Final = 600.0
+_PATIENCE_S: Final = 60.0
 _MAY_READ: Final = 0o755
 _MAY_ASK: Final = 0o666
 
@@ -43,28 +43,37 @@ class Handover:
         self._listener = _listen(folder)
         self._letter = json.dumps({"fds": dict(contract), "env": dict(env)}).encode()
         self._descriptors = [os.dup(number) for number in contract.values()]
+        self._over, self._end = os.pipe()
         self._thread = threading.Thread(target=self._give, name="handover", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Nobody comes any more."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        os.close(self._end)  # which wakes the thread
         self._thread.join()
+        os.close(self._over)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _give(self) -> None:
         try:
-            connection, _ = self._listener.accept()
-            with connection:
-                socket.send_fds(connection, [b"\n"], self._descriptors)
-                connection.sendall(self._letter)
+            with selectors.DefaultSelector() as selector:
+                for source in (self._listener.fileno(), self._over):
+                    selector.register(source, selectors.EVENT_READ)
+                ready = {key.fd for key, _ in selector.select()}
+            if self._listener.fileno() in ready:
+                self._give_to(self._listener.accept()[0])
         except OSError:
-            """Nobody came, or it has gone: that it is not ready is seen elsewhere."""
+            """It has gone: that it is not ready is seen elsewhere."""
         finally:
             self._listener.close()
             for number in self._descriptors:
                 os.close(number)
+
+    def _give_to(self, connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(_PATIENCE_S)
+            socket.send_fds(connection, [b"\n"], self._descriptors)
+            connection.sendall(self._letter)
 
 
 def _listen(folder: Path) -> socket.socket:
@@ -78,7 +87,6 @@ def _listen(folder: Path) -> socket.socket:
             os.close(descriptor)
         (folder / NAME).chmod(_MAY_ASK)  # the folder itself is shown to one container alone
         listener.listen(1)
-        listener.settimeout(_PATIENCE_S)
     except OSError:
         listener.close()
         raise

@@ -61,9 +61,9 @@ class Looks:
     def take(self, query: str) -> dict[str, Any]:
         """The window that ends now, for `GET /inputs?after=MARK`."""
         text = query.removeprefix("after=")
-        again = text != str(self._mark - 1)
+        got_lost = text == str(self._mark - 1)
         window, self._now = self._now, _Window()
-        if not again:
+        if got_lost:
             window = self._last.plus(window)
         else:
             self._mark += 1

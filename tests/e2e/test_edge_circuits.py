@@ -6,7 +6,9 @@ import gzip
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,11 @@ from scoring.quantum import document
 from scoring.quantum.circuit import Model
 from scoring.runtimes.onnx import OnnxPredictor, open_session
 from serve import Workspace
-from tests.support.blob_source import Made, MadeLayer
+from tests.support.blob_source import Made
 from tests.support.circuit_server import serving, write_root
 from tests.support.circuits import EVERY_STEP, against_rest, random_circuit, rows_for
 from tests.support.edge_site import EdgeSite
+from tests.support.real_packages import made_of
 from tests.support.server import LiveServer, serve_model
 
 pytest.importorskip("onnx")
@@ -243,25 +246,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Made, np.ndarray[
     with Workspace(folder / "workspace") as workspace:
         version = workspace.models.register("half-moons", out, sample=x[:5])
         package = workspace.packages.build(version)
-        made = _made(workspace, package.digest)
+        made = made_of(workspace, package.digest)
         deployment = workspace.deploy("half-moons", package, target="local")
         try:
             return made, x, deployment.score({"data": x.tolist()})
         finally:
             deployment.stop()
-
-
-def _made(workspace: Workspace, digest: str) -> Made:
-    from scoring.packages.reading import read_package
-
-    blobs = workspace.registry.blobs
-    package = read_package(digest, blobs)
-    content = {each: blobs.path(each).read_bytes() for each in package.blobs}
-    layers = tuple(
-        MadeLayer(layer.name, gzip.decompress(content[layer.digest]), content[layer.digest])
-        for layer in package.layers
-    )
-    return Made(digest, content, layers)
 
 
 @pytest.fixture
@@ -292,3 +282,33 @@ def test_a_trained_circuit_on_a_device(
     assert unpacked == ["model", "pycache"]  # no numpy came over the wire, and none is needed
     env = next(layer for layer in made.layers if layer.name == "env")
     assert not list(state_folder.glob(f"blobs/**/{env.digest.partition(':')[2]}*"))
+
+
+def test_circuits_follow_each_other_and_no_request_is_lost(
+    site: EdgeSite, config: Config, trained: tuple[Made, np.ndarray[Any, Any], Any]
+) -> None:
+    """From a process with numpy to the small runtime, and back, under load."""
+    made, rows, _ = trained
+    body = {"data": rows[:1].tolist()}
+    seen: set[tuple[int, str]] = set()
+    over = threading.Event()
+
+    def client(url: str) -> None:
+        while not over.is_set():
+            answer = httpx.post(url, json=body)
+            seen.add((answer.status_code, str(answer.json()["predictions"])))
+
+    with Device(config):
+        site.wish(made)
+        port = site.wait_for("good", made, 90).port
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(client, f"http://127.0.0.1:{port}/score")
+            try:
+                for run in ("circuit", "process"):
+                    site.wish(made, run=run)
+                    assert site.wait_for("good", made, 90).port == port
+            finally:
+                over.set()
+            asking.result(30)  # an error of its own ends it
+    assert len(seen) == 1
+    assert next(iter(seen))[0] == 200
