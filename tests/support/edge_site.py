@@ -67,6 +67,11 @@ def package(answer: str, **behaviour: object) -> Made:
         "runtime": {"scoring/boot.py": _BOOT, "worker.py": WORKER.read_bytes()},
         "model": {"behaviour.json": json.dumps({"answer": answer, **behaviour}).encode()},
     }
+    return package_of(files)
+
+
+def package_of(files: dict[str, dict[str, bytes]]) -> Made:
+    """A package of layers: their names to the paths and contents of their files."""
     layers = []
     for name, content in files.items():
         raw = tar({f"opt/fieldpost/{name}/{path}": data for path, data in content.items()})

@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from edge.agent.health import Shown
 from edge.agent.packages import Packages
 from edge.agent.ports import Ports
 from edge.agent.processes import ProcessRunner
@@ -25,8 +27,11 @@ from scoring.errors import (
     InUseError,
     NotFoundError,
 )
+from scoring.formats.circuits import describe
 from tests.support.blob_source import Made
-from tests.support.edge_site import ask, package
+from tests.support.circuit_server import write_root
+from tests.support.circuits import random_circuit
+from tests.support.edge_site import ask, package, package_of
 
 
 class Notes(dict[str, str]):
@@ -218,6 +223,33 @@ def test_cleaning_up_keeps_what_runs(machine: Machine) -> None:
     assert machine.packages.root(kept) == roots[0]
     with pytest.raises(NotFoundError):
         machine.packages.root(gone)
+
+
+def circuit(machine: Machine, folder: Path, *rows: list[float]) -> Module:
+    """A package of a circuit of two qubits, whose example are these rows."""
+    model = random_circuit(2, 8, 5)
+    schema = msgspec.structs.replace(describe(model), example={"data": list(rows)})
+    root = write_root(folder, model, schema)
+    files = {path.name: path.read_bytes() for path in (root / "model").iterdir()}
+    return machine.have(package_of({"model": files}), run="circuit")
+
+
+def test_a_candidate_that_cannot_answer_its_example_never_answers(
+    machine: Machine, tmp_path: Path
+) -> None:
+    good = circuit(machine, tmp_path / "good", [1, 2, 3, 4])
+    machine.supervisor.probe("main", good, 1, machine.packages.root(good), Stop())
+    machine.supervisor.switch("main", good, 1)
+    port = machine.port()
+    bad = circuit(machine, tmp_path / "bad", [1, 2])
+    with pytest.raises(DeploymentFailedError, match=r"example with status 400: data\[0\] has 2"):
+        machine.supervisor.probe("main", bad, 2, machine.packages.root(bad), Stop())
+    assert ask(port, "/health/ready") == '{"ready":true}'
+    running = machine.supervisor.running("main")
+    assert running is not None
+    assert running.run == good
+    # The probe's own request says nothing of how the version does for others.
+    assert machine.supervisor.shown("main", running) == Shown()
 
 
 def test_a_layer_that_came_as_a_delta_is_unpacked(machine: Machine) -> None:
