@@ -52,6 +52,7 @@ SETTINGS: list[dict[str, Any]] = [
         "workers": 3,
         "spread": "hard",
         "user": "image",
+        "liveness": "false",
         "traces": "http://collector:4318",
     },
 ]

@@ -20,8 +20,8 @@ from serve.targets.kubernetes.objects import render
 from tests.support.kubernetes_objects import VERSIONS, deployables, restricted_faults
 
 EXTENDED = {"HTTPRoute", "ServiceMonitor", "ScaledObject", "InferenceService"}
-FEW = limits(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-MORE = limits(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = limits(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MORE = limits(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 _LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?")
 _DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")

@@ -94,6 +94,7 @@ _OPTIONAL: dict[str, st.SearchStrategy[Any]] = {
     "labels": _pairs,
     "annotations": _pairs,
     "leave_s": st.integers(0, 60),
+    "liveness": st.sampled_from(["true", "false"]),
     "ready_timeout_s": st.floats(0.1, 3600),
     "drain_timeout_s": st.floats(0.1, 600),
     "workers": st.integers(1, 8),
@@ -134,6 +135,8 @@ def settings() -> st.SearchStrategy[dict[str, Any]]:
 
 def _as_texts(parts: tuple[dict[str, Any], ...]) -> dict[str, str]:
     found = {key: str(value) for part in parts for key, value in part.items()}
+    if "ingress_class" in found:
+        found.pop("path", None)
     if "tls_secret" in found and found["tls_secret"] < "n":
         found["client_ca_secret"] = "clients"
     return found

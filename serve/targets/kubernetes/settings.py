@@ -25,7 +25,10 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Choice = Literal["auto", "on", "off"]
 
-_ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*", re.ASCII)
+_ENV_NAME = re.compile(r"(?!\.\.)[-._a-zA-Z][-._a-zA-Z0-9]{0,252}", re.ASCII)
+_PATH = re.compile(r"/(?:[A-Za-z0-9/._~!$&'()*+,;=:@-]|%[0-9a-fA-F]{2})*", re.ASCII)
+# What proxies read in more than one way.
+_ODD_PATH = re.compile(r"//|/\.{1,2}(?:/|$)|%2f|%2e", re.IGNORECASE)
 _USER = re.compile(r"image|[1-9][0-9]{0,9}", re.ASCII)
 _MOST_USER = 2**31 - 1
 _GPU = re.compile(r"[a-z0-9.-]+\.[a-z0-9.-]+/[A-Za-z0-9._-]+", re.ASCII)
@@ -38,7 +41,7 @@ _FILES = {
 }
 _NAMED = (
     *("api_keys_secret", "tls_secret", "client_ca_secret", "service_account", "priority_class"),
-    *("runtime_class", "ingress_class", "ingress_tls_secret", "namespace", "scaler_auth"),
+    *("runtime_class", "ingress_class", "ingress_tls_secret", "scaler_auth"),
 )
 
 
@@ -104,6 +107,7 @@ class KubernetesSettings(ServingSettings, frozen=True, kw_only=True):
         volumes: `CLAIM:/folder[:ro]`, several with commas.
         labels: On every object and pod: `KEY=VALUE`, several with commas.
         annotations: On every pod: `KEY=VALUE`, several with commas.
+        liveness: Whether the cluster restarts a server that hangs.
         leave_s: Between the order to end and the drain, while the cluster takes a pod's address
             out of use.
     """
@@ -161,6 +165,7 @@ class KubernetesSettings(ServingSettings, frozen=True, kw_only=True):
     volumes: str | None = None
     labels: str | None = None
     annotations: str | None = None
+    liveness: bool = True
     leave_s: Annotated[int, msgspec.Meta(ge=0, le=600)] = 5
 
     @property
@@ -320,6 +325,8 @@ def _check_texts(settings: KubernetesSettings) -> None:
         text = getattr(settings, name)
         if text is not None:
             texts.require_name(name, text)
+    if settings.namespace is not None:
+        texts.require_label("namespace", settings.namespace)
     for name in ("env_secret", "env_config", "pull_secret"):
         texts.names(name, getattr(settings, name))
     texts.mapping("node_selector", settings.node_selector)
@@ -329,7 +336,8 @@ def _check_texts(settings: KubernetesSettings) -> None:
     for _ in texts.claims("volumes", settings.volumes):
         """Raises where one is wrong."""
     if settings.allow_from not in ("any", "namespace"):
-        texts.names("allow_from", settings.allow_from)
+        for name in texts.parts(settings.allow_from):
+            texts.require_label("allow_from", name)
     for key in texts.mapping("labels", settings.labels):
         prefix = key.rpartition("/")[0]
         if prefix in ("fieldpost.dev", "app.kubernetes.io"):
@@ -355,9 +363,23 @@ def _check_exposure(settings: KubernetesSettings) -> None:
         texts.require_name("gateway", name)
         if slash:
             texts.require_name("gateway", namespace)
-    if not re.fullmatch(r"/[A-Za-z0-9/._~!$&'()*+,;=:@%-]*", settings.path):
-        raise UsageError("'path' begins with '/'.", hint="Write path=/iris.", where="path")
+    _check_path(settings)
     if settings.ingress_tls_secret and not (settings.ingress_class and settings.hostname):
         raise UsageError(
             "'ingress_tls_secret' needs 'ingress_class' and 'hostname'.", where="ingress_tls_secret"
+        )
+
+
+def _check_path(settings: KubernetesSettings) -> None:
+    if not _PATH.fullmatch(settings.path) or _ODD_PATH.search(settings.path):
+        raise UsageError(
+            f"The setting 'path' cannot be {settings.path!r}.",
+            hint="Write path=/iris.",
+            where="path",
+        )
+    if settings.path != "/" and settings.ingress_class:
+        raise UsageError(
+            "An Ingress hands paths on as they are, and the server would not know this one.",
+            hint="Give the deployment a hostname of its own, or use a gateway, which rewrites.",
+            where="path",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from scoring.errors import UsageError
@@ -10,15 +11,18 @@ from scoring.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?", re.ASCII)
-_DNS_NAME = re.compile(
-    r"(?:\*\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*"
-)
+_PART = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_LABEL = re.compile(_PART, re.ASCII)
+_NAME = re.compile(rf"{_PART}(?:\.{_PART})*", re.ASCII)
+_DNS_NAME = re.compile(rf"(?:\*\.)?{_PART}(?:\.{_PART})*", re.ASCII)
+_ADDRESS = re.compile(r"[0-9.]+", re.ASCII)
 _KEY_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
 _MOST_NAME = 253
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _VOLUME_PARTS = (2, 3)
+_TAKEN = (PurePosixPath("/tmp"),)  # noqa: S108 - of a pod
+_OURS = (PurePosixPath("/opt/fieldpost"), PurePosixPath("/etc/fieldpost"))
 
 
 def parts(text: str | None) -> list[str]:
@@ -37,6 +41,13 @@ def require_name(setting: str, text: str) -> str:
     return text
 
 
+def require_label(setting: str, text: str) -> str:
+    """The name of a namespace; raises `UsageError` where it cannot be one."""
+    if not _LABEL.fullmatch(text):
+        raise _wrong(setting, text, f"{setting}=some-name (lower-case letters, digits, '-')")
+    return text
+
+
 def names(setting: str, text: str | None) -> list[str]:
     """Names of objects; raises `UsageError` where one is none."""
     return [require_name(setting, part) for part in parts(text)]
@@ -44,7 +55,8 @@ def names(setting: str, text: str | None) -> list[str]:
 
 def require_host(setting: str, text: str) -> str:
     """A host name, `*.` before it allowed; raises `UsageError` for anything else."""
-    if len(text) > _MOST_NAME or not _DNS_NAME.fullmatch(text):
+    fits = len(text) <= _MOST_NAME and _DNS_NAME.fullmatch(text)
+    if not fits or _ADDRESS.fullmatch(text):
         raise _wrong(setting, text, f"{setting}=iris.example.org")
     return text
 
@@ -100,10 +112,18 @@ def claims(setting: str, text: str | None) -> Iterator[tuple[str, str, bool]]:
     for part in parts(text):
         cut = part.split(":")
         fine = len(cut) in _VOLUME_PARTS and cut[2:] in ([], ["ro"], ["rw"])
-        if not fine or not cut[1].startswith("/") or cut[1] in seen:
+        if not fine or cut[1] in seen or not _is_free(cut[1]):
             raise _wrong(setting, part, f"{setting}=models-claim:/models:ro")
         seen.add(cut[1])
         yield require_name(setting, cut[0]), cut[1], cut[2:] == ["ro"]
+
+
+def _is_free(folder: str) -> bool:
+    """Whether a volume may be there: it hides neither the package nor what we mount."""
+    path = PurePosixPath(folder)
+    if not path.is_absolute() or ".." in path.parts or path in _TAKEN:
+        return False
+    return not any(path.is_relative_to(each) or each.is_relative_to(path) for each in _OURS)
 
 
 def _wrong(setting: str, text: str, example: str) -> UsageError:

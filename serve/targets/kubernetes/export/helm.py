@@ -95,7 +95,7 @@ def _pod(of: Deployable) -> Object:
     spec = pod.spec(of)
     (container,) = spec["containers"]
     own = settings.service_account
-    kept = ("resources", "startupProbe", "readinessProbe", "livenessProbe", "securityContext")
+    kept = ("resources", "startupProbe", "readinessProbe", "securityContext")
     spread = spec.get("topologySpreadConstraints", [])
     return {
         "podAnnotations": texts.mapping("annotations", settings.annotations, values=False),
@@ -104,6 +104,7 @@ def _pod(of: Deployable) -> Object:
         "podSecurityContext": spec["securityContext"],
         "terminationGracePeriodSeconds": spec["terminationGracePeriodSeconds"],
         **{key: container[key] for key in kept},
+        "livenessProbe": container.get("livenessProbe", {}),
         "lifecycle": container.get("lifecycle", {}),
         "volumeMounts": container["volumeMounts"],
         "volumes": spec["volumes"],

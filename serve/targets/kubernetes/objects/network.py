@@ -28,6 +28,8 @@ def service(of: Deployable) -> Object:
         "protocol": "TCP",
         "targetPort": "http",
     }
+    if settings.tls:  # for gateways, which would not know
+        port["appProtocol"] = "https"
     return {
         **head(of, "v1", "Service"),
         "spec": {"type": settings.service, "selector": selector_of(of), "ports": [port]},

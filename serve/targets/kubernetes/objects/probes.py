@@ -28,7 +28,7 @@ def probes(settings: KubernetesSettings) -> Object:
     does not answer for half a minute hangs.
     """
     patience = math.ceil(settings.ready_timeout_s / _STARTUP_PERIOD_S)
-    return {
+    found: Object = {
         "startupProbe": {
             **_ask(settings, "/v2/health/ready"),
             "periodSeconds": _STARTUP_PERIOD_S,
@@ -41,13 +41,15 @@ def probes(settings: KubernetesSettings) -> Object:
             "timeoutSeconds": _TIMEOUT_S,
             "failureThreshold": _MISSED,
         },
-        "livenessProbe": {
+    }
+    if settings.liveness:
+        found["livenessProbe"] = {
             **_ask(settings, "/v2/health/live"),
             "periodSeconds": _LIVE_PERIOD_S,
             "timeoutSeconds": _TIMEOUT_S,
             "failureThreshold": _MISSED,
-        },
-    }
+        }
+    return found
 
 
 def lifecycle(settings: KubernetesSettings) -> Object:

@@ -118,6 +118,10 @@ def test_probes_speak_tls_where_the_server_does_and_need_no_certificate() -> Non
         assert "httpGet" not in found[f"{kind}Probe"]
 
 
+def test_a_hanging_server_may_be_left_alone() -> None:
+    assert "livenessProbe" not in container(liveness="false")
+
+
 def test_the_grace_covers_leaving_and_the_drain() -> None:
     spec = pod(leave_s=7, drain_timeout_s=12.5)
     assert spec["terminationGracePeriodSeconds"] == 7 + 13 + 5
@@ -282,6 +286,7 @@ def test_ways_in_lead_to_the_service() -> None:
     service = kinds(tls_secret="c")["Service"]["spec"]
     assert service["ports"][0] | {"protocol": "TCP"} == {
         "name": "https",
+        "appProtocol": "https",
         "port": 443,
         "protocol": "TCP",
         "targetPort": "http",
