@@ -14,6 +14,7 @@ from scoring.commands.output import changes, common, fields, note, pairs, table
 from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
+    from serve.endpoints.service import Endpoints
     from serve.endpoints.traffic import Traffic
     from serve.endpoints.views import BackendView, EndpointView
 
@@ -189,45 +190,64 @@ def promote(
     workspace: str | None,
     **limits: Any,
 ) -> int:
-    """Promotes a deployment behind NAME; the endpoint goes on with it when this command ends."""
+    """Promotes a deployment behind NAME; a front goes on with it when this command ends."""
     from serve.endpoints.promotion import Plan
     from serve.workspace import Workspace
 
-    if halt == (to is not None):
-        raise click.UsageError("Give --to DEPLOYMENT to begin, or --halt to end a promotion.")
+    if (halt and to) or not (halt or to or watch):
+        raise click.UsageError(
+            "Give --to DEPLOYMENT to begin, --halt to end a promotion, or --watch to follow one."
+        )
     with Workspace(workspace) as opened:
         endpoints = opened.endpoints
         if halt:
             view = endpoints.get(name) if dry_run else endpoints.halt(name)
             print_out(view, _describe(view), as_json=as_json)
             return 0
+        if to is None:
+            view = _follow(endpoints, name, tell=not as_json)
+            print_out(view, _describe(view), as_json=as_json)
+            return _outcome(view)
         plan = msgspec.convert({"to": to, "soak_s": limits.pop("soak"), **limits}, Plan)
         if dry_run:
             state = endpoints.plan_promotion(name, plan)
             print_out(state, fields(msgspec.to_builtins(plan).items()), as_json=as_json)
             return 0
         view = endpoints.promote(name, plan)
-        if watch:
-            view = _watch(lambda: endpoints.get(name), tell=not as_json)
+        # On a cluster nothing of ours runs that could lead it: this command does.
+        if watch or view.target != "front":
+            view = _follow(endpoints, name, tell=not as_json)
     print_out(view, _describe(view), as_json=as_json)
-    ended_badly = view.promotion is not None and view.promotion.phase in ("halted", "cancelled")
-    return 1 if watch and ended_badly else 0
+    return _outcome(view)
 
 
-def _watch(look: Callable[[], EndpointView], *, tell: bool) -> EndpointView:
-    """Tells what a promotion does until it ends."""
+def _outcome(view: EndpointView) -> int:
+    """The exit status: a promotion that was ended is no success."""
+    state = view.promotion
+    return 1 if state is not None and state.phase in ("halted", "cancelled") else 0
+
+
+def _follow(endpoints: Endpoints, name: str, *, tell: bool) -> EndpointView:
+    """Leads or follows a promotion until it ends, and tells what it does."""
     told = 0
-    while True:
-        view = look()
-        state = view.promotion
-        if state is None:
-            return view
-        for event in state.events[told:] if tell else ():
-            note(f"{time.strftime('%H:%M:%S', time.localtime(event.at))}  {event.text}")
-        told = len(state.events)
-        if state.phase != "running":
-            return view
-        time.sleep(_WATCH_S)
+
+    def look(seconds: float) -> None:
+        nonlocal told
+        told += _tell(endpoints.get(name), told) if tell else 0
+        time.sleep(seconds)
+
+    view = endpoints.lead(name, wait=look)
+    if tell:
+        _tell(view, told)
+    return view
+
+
+def _tell(view: EndpointView, told: int) -> int:
+    """Tells the events after those that were told; how many."""
+    events = view.promotion.events[told:] if view.promotion is not None else ()
+    for event in events:
+        note(f"{time.strftime('%H:%M:%S', time.localtime(event.at))}  {event.text}")
+    return len(events)
 
 
 @click.command("list", help="List endpoints as they are.")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from scoring.errors import AlreadyExistsError, MissingDependencyError, TargetError, UsageError
 from serve.endpoints import kubernetes_objects as objects
 from serve.endpoints import records
+from serve.endpoints.front.stats import Counts, Report
 from serve.endpoints.kubernetes_objects import Behind, ClusterSettings, Place
+from serve.endpoints.podmetrics import counts_of
 from serve.endpoints.views import BackendView
 from serve.targets.base import Status
+from serve.targets.kubernetes import labels
 from serve.targets.kubernetes.names import base_name
 from serve.targets.settings import parse_settings
 
@@ -25,6 +28,7 @@ Object = dict[str, Any]
 MANAGER = "fieldpost-endpoint"
 """The field manager of endpoints, beside that of deployments."""
 
+_METRICS_S = 5.0
 _ROUTE, _SERVICE, _DEPLOYMENT = "HTTPRoute", "Service", "Deployment"
 
 
@@ -72,6 +76,16 @@ class Clusters:
                 return opened.status()
         except (TargetError, UsageError) as error:
             return Status(state="down", url=record.address, note=error.message), ()
+
+    def reports(self, record: Endpoint, names: Iterable[str]) -> list[Report]:
+        """What the pods of deployments have counted, one report for each pod.
+
+        Raises:
+            TargetError: The cluster does not answer, or does not let their metrics be read.
+        """
+        traffic = records.traffic_of(record)
+        with self._open(record.name, traffic, record.settings) as opened:
+            return [report for name in names for report in opened.reports(name)]
 
     def remove(self, record: Endpoint) -> None:
         """Takes the objects of the endpoint away; its deployments stay as they are."""
@@ -192,6 +206,17 @@ class _Opened:
         for name in self._traffic.deployments:
             self._leave(base_name(name))
 
+    def reports(self, name: str) -> list[Report]:
+        """See `Clusters.reports`; a deployment without a ready pod is reported as down."""
+        found = self._cluster.list("Pod", labels=labels.selector(base_name(name))).items
+        pods = [pod for pod in found if _is_ready(pod)]
+        return [self._report(name, pod) for pod in pods] or [_report(name, "", Counts(), up=False)]
+
+    def _report(self, name: str, pod: Object) -> Report:
+        metadata = pod["metadata"]
+        lines = pod_metrics(self._cluster, metadata["name"])
+        return _report(name, str(metadata["uid"]), counts_of(lines), up=True)
+
     def _look(self, name: str) -> Behind:
         """A deployment as the cluster has it now."""
         base = base_name(name)
@@ -296,6 +321,45 @@ class _Opened:
         found = self._cluster.find("Gateway", name, namespace=namespace or None)
         addresses = ((found or {}).get("status") or {}).get("addresses") or ()
         return str(addresses[0].get("value", "")) if addresses else ""
+
+
+def pod_metrics(cluster: Cluster, pod: str) -> list[str]:
+    """The lines of a pod's `/metrics`, asked through the cluster's API.
+
+    Raises:
+        TargetError: The cluster, or the pod, does not let them be read.
+    """
+    from lightkube.core.generic_client import BasicRequest  # noqa: PLC0415 - few need a cluster
+
+    from serve.targets.kubernetes.faults import Asked  # noqa: PLC0415
+    from serve.targets.kubernetes.settings import CONTAINER_PORT  # noqa: PLC0415
+    from serve.targets.kubernetes.transport import Transport  # noqa: PLC0415
+
+    path = f"api/v1/namespaces/{cluster.namespace}/pods/{pod}:{CONTAINER_PORT}/proxy/metrics"
+    asked = Asked(f"read the metrics of pod {pod}", cluster.where, cluster.namespace)
+    transport = Transport(cluster.access, _METRICS_S, None)
+    try:
+        return list(transport.lines(BasicRequest("GET", path), asked, _METRICS_S))
+    finally:
+        transport.close()
+
+
+def _report(name: str, worker: str, counts: Counts, *, up: bool) -> Report:
+    return Report(
+        worker=worker or f"none/{name}",
+        generation=0,
+        backends={name: counts},
+        shadows={},
+        up={name: up},
+        weights={},
+        connections=0,
+        refused={},
+    )
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
 
 
 def _pod_labels(deployment: Object) -> Mapping[str, str]:

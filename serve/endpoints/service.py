@@ -15,6 +15,7 @@ from serve.endpoints.kubernetes import Clusters
 from serve.endpoints.local import LocalFronts
 from serve.endpoints.traffic import Traffic, check
 from serve.endpoints.views import BackendView, EndpointView, with_counts
+from serve.endpoints.window import Window
 from serve.registry.names import check_name
 from serve.targets.base import ignore
 
@@ -32,6 +33,7 @@ Progress = Callable[[str], None]
 FRONT, KUBERNETES = "front", "kubernetes"
 
 _SHARES = 2  # decimals of per cent
+_LOOK_S = 1.0
 
 
 class Endpoints:
@@ -120,7 +122,7 @@ class Endpoints:
         return self._change(record, traffic, state)
 
     def promote(self, name: str, plan: Plan) -> EndpointView:
-        """Begins to promote a deployment step by step; the endpoint's process leads it.
+        """Begins to promote a deployment step by step; who leads it: see `lead`.
 
         Raises:
             UsageError: The plan does not fit.
@@ -140,15 +142,52 @@ class Endpoints:
                 f"{present.plan.to!r} is being promoted on {name!r} now.",
                 hint=f"Wait for it, or end it: 'fieldpost endpoint promote {name} --halt'.",
             )
-        if record.target != FRONT:
-            raise UsageError(
-                "Promotions are led by the front of an endpoint, and on a cluster nothing of ours "
-                "runs that could lead one.",
-                hint=f"Go step by step: 'fieldpost endpoint traffic {name} --to ...'.",
-            )
         state = promotions.begin(plan, records.traffic_of(record), time.time())
         self._check_change(record, promotions.traffic(state))
         return state
+
+    def lead(self, name: str, *, wait: Callable[[float], None] = time.sleep) -> EndpointView:
+        """Leads a promotion on a cluster until it ends: nothing of ours runs there that could.
+
+        Where the caller is killed the traffic stays at the step that it was at, and the next one
+        who calls goes on from there. On this machine the endpoint's own process leads; this only
+        waits for it.
+
+        Args:
+            name: The endpoint.
+            wait: Waits between two looks, for so many seconds.
+
+        Raises:
+            NotFoundError: There is no such endpoint.
+            TargetError: The cluster does not tell how the deployments do.
+        """
+        window, step_of = Window(), None
+        while True:
+            record = self._registry.endpoints.get(name)
+            state = records.promotion_of(record)
+            if state is None or state.phase != "running":
+                return self.get(name)
+            if record.target != FRONT:
+                if step_of != (state.since, state.step):
+                    self._bring_up(record, ignore)
+                    window.reset(self._reports(record, state))
+                    step_of = (state.since, state.step)
+                self._decide(record, state, window)
+            wait(_LOOK_S)
+
+    def _reports(self, record: Endpoint, state: promotions.Promotion) -> builtins.list[Report]:
+        names = sorted({*state.before.weights, state.plan.to})
+        return self._clusters.reports(record, names)
+
+    def _decide(self, record: Endpoint, state: promotions.Promotion, window: Window) -> None:
+        now = time.monotonic()
+        window.add(self._reports(record, state), now)
+        others = [name for name in state.before.weights if name != state.plan.to]
+        seen = window.seen([state.plan.to], now), window.seen(others, now)
+        decided = promotions.decide(state, *seen, time.time())
+        if decided != state:
+            changed = records.change(self._registry, record, promotions.traffic(decided), decided)
+            self._bring_up(changed, ignore)
 
     def halt(self, name: str) -> EndpointView:
         """Ends a promotion by hand: requests go where they went before.

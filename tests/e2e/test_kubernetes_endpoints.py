@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from scoring.errors import AlreadyExistsError, FieldpostError, TargetError, UsageError
+from serve.endpoints import kubernetes
+from serve.endpoints.podmetrics import counts_of
 from serve.endpoints.promotion import Plan
 from serve.endpoints.traffic import Traffic, parse
 from tests.support.kubernetes_yard import TEST_KUBECONFIG, ClusterYard, double_yard, real_yard
@@ -151,11 +153,49 @@ def test_an_autoscaler_and_a_share_do_not_go_together(yard: ClusterYard) -> None
         yard.workspace.endpoints.create("ep", Traffic(weights={"blue": 1}))
 
 
-def test_promotions_need_somebody_who_leads_them(yard: ClusterYard) -> None:
+METRICS = """
+# TYPE fieldpost_requests_total counter
+fieldpost_requests_total{{model="",version="",protocol="http",code="200"}} 999
+fieldpost_requests_total{{model="m",version="1",protocol="score",code="200"}} {good}
+fieldpost_requests_total{{model="m",version="1",protocol="grpc",code="INTERNAL"}} {bad}
+fieldpost_request_duration_seconds_bucket{{model="m",version="1",protocol="score",le="0.01"}} {good}
+fieldpost_request_duration_seconds_bucket{{model="m",version="1",protocol="score",le="+Inf"}} {good}
+"""
+
+
+def test_metrics_of_our_server_are_understood() -> None:
+    counts = counts_of(METRICS.format(good=7, bad=3).splitlines())
+    assert (counts.requests, counts.successes) == (10, 7)
+    assert counts.quantile_s(0.95) == pytest.approx(0.011, abs=0.004)
+
+
+@pytest.mark.parametrize("bad", [0, 5])
+def test_a_promotion_is_led_by_its_command(
+    yard: ClusterYard, bad: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if yard.double is None:
+        pytest.skip("nobody sends requests to the pods of a real cluster here")
     two(yard)
-    yard.workspace.endpoints.create("ep", Traffic(weights={"blue": 1}))
-    with pytest.raises(UsageError, match="cluster"):
-        yard.workspace.endpoints.promote("ep", Plan(to="green"))
+    endpoints = yard.workspace.endpoints
+    endpoints.create("ep", Traffic(weights={"blue": 1}), settings={"replicas": "2"})
+    asked = [0]
+
+    def metrics(_cluster: object, pod: str) -> list[str]:
+        asked[0] += 10
+        of_green = pod.startswith("green")
+        return METRICS.format(good=asked[0], bad=bad * asked[0] * of_green).splitlines()
+
+    # Nothing answers behind the pods of the double.
+    monkeypatch.setattr(kubernetes, "pod_metrics", metrics)
+    endpoints.promote("ep", Plan(to="green", steps=(50.0, 100.0), soak_s=0.0, min_requests=5))
+    assert shares(yard) == {"blue": (1, True), "green": (1, True)}
+    eventually(lambda: all(each.up for each in endpoints.get("ep").backends), 60)
+    view = endpoints.lead("ep", wait=lambda _seconds: None)
+    assert view.promotion is not None
+    assert view.promotion.phase == ("halted" if bad else "done")
+    assert {name for name, (_, member) in shares(yard).items() if member} == {
+        "blue" if bad else "green"
+    }
 
 
 def test_a_cluster_that_went_away_is_told_and_comes_back(yard: ClusterYard) -> None:
