@@ -29,6 +29,7 @@ CONTAINER = "batch"
 _APP = "fieldpost-batch"
 _SERVER_ONLY = ("ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle", "envFrom")
 _GRACE_S = 30
+_TOLD_TO_GO = 128 + 15
 _TASKS_PER_WORKER = 4
 _MOST_TASKS = 100_000
 
@@ -47,7 +48,7 @@ class JobSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     workers: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 2
     tasks: Annotated[int, msgspec.Meta(ge=1, le=_MOST_TASKS)] | None = None
-    attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 4
+    attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
     timeout_s: Annotated[int, msgspec.Meta(ge=1)] | None = None
     keep_s: Annotated[int, msgspec.Meta(ge=0)] = 7 * 86_400
 
@@ -151,7 +152,8 @@ def _rules() -> list[Object]:
     return [
         {"action": "FailJob", "onExitCodes": left_with(BAD_RUN)},
         {"action": "FailIndex", "onExitCodes": left_with(BAD_ROW)},
-        # A drained node, or a pod that made room for others, is nobody's failure.
+        # A pod that was told to go (143: SIGTERM), or made room for others, has not failed.
+        {"action": "Ignore", "onExitCodes": left_with(_TOLD_TO_GO)},
         {
             "action": "Ignore",
             "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],

@@ -69,7 +69,10 @@ def submit(job: Job) -> None:
     """
     with _cluster(job.settings.context, job.settings.namespace) as cluster:
         present = cluster.find("Job", job.name)
-        if present is not None and _ended(present) == "Failed":
+        ended = "" if present is None else _ended(present)
+        if ended == "Complete":
+            return
+        if ended == "Failed":
             _delete(cluster, job.name)
         for item in job.objects:
             cluster.apply(item)

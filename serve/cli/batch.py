@@ -65,7 +65,9 @@ if TYPE_CHECKING:
     help="Rows that the model gets at once.",
 )
 @click.option(
-    "--attempts", default=4, show_default=True, type=click.IntRange(1, 100), help="For one shard."
+    "--attempts",
+    type=click.IntRange(1, 100),
+    help="For one shard (of a job: for one of its tasks). Default: 4; of a job, 10.",
 )
 @click.option("--delimiter", default="", metavar="CHAR", help="Of CSV: ',', ';', 'tab'.")
 @click.option("--encoding", default="utf-8", show_default=True, help="Of text.")
@@ -102,7 +104,7 @@ def score(
     columns: str | None,
     keep: str | None,
     workers: int | None,
-    attempts: int,
+    attempts: int | None,
     overwrite: bool,
     target: str,
     settings: tuple[str, ...],
@@ -122,7 +124,8 @@ def score(
         if target == "kubernetes":
             if workers is not None:
                 given.setdefault("workers", str(workers))
-            given.setdefault("attempts", str(attempts))
+            if attempts is not None:
+                given.setdefault("attempts", str(attempts))
             return _job(batch, (model, source, output), given, chosen, dry_run, detach, as_json)
         _only_for_jobs(given, detach)
         trust: dict[str, Any] = {"trust_pickle": trust_pickle, "trusted_types": trusted_types}
@@ -135,7 +138,7 @@ def score(
                 source,
                 output,
                 workers=workers or 0,
-                attempts=attempts,
+                attempts=attempts or 4,
                 overwrite=overwrite,
                 follower=follower,
                 **trust,

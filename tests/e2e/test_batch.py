@@ -104,7 +104,7 @@ def test_results_are_the_servers_answers_bit_for_bit(
 ) -> None:
     table = frame(700, seed=1)
     source = tmp_path / f"rows.{form}"
-    writers = {"csv": table.to_csv, "parquet": table.to_parquet}
+    writers: dict[str, Any] = {"csv": table.to_csv, "parquet": table.to_parquet}
     if form == "jsonl":
         table.to_json(source, orient="records", lines=True)
     else:

@@ -59,8 +59,8 @@ def test_it_is_an_indexed_job_that_tries_each_index_by_itself() -> None:
     assert found["backoffLimitPerIndex"] == 4
     assert "backoffLimit" not in found
     rules = found["podFailurePolicy"]["rules"]
-    assert [rule["action"] for rule in rules] == ["FailJob", "FailIndex", "Ignore"]
-    assert rules[2]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    assert [rule["action"] for rule in rules] == ["FailJob", "FailIndex", "Ignore", "Ignore"]
+    assert rules[3]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert found["podReplacementPolicy"] == "Failed"
     assert found["template"]["spec"]["restartPolicy"] == "Never"
 
