@@ -35,7 +35,7 @@ from edge.agent.steps import Effect, Event
 from edge.agent.supervisor import Supervisor, failure_of
 from edge.agent.telling import Telling
 from edge.agent.web import Web
-from edge.protocol import messages
+from edge.protocol import envelope, messages
 from edge.protocol.messages import Command, Desired, Failure, ModuleState, Reported
 from edge.protocol.topics import Kind
 from edge.telemetry.collect import Served
@@ -48,6 +48,7 @@ _IDLE_S: Final = 15.0
 _REPORT_EVERY_S: Final = 0.5
 _FACTS_EVERY_S: Final = 600.0
 _AGAIN_S: Final = 60.0
+_WISH: Final = "desired.envelope"
 
 Fetch = Callable[[str, int], bytes | None]
 
@@ -62,6 +63,10 @@ class Trust(Permits, Protocol):
 
     def verify(self, data: bytes, now: float, fetch: Fetch | None = None) -> Desired:
         """A wish that the device may take on."""
+        ...
+
+    def recheck(self, data: bytes) -> Desired:
+        """A wish that was taken on before; whoever made it is as good as then."""
         ...
 
     def verify_command(self, data: bytes, now: float, fetch: Fetch | None = None) -> Command:
@@ -169,9 +174,24 @@ class Agent:
 
     def begin(self) -> None:
         """Starts what ran before, from what is on the disk alone; returns at once."""
+        self._recheck()
+        self._saw_time()
         self._events.put(steps.Boot())
         self._thread.start()
         self._listener.start()
+
+    def _recheck(self) -> None:
+        """Says where the wish on the disk is not what was taken on; what runs goes on."""
+        kept = self.journal.note(_WISH)
+        if kept is None:
+            return
+        try:
+            self._trust.recheck(kept.encode())
+        except FieldpostError as error:
+            logger.warning("the desired state on the disk is not the one taken on: %s", error)
+            self._refused = failure_of(error)
+            data = {"what": "desired", "code": error.code, "message": error.message}
+            self.telling.tell("alarm", "trust", data)
 
     def speak(self, says: Says) -> None:
         """Gives it a link, over which it says how it is, and tells what it sees, from now on."""
@@ -364,15 +384,25 @@ class Agent:
             desired = self._trust.verify(data, self.clock.now(), self._metadata)
         except FieldpostError as error:
             logger.warning("a desired state is refused: %s", error)
-            self._refused = failure_of(error)
+            self._refused = msgspec.structs.replace(
+                failure_of(error), generation=_generation_of(data)
+            )
             may_pass = isinstance(error, ExpiredError | UnreachableError | WorkspaceError)
             self._pending = data if may_pass else None
             self._again_at = time.monotonic() + _AGAIN_S if may_pass else float("inf")
         else:
             self._refused = self._pending = None
             self._saw_time()
+            self._keep_wish(data)
             self._events.put(steps.Wanted(desired))
         self._changed()
+
+    def _keep_wish(self, data: bytes) -> None:
+        try:
+            if self.journal.note(_WISH) != (text := data.decode()):
+                self.journal.set_note(_WISH, text)
+        except (WorkspaceError, UnicodeDecodeError) as error:
+            logger.warning("the desired state cannot be kept as it was signed: %s", error)
 
     def _hear_command(self, data: bytes) -> None:
         try:
@@ -401,6 +431,15 @@ class Agent:
             self.clock.keep()
         except WorkspaceError as error:
             logger.warning("the time cannot be kept: %s", error)
+
+
+def _generation_of(data: bytes) -> int:
+    """Which desired state it would be, by its own word; 0 where that cannot be read."""
+    try:
+        body = envelope.decode(data).body()
+        return messages.decode(body, Desired).generation
+    except FieldpostError:
+        return 0
 
 
 def _same(one: Reported, other: Reported) -> bool:

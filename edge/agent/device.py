@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from edge.agent import config as configs
 from edge.agent.agent import Agent, Who
+from edge.agent.clock import Clock
 from edge.agent.config import Config
 from edge.agent.link import Link, Login
 from edge.agent.web import Web
@@ -19,13 +20,14 @@ from edge.security import joining
 from edge.security.identity import Identity
 from edge.security.trust import DeviceTrust
 from scoring import durable
-from scoring.errors import FieldpostError, UsageError
+from scoring.errors import FieldpostError, UsageError, VerificationError
 
 logger = logging.getLogger(__name__)
 
 IDENTITY: Final = "identity"
 TRUST: Final = "trust"
 _LOOK_EVERY_S: Final = 600.0
+_CLOCK_S: Final = 60.0
 _YEAR_S: Final = 365 * 86400.0
 
 
@@ -119,11 +121,22 @@ class Device:
     def _fetch(self, name: str, most_bytes: int) -> bytes | None:
         return joining.Controller(self._controller, self._tls()).fetch(name, most_bytes)
 
+    def _learn_time(self) -> None:
+        """Where the system's clock is known to be wrong: before certificates' dates count."""
+        now = time.time()
+        is_behind = now < self.identity.issued_at or self.agent.clock.behind_s() > _CLOCK_S
+        if not self._controller or not (is_behind or now > self.identity.expires_at):
+            return
+        with contextlib.suppress(FieldpostError):
+            ahead_s = learn_time(self._controller, self.identity, self.trust, self.agent.clock)
+            logger.warning("the system's clock is %.0f s ahead of the fleet's time", ahead_s)
+
     def _renew(self) -> None:
         """Asks for the next certificate when two thirds of this one's life are over."""
         wait_s = 0.0
         while not self._stopping.wait(wait_s):
             wait_s = _LOOK_EVERY_S
+            self._learn_time()
             now = self.agent.clock.now()
             if not self._controller or now < self.identity.renew_at:
                 continue
@@ -132,6 +145,25 @@ class Device:
             with contextlib.suppress(FieldpostError):
                 self.identity = joining.renew(self._controller, self.identity)
                 logger.info("the device has its next certificate")
+
+
+def learn_time(url: str, own: Identity, trust: DeviceTrust, clock: Clock) -> float:
+    """Asks a director for the time, and goes by it from now on.
+
+    Returns:
+        By how many seconds the system's clock is ahead of it; behind, where negative.
+
+    Raises:
+        FieldpostError: Nobody answers, or the answer is not to be believed.
+    """
+    try:
+        at = joining.ask_time(url, own, trust)
+    except VerificationError:  # who may tell the time stands in metadata that is not here yet
+        fetch = joining.Controller(url, own.tls(clock_is_wrong=True)).fetch
+        trust.refresh(fetch, max(own.issued_at, trust.floor))
+        at = joining.ask_time(url, own, trust)
+    clock.saw_signed(at)
+    return time.time() - at
 
 
 def _secret(path: str) -> str:

@@ -120,6 +120,7 @@ class Machine:
             return []
         refusal = _refusal(desired, self.state.floors)
         if refusal is not None:
+            refusal = msgspec.structs.replace(refusal, generation=desired.generation)
             self.state = msgspec.structs.replace(self.state, refused=refusal)
             return []
         old = self.state.tracks

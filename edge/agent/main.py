@@ -17,9 +17,11 @@ from scoring.errors import FieldpostError, UsageError
 
 if TYPE_CHECKING:
     from edge.agent.config import Config
+    from edge.security.identity import Identity
 
 _STATE: Final = "/var/lib/fieldpost-agent"
 _USAGE, _FAILED = 2, 1
+_CLOCK_S: Final = 60.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,7 +87,31 @@ def _join(parsed: argparse.Namespace) -> int:
     state = Path(_config_of(parsed).state)
     own = joining.join(parsed.url, _token(parsed), state / IDENTITY)
     print(f"This device is {own.site}/{own.device}.")  # noqa: T201 - what was asked for
+    _learn_time(parsed.url, own, state)
     return 0
+
+
+def _learn_time(url: str, own: Identity, state: Path) -> None:
+    """Takes the fleet's time along, so that a clock that lies is known from the first start on."""
+    from edge.agent.clock import Clock  # noqa: PLC0415
+    from edge.agent.device import TRUST, learn_time  # noqa: PLC0415
+    from edge.agent.journal import Journal  # noqa: PLC0415
+    from edge.security.trust import DeviceTrust  # noqa: PLC0415
+    from scoring import durable  # noqa: PLC0415
+
+    try:
+        durable.make_folder(state / TRUST, mode=0o700)
+        trust = DeviceTrust(state / TRUST, site=own.site, device=own.device, root=own.root)
+        with contextlib.closing(Journal(state)) as journal:
+            ahead_s = learn_time(url, own, trust, Clock(journal))
+    except (FieldpostError, OSError) as error:  # it is asked again when the agent runs
+        logging.getLogger(__name__).info("the time was not learnt: %s", error)
+        return
+    if abs(ahead_s) > _CLOCK_S:
+        which = "ahead of" if ahead_s > 0 else "behind"
+        print(  # noqa: T201 - what was asked for
+            f"Its clock is {abs(ahead_s):.0f} s {which} the fleet's time: set it."
+        )
 
 
 def _token(parsed: argparse.Namespace) -> str:

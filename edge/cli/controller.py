@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import ssl
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -110,6 +111,7 @@ def controller(
 ) -> None:
     """Runs until it is told to end; several may run at once, of which one leads."""
     from edge.controller.controller import Chore, Controller
+    from edge.controller.expelling import LOOK_S, Expeller
     from edge.controller.monitoring import MetricsRoute
     from edge.controller.permits import SignedPermits
     from edge.controller.records import Fleet
@@ -128,6 +130,7 @@ def controller(
         stack.callback(web.deltas.close)
         web.server.start()
         stack.callback(web.server.close)
+        expeller = Expeller(fleet, security.enrolment(), _PuttingOut(security, settings))
         leading = Controller(
             fleet,
             settings,
@@ -136,7 +139,11 @@ def controller(
             sources=_sources(sources, web, Source),
             ingest=told,
             answers=told.live.sum,
-            chores=[*web.chores, *(Chore(*one, apart=True) for one in told.upkeep())],
+            chores=[
+                *web.chores,
+                *(Chore(*one, apart=True) for one in told.upkeep()),
+                Chore("revoked devices", LOOK_S, expeller, apart=True),
+            ],
         )
         monitor.controller = leading
         for one in (signal.SIGTERM, signal.SIGINT):
@@ -245,6 +252,28 @@ def _serve(
     if tls is not None:
         chores.append(Chore("certificate", _CERTIFICATE_S, _Renewal(security, own[0], hosts, tls)))
     return _Web(url, WebServer(routes, host=host, port=port, tls=tls), deltas, chores)
+
+
+class _PuttingOut:
+    """Ends the connection of a device by connecting in its place, for a moment."""
+
+    def __init__(self, security: FleetSecurity, settings: BrokerSettings) -> None:
+        self._security, self._settings = security, settings
+
+    def __call__(self, site: str, device: str) -> bool:
+        import msgspec
+
+        from edge.controller.broker import take_over
+        from edge.security import certificates
+
+        settings = self._settings
+        with tempfile.TemporaryDirectory(prefix="fieldpost-") as folder:
+            if settings.tls:
+                authority = self._security.ensure_authority()
+                pair = certificates.in_place_of(authority, site, device, time.time())
+                own = pair.write(Path(folder) / "certificate.pem")
+                settings = msgspec.structs.replace(settings, certificate=own, key=None)
+            return take_over(settings, f"{site}.{device}")
 
 
 class _Renewal:

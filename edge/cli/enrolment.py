@@ -117,7 +117,10 @@ def revoke(
             for destination in brokers:
                 broker.write_revoked(destination, enrolment.revocation_list())
     if not dry_run:
-        text += "\nIt is out when its broker has read the new list (SIGHUP) and it connects again."
+        text += (
+            "\nThe controller ends its connection; its broker keeps it out from when it has read"
+        )
+        text += " the new list (SIGHUP)."
     document = {"device": name, "serials": [one.serial for one in good], "dry_run": dry_run}
     show(document, text, as_json=as_json)
 

@@ -13,6 +13,7 @@ import queue
 import random
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -346,6 +347,30 @@ def _context(settings: BrokerSettings) -> ssl.SSLContext:
     if settings.certificate is not None:
         context.load_cert_chain(settings.certificate, settings.key)
     return context
+
+
+def take_over(settings: BrokerSettings, name: str, patience_s: float = 10.0) -> bool:
+    """Connects under a client's name, for a moment: a broker ends the connection that has it.
+
+    Returns:
+        Whether the broker let this client in.
+    """
+    client = _client(settings, name)
+    let_in: list[bool] = []
+    client.on_connect = lambda _client, _data, _flags, code, _more: let_in.append(
+        not code.is_failure
+    )
+    until = time.monotonic() + patience_s
+    try:
+        client.connect(settings.host, settings.port, KEEPALIVE_S)
+        while not let_in and time.monotonic() < until:
+            if client.loop(timeout=0.2) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                break
+        client.disconnect()
+        client.loop(timeout=0.2)
+    except (OSError, ValueError):
+        return False
+    return bool(let_in and let_in[0])
 
 
 def check(settings: BrokerSettings) -> None:

@@ -31,12 +31,16 @@ class Outcome(NamedTuple):
     Attributes:
         kind: `unseen`: it speaks of an older generation; `waiting`: for its window.
         phase: What it does.
-        note: Why it failed.
+        note: Why it failed, or is held up.
     """
 
     kind: OutcomeKind
     phase: str = ""
     note: str = ""
+
+
+_MAY_PASS: Final = frozenset({"unreachable", "expired", "workspace", "storage_full"})
+"""Why a device does not take a wish on now, and tries again by itself: silence counts, not this."""
 
 
 def outcome(device: Device, generation: int, modules: Mapping[str, Module]) -> Outcome:
@@ -48,9 +52,11 @@ def outcome(device: Device, generation: int, modules: Mapping[str, Module]) -> O
         modules: Those that it is about.
     """
     if device.observed < generation:
-        if device.refused is None:
-            return Outcome("unseen")
-        return Outcome("failed", "refused", f"{device.refused.code}: {device.refused.message}")
+        refused = device.refused
+        if refused is None or 0 < refused.generation < generation:
+            return Outcome("unseen")  # it speaks of an older one
+        kind: OutcomeKind = "moving" if refused.code in _MAY_PASS else "failed"
+        return Outcome(kind, "refused", f"{refused.code}: {refused.message}")
     found = [_of_module(device, name, wanted) for name, wanted in sorted(modules.items())]
     for kind in ("failed", "moving", "waiting"):
         for one in found:
@@ -178,7 +184,14 @@ class Course:
 
     def _progress(self, member: Member, found: Outcome, now: float) -> None:
         if member.phase != found.phase or member.absent:
-            self._set(member, "started", phase=found.phase, progressed=now, note="", absent=False)
+            self._set(
+                member,
+                "started",
+                phase=found.phase,
+                progressed=now,
+                note=found.note,
+                absent=False,
+            )
         elif found.kind == "waiting":
             # Its window is hours away, and it has just said so: that is no silence.
             member.progressed = now
@@ -223,8 +236,9 @@ class Course:
         for member in self.overdue(now):
             if member.phase == "waiting" and online.get(member.device):
                 continue
-            note = f"no progress for {self.rollout.plan.timeout_s:g} s"
-            self._set(member, "silent", note=f"{note} ({member.phase or 'never heard'})")
+            why = ": ".join(part for part in (member.phase, member.note) if part)
+            note = f"no progress for {self.rollout.plan.timeout_s:g} s ({why or 'never heard'})"
+            self._set(member, "silent", note=note)
         if self.rollout.state == "running" and not self._halt(now):
             self._go_on(now, online)
 

@@ -167,12 +167,14 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         message: One sentence.
         phase: In which it happened.
         detail: The end of a log or a traceback.
+        generation: Of the desired state that was refused; 0 where that cannot be known.
     """
 
     code: Text
     message: Text
     phase: Text = ""
     detail: Annotated[str, msgspec.Meta(max_length=16384)] = ""
+    generation: Count = 0
 
 
 class ModuleState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge.security.authority import Authority
+from edge.security.identity import request_for
 from scoring import durable
+
+_MOMENT_S: Final = 60.0
 
 
 class Pair(NamedTuple):
@@ -50,6 +53,19 @@ def for_controller(authority: Authority, number: int, hosts: Iterable[str], now:
     """A controller's, for both the broker and devices; raises like `issue_controller`."""
     key = ec.generate_private_key(ec.SECP256R1())
     made = authority.issue_controller(key.public_key(), number, hosts, now)
+    return Pair(made.public_bytes(serialization.Encoding.PEM), _pem_of(key))
+
+
+def in_place_of(authority: Authority, site: str, device: str, now: float) -> Pair:
+    """A device's, for a minute: whoever shows it to a broker ends the connection of that device.
+
+    Raises:
+        InvalidNameError: A name does not fill exactly one level of a topic.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = authority.issue_device(
+        request_for(key), site=site, device=device, now=now, lifetime_s=_MOMENT_S
+    )
     return Pair(made.public_bytes(serialization.Encoding.PEM), _pem_of(key))
 
 

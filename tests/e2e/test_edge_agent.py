@@ -9,13 +9,17 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
 import pytest
 
+from edge.agent.clock import Clock
 from edge.agent.config import Config
 from edge.agent.device import Device
+from edge.agent.journal import Journal
+from edge.agent.main import main
 from edge.protocol.messages import Module, Soak
 from tests.support.edge_site import EdgeSite, ask, package
 
@@ -114,6 +118,7 @@ def test_a_wish_that_nobody_signed_is_refused_and_reported(site: EdgeSite, confi
         site.wait(lambda: site.reports[-1].refused is not None)
         assert site.reports[-1].refused is not None
         assert site.reports[-1].refused.code == "verification_failed"
+        assert site.reports[-1].refused.generation == 9
         assert site.reports[-1].modules["main"].package == good.digest
 
 
@@ -182,3 +187,36 @@ def test_a_killed_agent_serves_again_without_any_network(site: EdgeSite, config:
     finally:
         agent.terminate()
         agent.wait(20)
+
+
+def test_a_wish_that_was_put_back_is_told_and_what_runs_goes_on(
+    site: EdgeSite, config: Config
+) -> None:
+    good = package("good")
+    with Device(config):
+        site.wish(good)
+        port = site.wait_for("good", good).port
+    with closing(Journal(Path(config.state))) as journal:
+        kept = journal.note("desired.envelope")
+        assert kept is not None
+        earlier = site.fleet.wish(site.generation, modules={}).decode()
+        journal.set_note("desired.envelope", earlier)
+    site.broker.kill()
+    with Device(config) as device:
+        answers(port, "good")
+        refused = device.agent.reported().refused
+        assert refused is not None
+        assert refused.code in {"rollback", "verification_failed"}
+
+
+def test_a_device_that_joins_learns_what_time_it_is(
+    site: EdgeSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token, state = tmp_path / "token", tmp_path / "other"
+    token.write_text(site.enrolment.claim("hall", "other"))
+    site.clock.now += 7200  # the fleet's time: the device is two hours behind
+    words = ["join", "--url", site._url, "--token-file", str(token), "--state", str(state)]
+    assert main(words) == 0
+    assert "7200 s behind the fleet's time" in capsys.readouterr().out
+    with closing(Journal(state)) as journal:
+        assert Clock(journal).behind_s() > 7100

@@ -126,3 +126,14 @@ def _answers(port: int) -> bool:
         if "connect" in type(error).__name__.lower():
             return False
         raise
+
+
+def test_a_revoked_device_is_put_out_and_stays_out(fleet: WholeFleet) -> None:
+    fleet.join("cam")
+    until(lambda: fleet("device", "show", "cam")["online"], "the device is there")
+    assert fleet.broker.config is not None
+    fleet("device", "revoke", "cam", "--broker", fleet.broker.config.parent)
+    fleet.broker.reload()
+    until(lambda: not fleet("device", "show", "cam")["online"], "its connection was ended")
+    until(lambda: "certificate verify failed" in fleet.broker.log(), "it is not let in again")
+    assert not fleet("device", "show", "cam")["online"]
