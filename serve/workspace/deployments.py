@@ -25,10 +25,14 @@ from serve.targets.base import (
 from serve.targets.settings import mask_settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from serve.asking import Protocol
     from serve.provenance.keys import PublicKey
     from serve.registry.records import Deployment, Package, Revision
+    from serve.targets.kubernetes.export import Form
     from serve.workspace import Workspace
+    from serve.workspace.exporting import Exported
 
 Progress = Callable[[str], None]
 
@@ -339,6 +343,36 @@ class Deployments:
             progress=progress,
             rollback_of=goal.number,
         )
+
+    def export(
+        self,
+        name: str | None,
+        folder: Path,
+        *,
+        form: Form = "yaml",
+        package: str | None = None,
+        settings: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+    ) -> Exported:
+        """Writes a deployment, or a package, in the form of another tool. No file holds a secret.
+
+        Args:
+            name: The deployment, or how objects of the package are to be named; None for the
+                model's name.
+            folder: Made where it is missing; an earlier export in it is replaced.
+            form: `yaml`, `kustomize`, `helm`, `kserve` or `ray`.
+            package: A reference, in place of what the deployment runs.
+            settings: As the target `kubernetes` takes them, over the deployment's own.
+            dry_run: Write nothing.
+
+        Raises:
+            NotFoundError: There is no such deployment or package.
+            UsageError: A setting is not valid, or nothing says where the image will be.
+        """
+        from serve.workspace.exporting import Exporter  # noqa: PLC0415 - imports targets
+
+        exporter = Exporter(self._registry, self._packages)
+        return exporter.export(name, folder, form, package, settings or {}, dry_run=dry_run)
 
     def delete(self, name: str) -> None:
         """Deletes the records and logs of a stopped deployment."""
