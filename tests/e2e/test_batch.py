@@ -26,6 +26,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from scoring.errors import InputError, PackagingError, UnsignedError
 from serve import Workspace
 from serve.provenance.keys import PrivateKey
+from tests.e2e.test_images import save_model
 from tests.support.batching import rows_of
 
 pytestmark = pytest.mark.timeout(300)
@@ -272,3 +273,39 @@ def test_only_signed_packages_where_signatures_are_required(tmp_path: Path) -> N
         workspace.require_signatures([PrivateKey.generate().public])
         with pytest.raises(UnsignedError):
             workspace.batch.score(package.digest, tmp_path / "rows.csv", tmp_path / "o.csv")
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_dataset(tmp_path: Path) -> None:
+    rows = 4_000_000 if os.environ.get("FIELDPOST_TEST_LONG") else 150_000
+    save_model(tmp_path / "twice.onnx")
+    small, large = (measured_mib(tmp_path, count) for count in (3000, rows))
+    assert large < small + 30
+
+
+def measured_mib(folder: Path, rows: int) -> float:
+    """The most that any process of a run holds; one shard with all rows, kept text and all."""
+    source, out = folder / f"{rows}.csv", folder / f"out-{rows}.csv"
+    with source.open("w") as file:
+        file.write("a,b,note\n")
+        file.writelines(f"{n},1.5,{'x' * 200}\n" for n in range(rows))
+    code = (
+        "import resource, sys\nfrom serve.cli.main import run\n"
+        "status = run(sys.argv[1:])\n"
+        "kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)\n"
+        "print(max(resource.getrusage(kind).ru_maxrss for kind in kinds), file=sys.stderr)\n"
+        "sys.exit(status)"
+    )
+    call = ("batch", "score", str(folder / "twice.onnx"), str(source), str(out))
+    options = ("--columns", "a,b", "--keep", "note", "--shard-rows", "100000000", "--json")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *call, *options],
+        env=os.environ | {"FIELDPOST_WORKSPACE": str(folder / "ws")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == rows
+    return int(done.stderr.split()[-1]) / 1024
