@@ -9,6 +9,8 @@ import click
 import msgspec
 
 from edge.cli.output import DURATION, ago, opened
+from edge.cli.watching import print_out as print_watched
+from edge.cli.watching import watchable
 from scoring.commands.output import changes, common, fields, table
 from scoring.commands.output import pairs as read_tags
 from scoring.commands.output import show as print_out
@@ -22,11 +24,15 @@ _POLL_S = 0.2
 
 @click.command("list", help="List devices, all or those that match.")
 @click.option("--where", "condition", default="*", help="A condition: tags.area == 'yard'.")
+@watchable
 @common
-def list_devices(condition: str, as_json: bool, workspace: str | None) -> None:
+def list_devices(condition: str, watching: bool, as_json: bool, workspace: str | None) -> None:
     """Lists devices as the controller knows them."""
     with opened(workspace) as (_, fleet):
-        found = fleet.devices(condition)
+        print_watched(lambda: _listed(fleet.devices(condition)), watching=watching, as_json=as_json)
+
+
+def _listed(found: list[Device]) -> tuple[Any, str]:
     rows = [
         (
             device.name,
@@ -41,7 +47,7 @@ def list_devices(condition: str, as_json: bool, workspace: str | None) -> None:
     ]
     headings = ("DEVICE", "SITE", "STATE", "SEEN", "RUNS", "GENERATION", "TAGS")
     text = table(headings, rows) if rows else "No devices: 'fieldpost device claim NAME'."
-    print_out([_document(device) for device in found], text, as_json=as_json)
+    return [_document(device) for device in found], text
 
 
 def _running(device: Device) -> str:
@@ -60,12 +66,16 @@ def _document(device: Device) -> dict[str, Any]:
 
 @click.command(help="Show a device: its facts, and what it runs.")
 @click.argument("name")
+@watchable
 @common
-def show(name: str, as_json: bool, workspace: str | None) -> None:
+def show(name: str, watching: bool, as_json: bool, workspace: str | None) -> None:
     """Shows the device NAME."""
     with opened(workspace) as (_, fleet):
-        device = fleet.device(name)
-    print_out(_document(device), _describe(device), as_json=as_json)
+        print_watched(lambda: _shown(fleet.device(name)), watching=watching, as_json=as_json)
+
+
+def _shown(device: Device) -> tuple[Any, str]:
+    return _document(device), _describe(device)
 
 
 def _describe(device: Device) -> str:

@@ -10,12 +10,14 @@ import click
 import msgspec
 
 from edge.cli.output import DURATION, RATE, opened
+from edge.cli.watching import print_out as print_watched
+from edge.cli.watching import watchable
 from scoring.commands.output import changes, common, fields, note, table
 from scoring.commands.output import pairs as read_pairs
 from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
-    from edge.controller.entities import Plan, Revision
+    from edge.controller.entities import Deployment, Plan, Revision
     from edge.controller.records import Deploying
     from edge.protocol.messages import Module, Window
     from edge.workspace import Workspace
@@ -234,11 +236,15 @@ def _some(names: list[str], most: int = 8) -> str:
 
 
 @click.command("list", help="List what the fleet is to run.")
+@watchable
 @common
-def list_deployments(as_json: bool, workspace: str | None) -> None:
+def list_deployments(watching: bool, as_json: bool, workspace: str | None) -> None:
     """Lists deployments with their newest revisions."""
     with opened(workspace) as (_, fleet):
-        found = fleet.deployments()
+        print_watched(lambda: _listed(fleet.deployments()), watching=watching, as_json=as_json)
+
+
+def _listed(found: list[tuple[Deployment, Revision]]) -> tuple[Any, str]:
     rows = [
         (
             one.name,
@@ -254,7 +260,7 @@ def list_deployments(as_json: bool, workspace: str | None) -> None:
     headings = ("DEPLOYMENT", "REVISION", "STABLE", "PRIORITY", "KIND", "WHERE", "MODULES")
     text = table(headings, rows) if rows else "No deployments: 'fieldpost fleet deploy NAME …'."
     documents = [{"stable": one.stable, **msgspec.to_builtins(revision)} for one, revision in found]
-    print_out(documents, text, as_json=as_json)
+    return documents, text
 
 
 @click.command(help="Show a deployment: for which devices, and what.")

@@ -9,6 +9,8 @@ import click
 import msgspec
 
 from edge.cli.output import ago, opened
+from edge.cli.watching import print_out as print_watched
+from edge.cli.watching import watchable
 from scoring.commands.output import changes, common, fields, table
 from scoring.commands.output import show as print_out
 
@@ -23,18 +25,22 @@ _ORDER = ("failed", "silent", "started", "pending", "good", "withdrawn", "gone")
 
 
 @click.command("list", help="List rollouts, the newest first.")
+@watchable
 @common
-def list_rollouts(as_json: bool, workspace: str | None) -> None:
+def list_rollouts(watching: bool, as_json: bool, workspace: str | None) -> None:
     """Lists rollouts."""
     with opened(workspace) as (_, fleet):
-        found = fleet.rollouts()
+        print_watched(lambda: _listed(fleet.rollouts()), watching=watching, as_json=as_json)
+
+
+def _listed(found: list[Rollout]) -> tuple[Any, str]:
     rows = [
         (one.id, one.state, f"{one.wave + 1}/{one.waves}", ago(one.created_at), one.note)
         for one in found
     ]
     headings = ("ROLLOUT", "STATE", "WAVE", "AGE", "NOTE")
     text = table(headings, rows) if rows else "No rollouts: 'fieldpost fleet deploy NAME …'."
-    print_out([_document(one) for one in found], text, as_json=as_json)
+    return [_document(one) for one in found], text
 
 
 def _document(rollout: Rollout) -> dict[str, Any]:
