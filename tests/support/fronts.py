@@ -38,13 +38,13 @@ class Conversation:
             return False
         lowered = self.head.lower()
         self.body = b""
-        if b"transfer-encoding: chunked" in lowered:
+        if b"\r\ntransfer-encoding: chunked" in lowered:
             while size := int((await self.reader.readline()).strip(), 16):
                 self.body += await self.reader.readexactly(size)
                 await self.reader.readexactly(2)
             await self.reader.readexactly(2)
-        elif b"content-length: " in lowered:
-            length = lowered.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        elif b"\r\ncontent-length: " in lowered:
+            length = lowered.partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0]
             self.body = await self.reader.readexactly(int(length))
         return True
 

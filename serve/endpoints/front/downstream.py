@@ -370,7 +370,9 @@ class Downstream(asyncio.Protocol):
     def abort(self) -> None:
         """Ends the connection in the middle of an answer, so that it is seen to be cut off."""
         self._closing = True
-        self._current = None
+        current, self._current = self._current, None
+        if current is not None:
+            current.abandon()
         self._out.clear()
         self._transport.abort()
 
