@@ -114,6 +114,11 @@ class Package(msgspec.Struct, frozen=True):
     layers: tuple[Layer, ...]
 
     @property
+    def manifest(self) -> str:
+        """The digest of its own manifest, where it is named by an index of several."""
+        return self.documents[-2]
+
+    @property
     def digests(self) -> frozenset[str]:
         """Of every blob that may be kept for it."""
         layers = {d for layer in self.layers for d in (layer.blob.digest, layer.diff_id)}
@@ -156,7 +161,8 @@ def fetch(
         wishes: From where, and how.
         bases: Digests of packages that are here, against which there may be deltas.
         unpacked: Whether a layer is there in its unpacked form, by its `diff_id`.
-        only: The names of the layers that are needed; none: all.
+        only: The names of the layers that are needed, whatever machine the others are for; none:
+            all.
         keep_free: Bytes that the device needs for itself.
 
     Raises:
@@ -178,9 +184,9 @@ def read(digest: str, blobs: DeviceBlobs) -> Package:
     Raises:
         NotFoundError: A document of it is not here.
         DigestMismatchError: One was damaged, and is removed.
-        PackagingError: It is no package, or none for this machine.
+        PackagingError: It is no package.
     """
-    return _read(digest, blobs.read_bytes)
+    return _read(digest, blobs.read_bytes, any_machine=True)
 
 
 def keepers(packages: Iterable[str], blobs: DeviceBlobs) -> set[str]:
@@ -217,7 +223,7 @@ class _Fetch:
         self._result = Fetched()
 
     def run(self, digest: str, unpacked: Callable[[str], bool], only: Collection[str]) -> Fetched:
-        package = _read(digest, self._document)
+        package = _read(digest, self._document, any_machine=bool(only))
         missing = [
             layer
             for layer in package.layers
@@ -365,11 +371,11 @@ class _Fetch:
             self._blobs.delete(offer.digest)
 
 
-def _read(digest: str, document: Callable[[str], bytes]) -> Package:
+def _read(digest: str, document: Callable[[str], bytes], *, any_machine: bool) -> Package:
     documents = [digest]
     manifest = _decode(document(digest), Manifest, digest)
     if manifest.manifests:
-        own = _own_manifest(manifest, digest)
+        own = _own_manifest(manifest, digest, any_machine=any_machine)
         documents.append(own.digest)
         manifest = _decode(document(own.digest), Manifest, own.digest)
     if manifest.config is None:
@@ -383,12 +389,14 @@ def _read(digest: str, document: Callable[[str], bytes]) -> Package:
     return Package(digest, tuple(documents), tuple(layers))
 
 
-def _own_manifest(index: Manifest, digest: str) -> Descriptor:
+def _own_manifest(index: Manifest, digest: str, *, any_machine: bool) -> Descriptor:
     machine = platform.machine()
     own = ("linux", _MACHINES.get(machine, machine))
     for manifest in index.manifests:
         if (manifest.platform.os, manifest.platform.architecture) == own:
             return manifest
+    if any_machine:  # a model is the same in all of them
+        return index.manifests[0]
     raise PackagingError(
         f"{digest} has nothing for {'/'.join(own)}.",
         hint="Build the package for the platform of this device.",

@@ -65,12 +65,13 @@ class Packages:
         """
         try:
             with self._unpacking:
+                only = circuits.layers_of(run)
                 return unpack_package(
-                    run.package,
+                    fetch.read(run.package, self.blobs).manifest if only else run.package,
                     self.blobs,
                     self._cache,
                     raw=self._raw,
-                    only=circuits.layers_of(run),
+                    only=only,
                 )
         except DigestMismatchError:
             self.remove_damaged(run.package)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,12 @@ import pytest
 
 from edge.agent import containers
 from edge.agent.packages import Packages
+from edge.agent.throttle import Stop, Throttle
+from edge.agent.transfer import Wishes
+from edge.agent.web import Web
 from edge.protocol.messages import Module
-from tests.support.blob_source import Made
+from scoring.errors import PackagingError
+from tests.support.blob_source import BlobSource, Made, digest_of
 from tests.support.edge_site import package
 
 
@@ -83,3 +88,29 @@ def test_no_lock_is_left_of_what_is_gone(packages: Packages, tmp_path: Path) -> 
     packages.blobs.clean(set())
     run = have(packages, package("one"))
     assert packages.root(run).is_dir()
+
+
+def test_a_circuit_of_other_machines_is_fetched_and_unpacked(packages: Packages) -> None:
+    made = package("one")
+    entry = {"digest": made.digest, "size": len(made.blobs[made.digest])}
+    kind = "application/vnd.oci.image"
+    foreign = {"architecture": "s390x", "os": "linux"}
+    index = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": f"{kind}.index.v1+json",
+            "manifests": [{"mediaType": f"{kind}.manifest.v1+json", "platform": foreign, **entry}],
+        }
+    ).encode()
+    several = Made(digest_of(index), {digest_of(index): index}, ())
+    small = Module(package=several.digest, run="circuit")
+    whole = Module(package=several.digest)
+    with BlobSource(made, several) as source:
+        wishes = Wishes(sources=[source.source], web=Web(), throttle=Throttle(), stop=Stop())
+        with pytest.raises(PackagingError, match="nothing for linux"):
+            packages.fetch(whole, wishes, ())
+        assert packages.fetch(small, wishes, ()).wholes == 1
+        assert (packages.root(small) / "model" / "behaviour.json").exists()
+        packages.clean({several.digest}, set())
+        assert packages.fetch(small, wishes, ()).received == 0
+        assert (packages.root(small) / "model" / "behaviour.json").exists()
