@@ -125,7 +125,7 @@ class Leader:
         self._told: list[tuple[str, str, int]] = []
         self._events: list[Happened] = []
         self.outgoing = []  # what was not written is not said
-        self._asked: set[tuple[str, str]] = set()
+        self._asked: dict[tuple[str, str], tuple[float, float]] = {}
         self.commanding.take(picture.commands)
 
     def reload(self, picture: Picture, now: float) -> None:
@@ -429,9 +429,12 @@ class Leader:
 
     def _ask_again(self, course: Course, now: float) -> None:
         """A report may have been lost on its way: the broker has it."""
-        for member in course.overdue(now, 0.5):
-            if (course.rollout.id, member.device) not in self._asked:
-                self._asked.add((course.rollout.id, member.device))
+        timeout_s = course.rollout.plan.timeout_s
+        for member in course.overdue(now, _ASK_AT[0]):
+            key, waited = (course.rollout.id, member.device), now - member.progressed
+            part = max(part for part in _ASK_AT if part * timeout_s < waited)
+            if self._asked.get(key) != (member.progressed, part):
+                self._asked[key] = (member.progressed, part)
                 device = self._image.devices[member.device]
                 self.refresh.append(topic(device.site, device.name, "reported"))
                 self._publish(device)
@@ -526,6 +529,8 @@ _HEARD: Final = (
 )
 _MOST_WARNINGS: Final = 10_000
 _JOINING_S: Final = 5.0
+_ASK_AT: Final = (0.1, 0.25, 0.5, 0.7, 0.85, 0.95)
+"""Of the timeout of a device that shows nothing: then the broker is asked what it last said."""
 
 
 def _owned(choice: Choice, course: Course) -> Mapping[str, Module]:
