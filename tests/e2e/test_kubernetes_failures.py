@@ -375,3 +375,39 @@ def test_errors_hold_no_secrets(yard: ClusterYard, double: KubernetesDouble) -> 
     with pytest.raises(FieldpostError) as caught:
         yard.deploy("iris", yard.package(2), env__PASSWORD="s3cret")
     assert "s3cret" not in f"{caught.value.to_dict()} {caught.value.detail}"
+
+
+def test_a_stopped_deployment_stays_stopped_where_a_deploy_fails(
+    yard: ClusterYard, double: KubernetesDouble
+) -> None:
+    yard.workspace.deployments.stop("iris")
+    uid = double.items("services")["iris"]["metadata"]["uid"]
+    with pytest.raises(DeploymentFailedError, match="status 9"):
+        yard.deploy("iris", yard.package(2, Outcome("crash", exit_code=9)), env__A="b")
+    assert yard.view("iris").state == "stopped"
+    assert double.items("services")["iris"]["metadata"]["uid"] == uid
+    assert yard.names("Secret", "iris") == set()
+    yard.workspace.deployments.start("iris")
+    _answers(yard)
+
+
+def test_an_interrupted_deploy_is_taken_back(yard: ClusterYard, double: KubernetesDouble) -> None:
+    def interrupt(sentence: str) -> None:
+        if "pods ready" in sentence:
+            raise KeyboardInterrupt
+
+    double.pods_become(Outcome("probe"), revision=2)
+    with pytest.raises(KeyboardInterrupt):
+        yard.deploy("iris", yard.package(1), interrupt, env__A="b")
+    assert yard.view("iris").revisions[-1].reason == "It was interrupted."
+    _answers(yard)
+
+
+def test_a_deployment_of_somebody_else_is_not_shown_as_ours(
+    yard: ClusterYard, double: KubernetesDouble
+) -> None:
+    theirs = double.items("deployments.apps")["iris"]
+    yard.cluster.delete("Deployment", "iris")
+    theirs["metadata"] = {"name": "iris", "labels": {"app": "theirs"}}
+    yard.cluster.create(theirs, manager="kubectl")
+    assert yard.view("iris").state == "down"

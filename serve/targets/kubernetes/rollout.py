@@ -83,12 +83,12 @@ _FORMAT = re.compile(r"exec format error", re.IGNORECASE)
 def count(view: View, revision: int) -> Count:
     """How far the revision is."""
     spec = view.deployment.get("spec") or {}
-    mine = [each for each in view.pods if revision_of(each) == revision and _lives(each)]
+    mine = [each for each in view.pods if revision_of(each) == revision and lives(each)]
     return Count(
         wanted=int(spec.get("replicas", 1)),
         made=len(mine),
         ready=sum(is_ready(each) for each in mine),
-        old=sum(revision_of(each) != revision and _lives(each) for each in view.pods),
+        old=sum(revision_of(each) != revision and lives(each) for each in view.pods),
     )
 
 
@@ -135,7 +135,7 @@ def trouble(view: View, revision: int) -> Trouble | None:
     found = [
         each
         for pod in view.pods
-        if revision_of(pod) == revision and _lives(pod) and not is_ready(pod)
+        if revision_of(pod) == revision and not _leaves(pod) and not is_ready(pod)
         for each in [_pod(pod, _events_of(pod, view.events))]
         if each is not None
     ]
@@ -158,7 +158,7 @@ def condition(item: Object, kind: str) -> dict[str, Any]:
 
 def is_ready(pod: Object) -> bool:
     """Whether the pod takes requests."""
-    return condition(pod, "Ready").get("status") == "True" and _lives(pod)
+    return condition(pod, "Ready").get("status") == "True" and lives(pod)
 
 
 def revision_of(item: Object) -> int:
@@ -347,8 +347,18 @@ def _containers(pod: Object) -> list[Object]:
     ]
 
 
-def _lives(pod: Object) -> bool:
-    return not (pod.get("metadata") or {}).get("deletionTimestamp")
+def _leaves(pod: Object) -> bool:
+    return bool((pod.get("metadata") or {}).get("deletionTimestamp"))
+
+
+def runs(pod: Object) -> bool:
+    """Whether anything of the pod may still run: it is there, and was not evicted."""
+    return (pod.get("status") or {}).get("phase") not in ("Failed", "Succeeded")
+
+
+def lives(pod: Object) -> bool:
+    """Whether the pod counts: it is not on its way out, and has not been evicted."""
+    return not _leaves(pod) and runs(pod)
 
 
 def _tidy(text: str) -> str:

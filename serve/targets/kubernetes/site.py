@@ -94,13 +94,14 @@ class Site:
             package: Its package.
             settings: Its settings.
             image: Its image, where it is known; else it is put together.
-            replicas: Instead of what the settings say; 0 for a deployment that is stopped.
+            replicas: Instead of what the settings say, where no scaler sets it; 0 for a deployment
+                that is stopped.
         """
         if image:
             settings = msgspec.structs.replace(settings, image=image, registry=None)
         found = find_image(package, settings, self._context)
-        if replicas:
-            settings = _with_replicas(settings, replicas)
+        if replicas and not settings.scales:
+            settings = msgspec.structs.replace(settings, replicas=replicas)
         of = Deployable(
             name=self.name,
             image=found.reference,
@@ -145,14 +146,6 @@ class Site:
         _trace: TracebackType | None,
     ) -> None:
         self.cluster.close()
-
-
-def _with_replicas(settings: KubernetesSettings, count: int) -> KubernetesSettings:
-    """As many pods; with a scaler at least as many."""
-    most = settings.max_replicas
-    if most is not None:
-        count = min(count, most)
-    return msgspec.structs.replace(settings, replicas=count)
 
 
 def _is_scaler(item: Object) -> bool:

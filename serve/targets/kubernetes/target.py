@@ -28,7 +28,7 @@ from serve.targets.base import (
     TargetContext,
     ignore,
 )
-from serve.targets.kubernetes import diff, home, logs, status
+from serve.targets.kubernetes import diff, home, logs, rollout, status
 from serve.targets.kubernetes.apply import Applier
 from serve.targets.kubernetes.faults import MissingError
 from serve.targets.kubernetes.kinds import name_of
@@ -119,7 +119,10 @@ class KubernetesTarget:
         try:
             with self._open(deployment, patience_s=_STATUS_S) as site:
                 try:
-                    return status.observe(deployment, look(site.place))
+                    view = look(site.place)
+                    if site.owner.has(view.deployment):
+                        return status.observe(deployment, view)
+                    return status.gone(deployment, site.cluster.where)
                 except MissingError:
                     return status.gone(deployment, site.cluster.where)
         except (TargetError, UsageError) as error:
@@ -265,16 +268,16 @@ class KubernetesTarget:
         """Applies the last good revision again; without one nothing of the failed one stays."""
         try:
             record = self._record(site.name)
-            active = record.active_revision if record.desired == "running" else None
+            active, stopped = record.active_revision, record.desired == "stopped"
             if active is None:
                 progress("removing what was made")
                 prune(site.cluster, site.owner, (), progress)
                 return
             progress(f"going back to revision {active.number}")
-            rendered = self._render_old(site, active)
+            rendered = self._render_old(site, active, replicas=0 if stopped else None)
             applier = Applier(site.cluster, site.owner, ignore, force=True)
             applier.apply(applier.prepare(rendered.objects))
-            if wait:
+            if wait and not stopped:
                 self._wait(site, rendered, progress)
             prune(site.cluster, site.owner, rendered.objects, progress)
         except FieldpostError as error:
@@ -303,7 +306,8 @@ class KubernetesTarget:
         deadline = time.monotonic() + settings.drain_timeout_s + settings.leave_s + _GONE_S
         while time.monotonic() < deadline:
             try:
-                if not site.cluster.list("Pod", labels=site.place.selector).items:
+                pods = site.cluster.list("Pod", labels=site.place.selector).items
+                if not any(map(rollout.runs, pods)):
                     return
             except UnreachableError:
                 """It may be back at the next look."""

@@ -237,3 +237,12 @@ def test_mounts_that_wait() -> None:
     found = _trouble(_pod(waiting={"reason": "ContainerCreating"}), events=events)
     assert found is not None
     assert 'secret "keys" not found' in found.message
+
+
+def test_evicted_pods_count_no_more_and_are_told() -> None:
+    evicted = _pod(phase="Failed", reason="Evicted", message="The node was low on memory.")
+    assert rollout.count(View(_deployment(), [evicted]), 2).made == 0
+    assert not rollout.runs(evicted)
+    found = _trouble(evicted)
+    assert found is not None
+    assert "Evicted: The node was low on memory" in found.message
