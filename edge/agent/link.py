@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import secrets
 import selectors
 import ssl
 import threading
@@ -36,6 +37,7 @@ _TICK_S: Final = 5.0
 _CONNECT_S: Final = 15.0
 _STEADY_S: Final = 30.0
 _LEAVE_S: Final = 2.0
+_SESSIONS: Final = 1 << 30
 
 
 class Came(NamedTuple):
@@ -103,6 +105,8 @@ class Link:
         self._came, self._connected = came, connected
         self._keepalive_s, self._longest_wait_s = keepalive_s, longest_wait_s
         self.sessions = 0
+        # From anywhere: two machines of one identity and one boot counter tell different numbers.
+        self._first_session = secrets.randbelow(_SESSIONS)
         self._outbox: Outbox[mqtt.Client] = Outbox()
         self._stopping = threading.Event()
         self._connection: _Connection | None = None
@@ -199,7 +203,12 @@ class Link:
 
     def _status(self, *, online: bool) -> bytes:
         return messages.encode(
-            Status(device=self._device, online=online, boot=self._boot, session=self.sessions)
+            Status(
+                device=self._device,
+                online=online,
+                boot=self._boot,
+                session=self._first_session + self.sessions,
+            )
         )
 
     def _says(self) -> _Says:

@@ -107,6 +107,7 @@ class Leader:
         self._judged_at = 0.0
         self._warned: set[tuple[str, str]] = set()
         self._strangers: dict[tuple[str, str], float] = {}
+        self._reset_told: dict[str, float] = {}
         self.commanding = Commanding(signer)
         self.outgoing: list[Outgoing]
         self.refresh: list[Topic] = []
@@ -157,7 +158,7 @@ class Leader:
         if device is None:
             return
         came = (status.boot, status.session)
-        if came < (device.boot, device.session):
+        if self._is_other(device, status, retained=retained):
             if retained or not status.online:
                 return  # the will of an earlier connection, or a message that was kept
             self._reset(device, status, now)
@@ -172,14 +173,29 @@ class Leader:
         if status.online and not was:
             self._send_commands(device, now)
 
+    @staticmethod
+    def _is_other(device: Device, status: Status, *, retained: bool) -> bool:
+        """Whether a status is of an earlier connection, or of another machine.
+
+        The copy of a disk counts on from the same numbers: no connection comes back after its end.
+        """
+        came, last = (status.boot, status.session), (device.boot, device.session)
+        again = came == last and status.online and not device.online and not retained
+        return came < last or (again and last != (0, 0))
+
     def _reset(self, device: Device, status: Status, now: float) -> None:
         """Its boot counter went back: it was set up anew, or two machines have its name."""
         device.resets += 1
         device.seq = 0
+        if now - self._reset_told.get(device.name, float("-inf")) < _RESET_EVERY_S:
+            return  # two that push each other off the broker do so every few seconds
+        self._reset_told[device.name] = now
         text = (
-            f"Its boot counter went from {device.boot} back to {status.boot}: it was set up anew, "
-            "or two machines have its identity."
+            f"Its boot counter went from {device.boot} back to {status.boot}"
+            if status.boot < device.boot
+            else f"It connects as one that was there before, in boot {status.boot}"
         )
+        text += ": it was set up anew, or two machines have its identity."
         self._happened(now, "security", device.name, text)
 
     def reported(self, where: Topic, report: Reported, now: float, *, retained: bool) -> None:
@@ -531,6 +547,8 @@ _MOST_WARNINGS: Final = 10_000
 _JOINING_S: Final = 5.0
 _ASK_AT: Final = (0.1, 0.25, 0.5, 0.7, 0.85, 0.95)
 """Of the timeout of a device that shows nothing: then the broker is asked what it last said."""
+
+_RESET_EVERY_S: Final = 600.0
 
 
 def _owned(choice: Choice, course: Course) -> Mapping[str, Module]:

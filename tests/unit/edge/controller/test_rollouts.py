@@ -289,3 +289,5 @@ def test_what_reports_mean(state: ModuleState | None, expected: str) -> None:
     assert outcome(device, 4, modules).kind == "unseen"
     device.refused = Failure(code="rollback", message="Older.")
     assert outcome(device, 4, modules) == Outcome("failed", "refused", "rollback: Older.")
+    device.refused = Failure(code="unreachable", message="Away.")  # it tries again by itself
+    assert outcome(device, 4, modules) == Outcome("moving", "refused", "unreachable: Away.")
