@@ -1,0 +1,90 @@
+"""What only a real cluster can tell: that pods run, and answer as this machine does.
+
+FIELDPOST_TEST_KUBECONFIG names the cluster, FIELDPOST_TEST_REGISTRY a registry that it pulls from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from scoring.errors import DeploymentFailedError
+from tests.support.kubernetes_double.controllers import Outcome
+from tests.support.kubernetes_yard import TEST_KUBECONFIG, ClusterYard, real_yard
+from tests.support.local import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(900)
+
+ANSWER = {"colours": ["blue", "gr\u00fcn"], "share": 0.1}
+
+
+@pytest.fixture
+def yard(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ClusterYard]:
+    """A workspace and a namespace of its own."""
+    if not os.environ.get(TEST_KUBECONFIG):
+        pytest.skip(f"{TEST_KUBECONFIG} names no cluster")
+    base = f"rootfs:{request.getfixturevalue('base_rootfs')}"
+    with real_yard(tmp_path, monkeypatch, base) as found:
+        yield found
+
+
+def _score(yard: ClusterYard, name: str, data: dict[str, Any]) -> bytes:
+    """Through the cluster's API, which passes requests on to Services."""
+    service = f"api/v1/namespaces/{yard.namespace}/services/http:{name}:80/proxy/score"
+    http = yard.cluster._transport._client.http
+    answer = http.post(service, json=data, timeout=30)
+    answer.raise_for_status()
+    return answer.content
+
+
+def test_a_pod_answers_as_this_machine_does(yard: ClusterYard) -> None:
+    import httpx
+
+    package = yard.package(ANSWER)
+    local = yard.workspace.deploy("here", package, target="local")
+    wanted = httpx.post(f"{local.url}/score", json={"a": 1}, timeout=30).content
+    yard.workspace.deployments.stop("here")
+    yard.deploy("iris", package, replicas=2)
+    assert _score(yard, "iris", {"a": 1}) == wanted
+    assert json.loads(wanted) == ANSWER
+
+
+def test_a_broken_revision_leaves_the_old_one_answering(yard: ClusterYard) -> None:
+    yard.deploy("iris", yard.package("old"), replicas=1)
+    crash = Outcome("crash", exit_code=9, log=("farewell",))
+    with pytest.raises(DeploymentFailedError, match="status 9") as caught:
+        yard.deploy("iris", yard.package("new", crash), replicas=1)
+    assert "farewell" in caught.value.detail
+    assert json.loads(_score(yard, "iris", {})) == "old"
+    yard.deploy("iris", yard.package("newer"), replicas=1)
+    assert json.loads(_score(yard, "iris", {})) == "newer"
+
+
+def test_a_pod_that_asks_for_too_much_memory_is_told(yard: ClusterYard) -> None:
+    yard.deploy("iris", yard.package("old"), replicas=1)
+    with pytest.raises(DeploymentFailedError, match="more memory"):
+        yard.deploy("iris", yard.package("new", Outcome("oom")), replicas=1, memory_limit="512Mi")
+    assert json.loads(_score(yard, "iris", {})) == "old"
+
+
+def test_an_image_that_is_not_there_is_told(yard: ClusterYard) -> None:
+    image = f"{yard.registry()}@sha256:{'0' * 64}"
+    with pytest.raises(DeploymentFailedError, match="cannot pull the image"):
+        yard.deploy("iris", yard.package(1), image=image, registry=None, base=None)
+    assert yard.names("Deployment", "iris") == set()
+
+
+def test_logs_of_requests_are_followed(yard: ClusterYard) -> None:
+    yard.deploy("iris", yard.package(1), replicas=1)
+    stream = yard.workspace.deployments.logs("iris", follow=True)
+    _score(yard, "iris", {"say": "hello"})
+    assert eventually(lambda: "hello" in next(stream), 60)
