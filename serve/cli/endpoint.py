@@ -138,8 +138,7 @@ def traffic(
     wanted = _traffic(to, headers, shadows, sticky)
     with Workspace(workspace) as opened:
         if dry_run:
-            view = opened.endpoints.get(name)
-            plan = {"name": name, "traffic": msgspec.to_builtins(wanted)}
+            plan = opened.endpoints.plan_traffic(name, wanted, force=force)
             print_out(plan, fields(plan.items()), as_json=as_json)
             return
         view = opened.endpoints.set_traffic(name, wanted, force=force)

@@ -109,6 +109,18 @@ class Endpoints:
             InUseError: A promotion is under way, or it was changed at the same moment.
             NotFoundError: There is no such endpoint or deployment.
         """
+        record, state = self._prepare_traffic(name, traffic, force=force)
+        return self._change(record, traffic, state)
+
+    def plan_traffic(self, name: str, traffic: Traffic, *, force: bool = False) -> dict[str, Any]:
+        """What `set_traffic` would do, after the same checks."""
+        record, _ = self._prepare_traffic(name, traffic, force=force)
+        before, after = record.traffic, msgspec.to_builtins(traffic)
+        return {"name": name, "target": record.target, "before": before, "traffic": after}
+
+    def _prepare_traffic(
+        self, name: str, traffic: Traffic, *, force: bool
+    ) -> tuple[Endpoint, promotions.Promotion | None]:
         record = self._registry.endpoints.get(name)
         self._check_change(record, traffic)
         state = records.promotion_of(record)
@@ -119,7 +131,7 @@ class Endpoints:
                     hint=f"'fieldpost endpoint promote {name} --halt' ends that, --force as well.",
                 )
             state = promotions.cancel(state, "the traffic was set by hand", time.time())
-        return self._change(record, traffic, state)
+        return record, state
 
     def promote(self, name: str, plan: Plan) -> EndpointView:
         """Begins to promote a deployment step by step; who leads it: see `lead`.

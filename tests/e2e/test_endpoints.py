@@ -13,6 +13,7 @@ import pytest
 
 from scoring.errors import AlreadyExistsError, InUseError, NotFoundError, UsageError
 from serve.cli.main import run
+from serve.endpoints import records
 from serve.endpoints.promotion import Plan
 from serve.endpoints.service import Endpoints
 from serve.endpoints.traffic import Traffic
@@ -146,6 +147,16 @@ def test_killed_whole_it_comes_back_on_its_address_with_its_traffic(place: Place
     assert place.endpoints.start("ep").url == view.url
 
 
+def test_what_a_killed_command_has_written_is_followed(place: Place) -> None:
+    place.deploy("blue", "green")
+    url = place.endpoints.create("ep", weights(blue=1)).url
+    # As far as a command comes that is killed before it tells anyone.
+    record = place.site.registry.endpoints.get("ep")
+    records.change(place.site.registry, record, weights(green=1), None)
+    eventually(lambda: get(url).startswith("green"))
+    assert place.endpoints.get("ep").following == record.generation + 1
+
+
 def test_a_deployment_that_moves_is_followed(place: Place) -> None:
     place.deploy("blue")
     url = place.endpoints.create("ep", weights(blue=1)).url
@@ -260,6 +271,7 @@ def test_as_a_user_types_it(
     assert made["state"] == "running"
     assert command("endpoint", "show", "ep")["sticky"] == "x-user"
     assert command("endpoint", "traffic", "ep", "--to", "green", "--dry-run")["name"] == "ep"
+    assert run(["endpoint", "traffic", "ep", "--to", "nobody", "--dry-run"]) == 1
     assert (
         command("endpoint", "traffic", "ep", "--to", "blue", "--shadow", "green=50")["note"] == ""
     )

@@ -186,9 +186,11 @@ class Downstream(asyncio.Protocol):
             return  # read again without the offer
         try:
             expects = checks.check_head(request.headers, version, request.method, limits)
-            request.target = heads.origin_form(request.target)
+            request.target, host = heads.origin_form(request.target)
         except FieldpostError as error:
             raise _StopParsing(error) from None
+        if host:
+            request.headers = heads.with_host(request.headers, host)
         request.expects = expects and not request.old
         request.length = heads.length_of(request.headers)
         request.keep_alive = parser.should_keep_alive()

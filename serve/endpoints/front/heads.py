@@ -104,19 +104,24 @@ def response(
     return b"\r\n".join([*lines, b"", b""])
 
 
-def origin_form(target: bytes) -> bytes:
-    """The target as a server expects it.
+def origin_form(target: bytes) -> tuple[bytes, bytes]:
+    """The target as a server expects it, and the host that it names; empty for none.
 
     Raises:
         BadRequestError: It is neither a path, nor `*`, nor a URL of HTTP.
     """
     if target.startswith(b"/") or target == b"*":
-        return target
+        return target, b""
     scheme, separator, rest = target.partition(b"://")
-    if not separator or scheme.lower() not in (b"http", b"https"):
+    host, slash, path = rest.partition(b"/")
+    if not separator or not host or scheme.lower() not in (b"http", b"https"):
         raise BadRequestError("The request target is neither a path nor a URL.")
-    slash = rest.find(b"/")
-    return rest[slash:] if slash >= 0 else b"/"
+    return slash + path or b"/", host
+
+
+def with_host(headers: Fields, host: bytes) -> Fields:
+    """The fields with this host: that of a URL as target is what counts (RFC 9112, section 3.2.2)."""
+    return [(name, host if name == b"host" else value) for name, value in headers]
 
 
 def length_of(headers: Iterable[tuple[bytes, bytes]]) -> int | None:

@@ -23,6 +23,7 @@ _FIRST_FINAL = 200
 # `struct tcp_info` of Linux: eight bytes, 24 words, two rates, then what was acknowledged.
 _TCP_INFO_SIZE, _ACKED_OFFSET = 128, 120
 _MOST_HEAD_BYTES = 1 << 16
+_LAST_STATUS = 599
 
 
 class Sink(Protocol):
@@ -218,6 +219,7 @@ class Upstream(asyncio.Protocol):
         if status < _FIRST_FINAL:
             self._skipping = True
             return
+        _require_sense(status, self._headers)
         self.begun = True
         names = [name for name, _ in self._headers]
         chunked = b"transfer-encoding" in names
@@ -250,3 +252,10 @@ class Upstream(asyncio.Protocol):
             sink.lost(reason)
         if not self._closed:
             self.close()
+
+
+def _require_sense(status: int, headers: Fields) -> None:
+    """Leaves the parser where the answer is none that could be passed on."""
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    if status > _LAST_STATUS or codings not in ([], [b"chunked"]):
+        raise ValueError(status, codings)

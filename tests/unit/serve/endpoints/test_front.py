@@ -209,6 +209,18 @@ def test_expect_is_answered_here(stack: ExitStack) -> None:
     assert b"expect" not in far.seen[0][0].lower()
 
 
+def test_a_url_as_the_target_names_the_host(stack: ExitStack) -> None:
+    far = Far("blue")
+    front = one(stack, far)
+    with Client(front.port) as client:
+        client.send(b"GET http://named.example:81/a?b=/c HTTP/1.1\r\nHost: other\r\n\r\n")
+        assert client.read().body == b"blue"
+    (head, _) = far.seen[0]
+    assert head.startswith(b"GET /a?b=/c HTTP/1.1\r\n")
+    assert b"host: named.example:81\r\n" in head
+    assert b"other" not in head
+
+
 # Smuggling: what two servers could read differently never gets through.
 
 AMBIGUOUS = [
@@ -275,6 +287,9 @@ def test_an_offer_to_change_the_protocol_is_passed_over(stack: ExitStack) -> Non
         b"nonsense\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 600 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000,
     ],
 )
