@@ -275,16 +275,30 @@ class _Work:
         self._online = is_up
 
     def _take_in(self) -> None:
+        records: list[_Record] = []
         while (item := self._telling.take()) is not None:
+            if isinstance(item, _Record):
+                records.append(item)
+                continue
             try:
                 self._take_one(item)
             except FieldpostError as error:
                 logger.warning("telemetry_left_out reason=%s", error)
+        self._keep(records)
 
-    def _take_one(self, item: _Item) -> None:
+    def _keep(self, records: list[_Record]) -> None:
+        """With one write where that can be; one that is no good does not take the others along."""
+        try:
+            self._spool.put_many(records)
+        except FieldpostError as error:
+            if len(records) > 1:
+                for record in records:
+                    self._keep([record])
+            else:
+                logger.warning("telemetry_left_out reason=%s", error)
+
+    def _take_one(self, item: _Ack | _Heard | _Left) -> None:
         match item:
-            case _Record():
-                self._spool.put(item.name, item.kind, item.data, at=item.at)
             case _Ack():
                 self._uplink.acked(item.payload)
             case _Heard():

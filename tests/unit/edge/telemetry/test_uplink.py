@@ -236,3 +236,24 @@ def test_over_a_bad_link_each_record_is_stored_once(
     assert set(got) == put
     spool.close()
     inbox.close()
+
+
+def test_a_controller_that_is_heard_again_gets_at_once_what_it_has_not_answered(
+    spool: Spool, uplink: Uplink, steady: Steady
+) -> None:
+    fill(spool, 3)
+    uplink.heard()  # without a link nothing follows
+    uplink.connected()
+    [first] = uplink.due()
+    uplink.heard()  # it was sent a moment ago: the answer may be on its way
+    assert uplink.due() == []
+    steady.now += 6
+    uplink.heard()
+    [again] = uplink.due()
+    assert again.seqs == first.seqs
+    steady.now += 21  # nobody answers for long: it waits longer and longer
+    assert uplink.due() == []
+    steady.now += 1
+    uplink.heard()
+    [last] = uplink.due()
+    assert uplink.acked(ack(last)) == 3
