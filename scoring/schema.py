@@ -28,6 +28,9 @@ DType = Literal[
 ]
 """NumPy's names; `string` is an object array of `str`, `map` (outputs only) a list of dicts."""
 
+CIRCUIT_NOTE = "fieldpost.circuit"
+"""Under this name metadata, of schemas and of ONNX files alike, tell a circuit's digest."""
+
 Layout = Literal["tensors", "table"]
 """`tensors`: each input is an array. `table`: each input is one column of shape (rows, 1)."""
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 from edge.protocol.messages import Module
 from scoring import bundle as bundles
 from scoring.errors import FieldpostError
-from scoring.formats.circuits import CIRCUIT_NOTE
 from scoring.packages.platformindex import this_platform
+from scoring.schema import CIRCUIT_NOTE
 
 LAYERS: Final = frozenset({"model"})
 """What the small runtime needs of a package."""

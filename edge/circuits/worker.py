@@ -75,7 +75,7 @@ def load(root: Path, settings: Settings) -> Service:
     Raises:
         ModelFileError: There is none, or none that plain Python serves.
     """
-    from scoring.formats.circuits import describe  # noqa: PLC0415 - packages carry their schema
+    from scoring.quantum.describing import describe  # noqa: PLC0415 - packages carry their schema
 
     bundle = bundles.read(root)
     classifier = pure.load(root / "model" / bundle.model_path)

@@ -14,8 +14,8 @@ from scoring.compilation.compile import Compiled, predictor_of
 from scoring.compilation.quiet import ConversionError
 from scoring.errors import CircuitTooLargeError, MissingDependencyError
 from scoring.formats.base import LoadedModel
-from scoring.formats.circuits import circuits_of
 from scoring.quantum.compile.compiler import NEAR, compile_circuit, near_threshold
+from scoring.quantum.describing import circuits_of
 from scoring.quantum.features import Scale
 
 ROWS = 1024

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from scoring.errors import FieldpostError
 from scoring.formats.base import Detection, LoadedModel, Trust
-from scoring.schema import DType, ModelSchema, TensorSpec
 
 if TYPE_CHECKING:
     from scoring.formats.source import Source
-    from scoring.quantum.circuit import Circuit, Model
-
-CIRCUIT_NOTE = "fieldpost.circuit"
-"""Under this name metadata, of schemas and of ONNX files alike, tell a circuit's digest."""
+    from scoring.quantum.circuit import Model
 
 _MARK = re.compile(rb'"format"\s*:\s*"fieldpost\.circuit"')
 _VERSION = re.compile(rb'"version"\s*:\s*(\d{1,9})')
@@ -50,6 +46,7 @@ def load(detection: Detection, trust: Trust, sample: Any | None = None) -> Loade
         CircuitTooLargeError: Its states do not fit into memory.
     """
     from scoring.quantum import document, simulate  # noqa: PLC0415 - detecting needs neither
+    from scoring.quantum.describing import describe  # noqa: PLC0415
     from scoring.runtimes.circuit import CircuitPredictor  # noqa: PLC0415
     from scoring.runtimes.dependencies import pinned  # noqa: PLC0415
 
@@ -69,30 +66,8 @@ def load(detection: Detection, trust: Trust, sample: Any | None = None) -> Loade
     )
 
 
-def describe(model: Model) -> ModelSchema:
-    """What a circuit takes and answers, under the names that compiled circuits have, too."""
-    from scoring.quantum.document import digest  # noqa: PLC0415 - late: only for circuits
-
-    circuits = circuits_of(model)
-    label: DType = "string" if isinstance(model.classes[0], str) else "int64"
-    return ModelSchema(
-        inputs=(TensorSpec("X", "float64", (None, circuits[0].encoding.features)),),
-        outputs=(
-            TensorSpec("predictions", label, (None,)),
-            TensorSpec("probabilities", "float64", (None, len(model.classes))),
-        ),
-        classes=tuple(model.classes),
-        notes={CIRCUIT_NOTE: digest(model)},
-    )
-
-
-def circuits_of(model: Model) -> tuple[Circuit, ...]:
-    """The circuits of a model: several where each tells one class from the rest."""
-    from scoring.quantum.circuit import Circuit  # noqa: PLC0415 - late: only for circuits
-
-    return (model,) if isinstance(model, Circuit) else model.circuits
-
-
 def widest(model: Model) -> int:
     """The most qubits of a model's circuits."""
+    from scoring.quantum.describing import circuits_of  # noqa: PLC0415 - late: only for circuits
+
     return max(circuit.qubits for circuit in circuits_of(model))

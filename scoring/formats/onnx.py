@@ -17,10 +17,9 @@ from scoring.errors import (
     UnsupportedModelError,
 )
 from scoring.formats.base import Detection, LoadedModel, Trust
-from scoring.formats.circuits import CIRCUIT_NOTE
 from scoring.formats.protobuf import WireError, external_data
 from scoring.formats.source import open_source
-from scoring.schema import DType, ModelSchema, TensorSpec
+from scoring.schema import CIRCUIT_NOTE, DType, ModelSchema, TensorSpec
 
 _ELEMENTS: dict[str, DType] = {
     "tensor(bool)": "bool",

@@ -45,7 +45,7 @@ def load(path: Path, bundle: Bundle) -> CircuitPredictor:
     Raises:
         ModelFileError: The file is missing, broken or of another version.
     """
-    from scoring.formats.circuits import describe  # noqa: PLC0415 - packages carry their schema
+    from scoring.quantum.describing import describe  # noqa: PLC0415 - packages carry their schema
 
     model = document.load(path)
     return CircuitPredictor(model, bundle.schema or describe(model))

@@ -335,7 +335,7 @@ def _sample_rows(model: Model, sample: Path, label: str) -> Any:
         from scoring.quantum.labelled import read_labelled
 
         return read_labelled(sample, label).rows
-    from scoring.formats.circuits import describe
+    from scoring.quantum.describing import describe
     from scoring.sample import read_sample, to_inputs
 
     schema = describe(model)

@@ -14,9 +14,9 @@ import msgspec
 
 from scoring import bundle as bundles
 from scoring.bundle import Bundle
-from scoring.formats.circuits import describe
 from scoring.quantum import document
 from scoring.quantum.circuit import Model
+from scoring.quantum.describing import describe
 from scoring.schema import ModelSchema
 
 # As on a device: whoever imports one of these fails.

@@ -14,7 +14,7 @@ import pytest
 from edge.agent import samples
 from edge.protocol.messages import Module
 from scoring.errors import DeploymentFailedError
-from scoring.formats.circuits import describe
+from scoring.quantum.describing import describe
 from scoring.schema import ModelSchema, TensorSpec
 from tests.support.circuit_server import serving, write_root
 from tests.support.circuits import random_circuit

@@ -27,7 +27,7 @@ from scoring.errors import (
     InUseError,
     NotFoundError,
 )
-from scoring.formats.circuits import describe
+from scoring.quantum.describing import describe
 from tests.support.blob_source import Made
 from tests.support.circuit_server import write_root
 from tests.support.circuits import random_circuit
