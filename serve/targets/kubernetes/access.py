@@ -11,7 +11,7 @@ import msgspec
 from scoring.errors import TargetError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from lightkube.config.kubeconfig import SingleConfig
 
@@ -32,6 +32,8 @@ class Access(NamedTuple):
         namespace: Of the context; `default` where it names none.
         config: As lightkube has it.
         proxy: The proxy on the way; None for what the environment says.
+        server_name: That the cluster's certificate is for, where it is not that of its URL.
+        headers: That say as whom the login acts.
     """
 
     context: str
@@ -39,6 +41,8 @@ class Access(NamedTuple):
     namespace: str
     config: SingleConfig
     proxy: str | None = None
+    server_name: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
         return f"Access(context={self.context!r}, server={self.server!r})"
@@ -108,8 +112,27 @@ def _from_files(merged: dict[str, Any], context: str | None) -> Access:
     except (msgspec.ValidationError, KeyError) as error:
         raise TargetError(f"The kubeconfig is not valid: {error}.", where=KUBECONFIG) from error
     assert config is not None
-    proxy = _entry(merged, "clusters", config.context.cluster).get("proxy-url")
-    return Access(name, config.cluster.server, config.namespace, config, proxy)
+    cluster = _entry(merged, "clusters", config.context.cluster)
+    user = _entry(merged, "users", config.context.user or "")
+    return Access(
+        name,
+        config.cluster.server,
+        config.namespace,
+        config,
+        cluster.get("proxy-url"),
+        str(cluster.get("tls-server-name") or ""),
+        tuple(_impersonation(user)),
+    )
+
+
+def _impersonation(user: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a user's `as` and its like mean: another one's rights."""
+    if user.get("as"):
+        yield "Impersonate-User", str(user["as"])
+    if user.get("as-uid"):
+        yield "Impersonate-Uid", str(user["as-uid"])
+    for group in user.get("as-groups") or ():
+        yield "Impersonate-Group", str(group)
 
 
 def _require_entries(merged: dict[str, Any], name: str) -> None:

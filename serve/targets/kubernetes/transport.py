@@ -47,7 +47,7 @@ class Transport:
     ) -> None:
         self._patience_s = patience_s
         self._warn = warn
-        self._client = _Client(access)
+        self._client = _Client(access, patience_s)
 
     def request(
         self,
@@ -152,9 +152,11 @@ class Transport:
 class _Client(GenericSyncClient):
     """lightkube's client, with our logins in it."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, patience_s: float) -> None:
         self._access = access
-        params = ConnectionParams(timeout=TIMEOUT, proxy=access.proxy)
+        # Who wants to know soon is not kept by an address that swallows packets.
+        timeout = httpx2.Timeout(TIMEOUT.read, connect=min(TIMEOUT.connect or 0, patience_s + 1))
+        params = ConnectionParams(timeout=timeout, proxy=access.proxy)
         super().__init__(params, access.config)
 
     def AdapterClient(  # noqa: N802 - lightkube's name for it
@@ -175,7 +177,14 @@ class _Client(GenericSyncClient):
             auth=login_of(config.user, config.cluster.server),
             timeout=params.timeout,
             proxy=params.proxy,
+            headers=list(self._access.headers),
+            event_hooks={"request": [self._name_server]},
         )
+
+    def _name_server(self, request: httpx2.Request) -> None:
+        """Has the certificate checked for another name than that of the URL."""
+        if self._access.server_name:
+            request.extensions = {**request.extensions, "sni_hostname": self._access.server_name}
 
     @property
     def http(self) -> httpx2.Client:

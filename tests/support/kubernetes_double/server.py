@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ _BOOKMARK_S = 0.5
 class KubernetesDouble:
     """A cluster without nodes: all that a client sees of one.
 
+    Args:
+        tls: What it speaks TLS with; clients with a certificate need no token.
+
     Attributes:
         store: Its objects.
         controllers: What moves them; tests say what becomes of pods.
@@ -36,7 +40,8 @@ class KubernetesDouble:
         warnings: Sent along with every change.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.store = Store()
         self.controllers = Controllers(self.store)
         self.api = Api(self.store)
@@ -61,7 +66,7 @@ class KubernetesDouble:
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._port}"
 
     def listen(self) -> None:
         """Answers from now on; on the same port where it has answered before."""
@@ -73,6 +78,8 @@ class KubernetesDouble:
         self.ending.clear()
         self._http = _Server(("127.0.0.1", self._port), Handler)
         self._port = self._http.server_address[1]
+        if self._tls is not None:
+            self._http.socket = self._tls.wrap_socket(self._http.socket, server_side=True)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -167,6 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _user(self) -> str:
+        if isinstance(self.connection, ssl.SSLSocket) and self.connection.getpeercert():
+            return "by certificate"
         scheme, _, token = self.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or token not in self.cluster.tokens:
             raise StatusError(401, "Unauthorized")

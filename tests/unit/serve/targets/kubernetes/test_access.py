@@ -247,3 +247,14 @@ def test_what_kubernetes_gave_up_is_told(tmp_path: Path) -> None:
     found = find_access(environment=_environment(path))
     with pytest.raises(TargetError, match="auth-provider"):
         login_of(found.config.user, found.server)
+
+
+def test_a_login_may_act_as_another(tmp_path: Path) -> None:
+    path = _config(tmp_path / "a", "one", **{"as": "bot", "as-groups": ["x", "y"], "as-uid": 7})
+    found = find_access(environment=_environment(path))
+    assert found.headers == (
+        ("Impersonate-User", "bot"),
+        ("Impersonate-Uid", "7"),
+        ("Impersonate-Group", "x"),
+        ("Impersonate-Group", "y"),
+    )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import ssl
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from scoring.errors import UnreachableError, UsageError
 from serve.targets.kubernetes.access import find_access
@@ -20,6 +23,7 @@ from serve.targets.kubernetes.faults import (
 )
 from serve.targets.kubernetes.kinds import Kind, kind_of, title_of
 from serve.targets.kubernetes.watching import Doorbell
+from tests.support.certificates import Authority
 from tests.support.kubernetes_double.answers import StatusError
 from tests.support.kubernetes_double.server import KubernetesDouble
 
@@ -243,3 +247,40 @@ def test_certificates_that_cannot_be_read(tmp_path: Path, double: KubernetesDoub
     access = find_access(environment={"KUBECONFIG": str(config)})
     with pytest.raises(Exception, match="certificates of the context 'double' cannot be read"):
         Cluster(access)
+
+
+def _data(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def _secure(folder: Path, double: KubernetesDouble, **cluster: Any) -> Cluster:
+    """Logs in by a certificate, whose data is in the kubeconfig."""
+    authority = {"certificate-authority-data": _data(folder / "ca.pem")}
+    user = {
+        "client-certificate-data": _data(folder / "me.pem"),
+        "client-key-data": _data(folder / "me.key"),
+    }
+    document = yaml.safe_load(double.kubeconfig(folder / "kubeconfig").read_text())
+    document["clusters"][0]["cluster"] |= authority | cluster
+    document["users"][0]["user"] = user
+    (folder / "kubeconfig").write_text(yaml.safe_dump(document))
+    access = find_access(environment={"KUBECONFIG": str(folder / "kubeconfig")})
+    return Cluster(access, patience_s=0.1)
+
+
+def test_certificates_say_who_both_are(tmp_path: Path) -> None:
+    authority = Authority()
+    ca = authority.write(tmp_path / "ca.pem")
+    for name in ("api", "me"):
+        authority.issue(tmp_path, name)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+    tls.load_cert_chain(tmp_path / "api.pem", tmp_path / "api.key")
+    tls.verify_mode = ssl.CERT_OPTIONAL
+    with KubernetesDouble(tls) as double:
+        with _secure(tmp_path, double, **{"tls-server-name": "localhost"}) as cluster:
+            assert cluster.list("ConfigMap").items == []
+        with (
+            _secure(tmp_path, double, **{"tls-server-name": "other.example"}) as cluster,
+            pytest.raises(UnreachableError, match="certificate verify failed"),
+        ):
+            cluster.version()
