@@ -120,7 +120,7 @@ def origin_form(target: bytes) -> tuple[bytes, bytes]:
 
 
 def with_host(headers: Fields, host: bytes) -> Fields:
-    """The fields with this host: that of a URL as target is what counts (RFC 9112, section 3.2.2)."""
+    """The fields with this host: of a URL as target its own host counts (RFC 9112, 3.2.2)."""
     return [(name, host if name == b"host" else value) for name, value in headers]
 
 
