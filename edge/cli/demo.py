@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from edge.cli.needs import require_fleet
 from scoring.commands.output import note
 from scoring.commands.output import show as print_out
 
@@ -38,6 +39,7 @@ def demo(broker: str, quick: bool, as_json: bool) -> None:
     """Everything is in a temporary folder, and has ended when this ends, by Ctrl-C as well."""
     import msgspec
 
+    require_fleet()
     from edge.demo import story
 
     logging.basicConfig(level=logging.ERROR)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from edge.cli.needs import require_fleet
 from edge.cli.output import DURATION
 from edge.cli.trust import common, opened
 from scoring.commands.output import changes, fields, note, pairs
@@ -92,6 +93,7 @@ def simulate(
     **given: Any,
 ) -> None:
     """Enlists devices in the workspace's fleet, and lets them live."""
+    require_fleet()
     from edge.controller.records import Fleet
     from edge.simulator import roster
 
