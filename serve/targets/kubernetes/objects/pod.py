@@ -100,7 +100,8 @@ def volumes(of: Deployable) -> list[Object]:
     """All volumes of a pod."""
     found: list[Object] = [{"name": "tmp", "emptyDir": {"sizeLimit": of.settings.tmp}}]
     for name, secret, _ in _secrets(of.settings):
-        source = {"secretName": secret, "defaultMode": _GROUP_READS}
+        # Podman 4.3 falls over where it is not said that there has to be one.
+        source = {"secretName": secret, "defaultMode": _GROUP_READS, "optional": False}
         found.append({"name": name, "secret": source})
     for number, (claim, _, read_only) in enumerate(_claims(of.settings)):
         source = {"claimName": claim} | ({"readOnly": True} if read_only else {})
