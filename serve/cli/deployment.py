@@ -76,8 +76,13 @@ def deploy(
                 force=force,
             )
         view = deployed.view()
-    text = f"{view.name} revision {view.revision} is {view.state} at {view.url}"
+    text = f"{view.name} revision {view.revision} is {view.state}{_at(view)}"
     print_out(view, text, as_json=as_json)
+
+
+def _at(view: DeploymentView) -> str:
+    """Where it answers: on a fleet that is no one place."""
+    return f" at {view.url}" if view.url else ""
 
 
 def _print_plan(
@@ -225,7 +230,7 @@ def start(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> Non
         if not dry_run:
             opened.deployments.start(name)
         view = opened.deployments.get(name)
-    text = f"Would start {name}." if dry_run else f"{view.name} is {view.state} at {view.url}"
+    text = f"Would start {name}." if dry_run else f"{view.name} is {view.state}{_at(view)}"
     print_out(view, text, as_json=as_json)
 
 
@@ -283,7 +288,7 @@ def rollback(
                 progress = None if as_json else note
                 opened.deployments.rollback(name, to=goal.number, progress=progress)
         view = opened.deployments.get(name)
-    done = f"{view.name} revision {view.revision} is {view.state} at {view.url}"
+    done = f"{view.name} revision {view.revision} is {view.state}{_at(view)}"
     text = f"Would return {name} to revision {goal.number} ({goal.package})." if dry_run else done
     print_out(msgspec.to_builtins(view) | {"rollback_to": goal.number}, text, as_json=as_json)
 
