@@ -42,6 +42,7 @@ class FrontSettings(msgspec.Struct, frozen=True, kw_only=True):
         replay_bytes: Bodies up to this size can be sent again.
         shadow_in_flight: Copies under way, for each worker; more are dropped.
         shadow_bytes: Requests with longer bodies are not copied.
+        metrics: Whether `/metrics` is answered, by whoever asks: no key is wanted for it.
     """
 
     host: Annotated[str, msgspec.Meta(min_length=1)] = "127.0.0.1"
@@ -59,6 +60,7 @@ class FrontSettings(msgspec.Struct, frozen=True, kw_only=True):
     replay_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 26)] = 1 << 20
     shadow_in_flight: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 64
     shadow_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 26)] = 1 << 20
+    metrics: bool = True
 
 
 class Address(msgspec.Struct, frozen=True):

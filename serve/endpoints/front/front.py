@@ -19,6 +19,7 @@ from serve.endpoints.front.config import Address, FrontConfig, FrontSettings
 from serve.endpoints.front.shadowing import Shadowing
 from serve.endpoints.front.stats import Report, merged
 from serve.endpoints.routing import Router
+from serve.server.errors import RouteNotFoundError
 from serve.server.settings import ServerSettings
 from serve.targets.local import processes
 
@@ -168,6 +169,10 @@ class Front:
 
     def answer_own(self, client: Downstream, request: Request, path: bytes) -> None:
         """Answers health and metrics."""
+        if path == _METRICS and not self.settings.metrics:
+            client.tell(RouteNotFoundError("This endpoint does not show its metrics."), request)
+            client.own_answered()
+            return
         if path == _METRICS:
             task = asyncio.ensure_future(self._answer_metrics(client, request))
             self._work.add(task)

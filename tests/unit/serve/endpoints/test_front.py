@@ -555,6 +555,17 @@ def test_metrics_tell_of_each_deployment(stack: ExitStack) -> None:
     assert {"fieldpost_endpoint_requests", "fieldpost_endpoint_up"} <= names
 
 
+def test_metrics_are_shown_to_nobody_where_that_is_wished(stack: ExitStack) -> None:
+    far = Far("blue")
+    front = one(stack, far, metrics=False)
+    with Client(front.port) as client:
+        client.send(get("/metrics"))
+        assert client.read().status == 404
+        client.send(get("/"))
+        assert client.read().body == b"blue"
+    assert len(far.seen) == 1
+
+
 # Shadows
 
 
