@@ -184,7 +184,10 @@ class Reading:
 def _request(head: Head, body: bytes) -> Request:
     target = head.target.decode("ascii")
     if not target.startswith("/"):  # as proxies are asked; HTTP/1.1 has servers take it, too
-        parts = urlsplit(target)
+        try:
+            parts = urlsplit(target)
+        except ValueError:
+            raise BadRequestError("The request's target is no URL.") from None
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     path, _, query = target.partition("?")
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers]
