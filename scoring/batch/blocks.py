@@ -11,6 +11,8 @@ import numpy as np
 from scoring.batch.records import Answer
 from scoring.errors import ScoringFailedError
 
+_LEAST = -(2**63)
+
 
 def answer_columns(outputs: Mapping[str, Any], answers: Sequence[Answer], rows: int) -> list[Any]:
     """One array or list of `rows` values for each answer.
@@ -112,5 +114,7 @@ def kind_of(values: Sequence[Any]) -> str:
     if kinds == {bool}:
         return "bool"
     if kinds and kinds <= {int, float}:
-        return "float64" if float in kinds else "int64"
+        if float in kinds:
+            return "float64"
+        return "int64" if all(_LEAST <= v < -_LEAST for v in values if v is not None) else "json"
     return "string" if kinds == {str} else "json"

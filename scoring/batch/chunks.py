@@ -113,8 +113,10 @@ class RowChunk:
         return RowChunk(rows, places, self._columns, broken, text=self.text)
 
     def _value(self, row: Any, name: str) -> Any:
+        if isinstance(row, dict):
+            return row.get(name)  # what is not there is null, which many writers leave out
         try:
-            return row[name] if isinstance(row, dict) else row[self._index[name]]
+            return row[self._index[name]]
         except (KeyError, IndexError):
             raise UnknownInputError(f"The row has no column {name!r}.", where=name) from None
 

@@ -53,12 +53,13 @@ def make_plan(options: Options, model: Model, digest: str) -> Plan:
     answers: tuple[Answer, ...] = ()
     if model.schema is not None:
         answers = signature.answers_of(model.schema, options.prefix)
+    fitted = signature.fit(model.schema, options, filled[0].columns if filled else ())
     for source in filled:
-        found = _problems(store, source, options, model, answers)
+        found = _problems(store, source, options, model, fitted)
+        found += signature.kept_problems(options, source, answers)
         if found:
             problems[source.path] = found
     signature.refuse(problems)
-    fitted = signature.fit(model.schema, options, filled[0].columns)
     head = _head(store, filled, options)
     if model.schema is None:
         answers = _script_answers(model, fitted, head, options)
@@ -153,10 +154,9 @@ def _source(store: Store, entry: Entry, options: Options) -> Source:
 
 
 def _problems(
-    store: Store, source: Source, options: Options, model: Model, answers: Sequence[Answer]
+    store: Store, source: Source, options: Options, model: Model, fitted: signature.Fit
 ) -> list[str]:
-    fitted = signature.fit(model.schema, options, source.columns)
-    found = [*fitted.problems, *signature.kept_problems(options, source, answers)]
+    found = [*signature.checked(fitted, source.columns).problems]
     if source.format == "parquet":
         with store.open(source.path) as file:
             types = parquet.types(parquet.open_file(file, source.path))

@@ -83,6 +83,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         return _told(error, BAD_RUN)
     except FieldpostError as error:
         return _told(error, FAILED if error.retryable else BAD_RUN)
+    if result.is_finished():
+        return 0
     try:
         _score(plan, result, model, range(number, len(plan.shards), work.tasks))
         _end(plan, result)

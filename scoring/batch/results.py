@@ -45,6 +45,7 @@ class Result:
         folder, _, name = self.path.rpartition("/")
         above = f"{folder}/" if folder or self.path.startswith("/") else ""
         self.state = f"{above}.{name}.fieldpost" if self.single else f"{self.path}/{_STATE}"
+        self._parts = f"{self.state}/parts" if self.single else self.path
         self.rejects = (
             f"{self.path}.rejects.jsonl" if self.single else f"{self.path}/_rejects.jsonl"
         )
@@ -113,8 +114,7 @@ class Result:
 
     def part(self, plan: Plan, shard: int) -> str:
         """Where the result of a shard is."""
-        folder = f"{self.state}/parts" if self.single else self.path
-        return f"{folder}/part-{shard:05d}-{identity(plan)}{SUFFIXES[plan.format]}"
+        return f"{self._parts}/part-{shard:05d}-{identity(plan)}{SUFFIXES[plan.format]}"
 
     def rejected(self, plan: Plan, shard: int) -> str:
         """Where the rows of a shard are listed that were not taken."""
@@ -126,9 +126,11 @@ class Result:
         self.store.write(f"{self.state}/done/{name}", msgspec.json.encode(done))
 
     def marks(self, plan: Plan) -> set[int]:
-        """The shards whose results are in their places."""
+        """The shards whose results are in their places; somebody may have removed one of them."""
         found = map(_MARK.match, self.store.names(f"{self.state}/done"))
-        return {int(m["shard"]) for m in found if m and m["plan"] == identity(plan)}
+        marked = {int(m["shard"]) for m in found if m and m["plan"] == identity(plan)}
+        parts = set(self.store.names(self._parts)) if marked else set()
+        return {n for n in marked if self.part(plan, n).rpartition("/")[2] in parts}
 
     def done(self, plan: Plan, shard: int) -> Done:
         """What is known of a shard's result."""
@@ -184,6 +186,7 @@ class Result:
         self.store.write(f"{self.state}/summary.json", msgspec.json.encode(summary))
         if self.single:
             self.store.remove(f"{self.state}/parts")
+        self.store.tidy(self.state)
         return summary
 
     def _join(self, plan: Plan) -> None:

@@ -19,7 +19,7 @@ from scoring.batch.reading import read_chunks
 from scoring.batch.records import Done, Plan, Source
 from scoring.batch.results import Result, arrow_types, result_kinds
 from scoring.batch.scripts import body_of
-from scoring.batch.signature import Fit, fit
+from scoring.batch.signature import refit
 from scoring.batch.stores import store_of
 from scoring.errors import FieldpostError, InputError, ScoringFailedError
 
@@ -134,7 +134,7 @@ class _Asked:
 
     def __init__(self, plan: Plan, model: Model, source: Source) -> None:
         self._plan, self._model, self._source = plan, model, source
-        self._fitted = _fitted(plan, model, source)
+        self._fitted = refit(model.schema, plan.mode, plan.inputs)
         self._decoder = None if model.schema is None else Decoder(model.schema, self._fitted)
         self._faults: dict[int, FieldpostError] = {}
         self.rejected = 0
@@ -235,10 +235,3 @@ class _Asked:
             where=f"{self._source.path}:{chunk.places[number]}",
             detail=error.detail,
         )
-
-
-def _fitted(plan: Plan, model: Model, source: Source) -> Fit:
-    """How the columns of a file go to the model."""
-    if model.schema is None:
-        return Fit(plan.mode, plan.inputs)
-    return fit(model.schema, plan.options, source.columns)

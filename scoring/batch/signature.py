@@ -44,17 +44,28 @@ def fit(schema: ModelSchema | None, options: Options, available: Sequence[str]) 
     """
     rest = tuple(name for name in available if name not in options.keep)
     if schema is None:
-        return _checked(Fit("script", options.columns or rest), available)
+        return checked(Fit("script", options.columns or rest), available)
     if not _by_columns(schema, available, options):
         names = tuple(spec.name for spec in schema.inputs if not spec.unused)
         specs = tuple(spec for spec in schema.inputs if not spec.unused)
-        return _checked(Fit("named", options.columns or names, specs, names), available)
+        return checked(Fit("named", options.columns or names, specs, names), available)
     specs, names = wanted_columns(schema, len(rest))
     if options.columns:
-        return _checked(Fit("columns", options.columns, specs, names), available)
+        return checked(Fit("columns", options.columns, specs, names), available)
     if not names or _is_numbered(available):
-        return _checked(Fit("columns", rest, specs, names), available)
-    return _checked(Fit("columns", names, specs, names), available)
+        return checked(Fit("columns", rest, specs, names), available)
+    return checked(Fit("columns", names, specs, names), available)
+
+
+def refit(schema: ModelSchema | None, mode: Mode, columns: Sequence[str]) -> Fit:
+    """How columns that were chosen for one file go to a model, also in the others."""
+    if schema is None:
+        return Fit(mode, tuple(columns))
+    if mode == "named":
+        specs = tuple(spec for spec in schema.inputs if not spec.unused)
+        return Fit(mode, tuple(columns), specs, tuple(spec.name for spec in specs))
+    wanted, names = wanted_columns(schema, len(columns))
+    return Fit(mode, tuple(columns), wanted, names)
 
 
 def _by_columns(schema: ModelSchema, available: Sequence[str], options: Options) -> bool:
@@ -91,7 +102,8 @@ def _is_numbered(available: Sequence[str]) -> bool:
     return bool(available) and list(available) == [str(n) for n in range(len(available))]
 
 
-def _checked(found: Fit, available: Sequence[str]) -> Fit:
+def checked(found: Fit, available: Sequence[str]) -> Fit:
+    """The same, with what stands against it in a file of these columns."""
     problems = []
     missing = [name for name in dict.fromkeys(found.columns) if name not in available]
     twice = [name for name in dict.fromkeys(found.columns) if list(available).count(name) > 1]
@@ -145,6 +157,9 @@ def kept_problems(options: Options, source: Source, answers: Sequence[Answer]) -
     missing = [name for name in options.keep if name not in source.columns]
     if missing:
         problems.append(f"missing {_columns(missing)}, which --keep names")
+    twice = [name for name in dict.fromkeys(options.keep) if source.columns.count(name) > 1]
+    if twice:
+        problems.append(f"given twice: {_columns(twice)}, which --keep names")
     if len(set(options.keep)) < len(options.keep):
         problems.append("--keep names a column twice")
     taken = [each.name for each in answers if each.name in options.keep]

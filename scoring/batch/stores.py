@@ -74,6 +74,10 @@ class Store(Protocol):
         """A folder here for files that `take` gets, gone at the end of the block."""
         ...
 
+    def tidy(self, folder: str) -> None:
+        """Removes what killed processes have left of `scratch`; for the one that is the last."""
+        ...
+
     def remove(self, path: str) -> None:
         """Removes a file or a folder with all that is in it, if it is there."""
         ...
@@ -118,6 +122,19 @@ def _masked(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+@contextlib.contextmanager
+def _readable(path: str, *, quiet: bool = False) -> Iterator[None]:
+    """Tells what cannot be read; `quiet`: not of what is not there."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if quiet:
+            raise
+        raise NotFoundError(f"{path} is not there.", where=path) from error
+    except OSError as error:
+        raise WorkspaceError(f"{path} cannot be read: {error.strerror}.", where=path) from error
+
+
 class LocalStore:
     """Files of this machine."""
 
@@ -145,11 +162,15 @@ class LocalStore:
 
     def open(self, path: str) -> IO[bytes]:
         """See `Store`."""
-        return Path(path).open("rb")
+        with _readable(path):
+            return Path(path).open("rb")
 
     def read(self, path: str) -> bytes | None:
         """See `Store`."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            _readable(path, quiet=True),
+        ):
             return Path(path).read_bytes()
         return None
 
@@ -175,10 +196,14 @@ class LocalStore:
         """See `Store`: beside the results, so that a rename is enough."""
         with durable.storage_errors(folder):
             durable.make_folder(Path(folder))
-            durable.sweep(Path(folder))
             temporary = durable.TemporaryFolder(Path(folder))
         with temporary:
             yield temporary.path
+
+    def tidy(self, folder: str) -> None:
+        """See `Store`. Not while others write: not every shared disk knows locks."""
+        with durable.storage_errors(folder):
+            durable.sweep(Path(folder))
 
     def remove(self, path: str) -> None:
         """See `Store`."""
@@ -276,6 +301,9 @@ class RemoteStore:
         """See `Store`."""
         with tempfile.TemporaryDirectory(prefix="fieldpost-batch-") as folder:
             yield Path(folder)
+
+    def tidy(self, folder: str) -> None:
+        """See `Store`: nothing of it is there."""
 
     def remove(self, path: str) -> None:
         """See `Store`."""

@@ -26,6 +26,7 @@ from scoring.payload.document import parse
 
 MAX_LINE = 64 << 20
 _BLOCK = 1 << 20
+_HEAD_RECORDS = 100
 _MARK = "\ufeff"  # at the start of text that Windows has written
 _WITH_MARK = frozenset({"utf-8-sig", "utf_8_sig"})
 
@@ -143,36 +144,35 @@ def csv_head(file: IO[bytes], encoding: str, delimiter: str) -> Head | None:
 
 
 def json_head(file: IO[bytes], encoding: str) -> Head | None:
-    """The columns of the first record of JSON Lines; None of a file without one.
+    """The columns of the first records of JSON Lines; None of a file without one.
 
     Raises:
         InputError: The first record is none.
     """
     lines, start = Lines(file, encoding, 0), 0
+    names: dict[str, None] = {}
+    records = 0
     for line in lines:
         if line.startswith(_MARK) and lines.number == 1:
             start = len(_MARK.encode())
         text = line.strip().removeprefix(_MARK)
         if not text:
             continue
-        try:
-            value = parse(text.encode()).value
-        except InputError as error:
+        _, value, error = _json_record(lines.number, text)
+        if error is not None and not records:
             raise type(error)(
-                f"Line {lines.number} is no JSON: {error.message}",
+                f"Line {lines.number}: {error.message}",
                 hint="Put one object into each line.",
                 where=f"line {lines.number}",
-            ) from None
-        if isinstance(value, dict):
-            return Head(tuple(value), start, 1)
-        if isinstance(value, list):
-            return Head(tuple(str(number) for number in range(len(value))), start, 1)
-        raise WrongTypeError(
-            f"Line {lines.number} is neither an object nor a list.",
-            hint="Put one object into each line.",
-            where=f"line {lines.number}",
+            )
+        # Many writers leave out what is null: the first record may lack a column.
+        names |= dict.fromkeys(
+            value if isinstance(value, dict) else map(str, range(len(value or "")))
         )
-    return None
+        records += 1
+        if records == _HEAD_RECORDS:
+            break
+    return Head(tuple(names), start, 1) if names else None
 
 
 def cuts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,13 @@ def plan_run(thing: Thing, options: Options) -> Plan:
         return make_plan(options, model, thing.digest)
 
 
-def run(thing: Thing, options: Options, how: How, follower: Follower) -> Summary:
+def run(
+    thing: Thing,
+    options: Options,
+    how: How,
+    follower: Follower,
+    begun: Callable[[], object] = lambda: None,
+) -> Summary:
     """Scores a dataset, or goes on where a run before has ended.
 
     Args:
@@ -69,13 +75,14 @@ def run(thing: Thing, options: Options, how: How, follower: Follower) -> Summary
         options: With the dataset and the result.
         how: With how many processes.
         follower: Told of progress.
+        begun: Called when the dataset fits, and its result has its place.
 
     Raises:
         InputError: The dataset does not fit, or a row is not taken; says which.
         AlreadyExistsError: Something else is in the result's place.
         InUseError: Another run is at work on it.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     plan = plan_run(thing, options)
     result = Result(options.output)
     if how.overwrite:
@@ -83,6 +90,8 @@ def run(thing: Thing, options: Options, how: How, follower: Follower) -> Summary
             result.clear()
     result.claim(plan)
     with locked(result):
+        begun()
+        result.store.tidy(result.state)
         present = result.summary()
         if present is not None and result.is_finished():
             follower.planned(plan, len(plan.shards))
@@ -93,7 +102,7 @@ def run(thing: Thing, options: Options, how: How, follower: Follower) -> Summary
         if waiting:
             workers = min(how.workers or _cores(), len(waiting))
             score_shards(waiting, _crew(thing, options, workers, how.attempts), follower)
-        return result.finish(plan, len(marked), time.monotonic() - begun)
+        return result.finish(plan, len(marked), time.monotonic() - started)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +106,7 @@ class Batch:
         overwrite: bool = False,
         trust_pickle: bool = False,
         trusted_types: Iterable[str] = (),
+        environment: Mapping[str, str] | None = None,
         follower: Follower | None = None,
         **options: Any,
     ) -> Summary:
@@ -118,6 +121,7 @@ class Batch:
             overwrite: What is in the result's place is thrown away.
             trust_pickle: Load a pickle, which can run any code.
             trusted_types: Types that skops files may hold.
+            environment: Variables for a script, beside what packages get.
             follower: Told of progress.
             **options: Fields of `scoring.batch.records.Options`.
 
@@ -130,17 +134,16 @@ class Batch:
         how = local.How(workers, attempts, overwrite)
         served = self._served(trust_pickle, trusted_types)
         with open_thing(model, self._registry, served) as thing:
-            name = _run_name(model, chosen)
-            self.remember(
-                Record(
-                    name=name,
-                    model=model,
-                    target="local",
-                    output=chosen.output,
-                    started=time.time(),
-                )
+            record = Record(
+                name=_run_name(model, chosen),
+                model=model,
+                target="local",
+                output=chosen.output,
+                started=time.time(),
             )
-            return local.run(thing, chosen, how, follower or local.Nobody())
+            given = replace(thing, environment={**thing.environment, **(environment or {})})
+            remember = partial(self.remember, record)
+            return local.run(given, chosen, how, follower or local.Nobody(), remember)
 
     def plan(
         self,

@@ -88,7 +88,11 @@ if TYPE_CHECKING:
     help="Where it runs. A cluster's pods have to see INPUT and OUTPUT.",
 )
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Of the job; may be repeated."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="env.NAME=VALUE, and what a job takes; may be repeated.",
 )
 @click.option("--trust-pickle", is_flag=True, help="Load a pickle, which can run any code.")
 @click.option(
@@ -127,7 +131,7 @@ def score(
             if attempts is not None:
                 given.setdefault("attempts", str(attempts))
             return _job(batch, (model, source, output), given, chosen, dry_run, detach, as_json)
-        _only_for_jobs(given, detach)
+        environment = _environment(given, detach)
         trust: dict[str, Any] = {"trust_pickle": trust_pickle, "trusted_types": trusted_types}
         if dry_run:
             _show_plan(batch.plan(model, source, output, **trust, **chosen), as_json)
@@ -140,6 +144,7 @@ def score(
                 workers=workers or 0,
                 attempts=attempts or 4,
                 overwrite=overwrite,
+                environment=environment,
                 follower=follower,
                 **trust,
                 **chosen,
@@ -157,14 +162,17 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(next(csv.reader([text], skipinitialspace=True)))
 
 
-def _only_for_jobs(settings: dict[str, str], detach: bool) -> None:
+def _environment(settings: dict[str, str], detach: bool) -> dict[str, str]:
+    """Variables for a script: all that `--set` takes for a run on this machine."""
     from scoring.errors import UsageError
 
-    if settings or detach:
+    others = [name for name in settings if not name.startswith("env.")]
+    if others or detach:
         raise UsageError(
-            "--set and --detach are for jobs of a cluster.",
-            hint="Leave them out, or give --target kubernetes.",
+            f"{others[0] if others else '--detach'} is for jobs of a cluster.",
+            hint="Leave it out, or give --target kubernetes; here --set takes env.NAME=value.",
         )
+    return {name.removeprefix("env."): text for name, text in settings.items()}
 
 
 @contextmanager

@@ -57,6 +57,7 @@ def test_parts_of_an_older_plan_are_not_taken_for_this_ones(tmp_path: Path) -> N
     source, out = dataset(tmp_path), str(tmp_path / "out")
     plan, other = plan_of(Answering(), source, out), plan_of(Answering(), source, out, call_rows=3)
     result = Result(out)
+    result.store.write(result.part(other, 0), b"")
     result.mark(other, Done(shard=0, rows=10, written=10, rejected=0))
     assert result.marks(other) == {0}
     assert result.marks(plan) == set()
@@ -93,3 +94,13 @@ def test_a_plan_that_cannot_be_read_is_told(tmp_path: Path, text: bytes) -> None
     result.store.write(f"{result.state}/plan.json", text)
     with pytest.raises(WorkspaceError, match=r"--overwrite|cannot be read|is of version"):
         result.plan()
+
+
+def test_a_part_that_somebody_removed_is_not_done(tmp_path: Path) -> None:
+    source, out = dataset(tmp_path), str(tmp_path / "out")
+    plan, result = plan_of(Answering(), source, out), Result(out)
+    result.store.write(result.part(plan, 0), b"")
+    result.mark(plan, Done(shard=0, rows=10, written=10, rejected=0))
+    assert result.marks(plan) == {0}
+    result.store.remove(result.part(plan, 0))
+    assert result.marks(plan) == set()

@@ -369,3 +369,61 @@ def test_scored_again_a_shard_is_the_same(tmp_path: Path) -> None:
         run(Answering(), source, tmp_path / name, shard_rows=14)
     parts = [sorted(p.read_bytes() for p in (tmp_path / n).glob("part-*")) for n in ("a", "b")]
     assert parts[0] == parts[1]
+
+
+def test_what_a_line_of_json_leaves_out_is_null(tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text(
+        '{"count": 2, "known": false, "name": "b"}\n'
+        '{"name": "a", "note": "n", "count": 1, "size": 0.5, "known": true}\n'
+        '{"name": "c", "known": true}\n'
+    )
+    summary = run(Answering(Columns()), source, tmp_path / "o.jsonl", on_error="skip")
+    found = [row["prediction"] for row in rows_of(tmp_path / "o.jsonl")]
+    assert found == ["b|None|2|nan|False", "a|n|1|0.5|True"]
+    (reject,) = rows_of(summary.rejects)
+    assert (reject["line"], reject["column"]) == (3, "count")
+
+
+def test_files_may_have_their_columns_in_another_order(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    folder.mkdir()
+    (folder / "a.csv").write_text("left,right\n2,1\n")
+    (folder / "b.csv").write_text("more,right,left\n9,1,2\n")
+    run(Answering(), folder, tmp_path / "o.csv")
+    assert [row["prediction"] for row in rows_of(tmp_path / "o.csv")] == ["left", "left"]
+    script = Scripted(lambda body: [row[0] for row in body["data"]])
+    run(script, folder, tmp_path / "p.csv")
+    assert [float(row["prediction"]) for row in rows_of(tmp_path / "p.csv")] == [2, 2]
+    (folder / "c.csv").write_text("right\n1\n")
+    with pytest.raises(UnknownInputError, match=r"c\.csv: missing column 'left'"):
+        run(script, folder, tmp_path / "q.csv")
+
+
+def test_a_kept_column_that_is_there_twice_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text("id,left,right,id\n1,2,3,4\n")
+    with pytest.raises(UnknownInputError, match="given twice: column 'id', which --keep names"):
+        run(Answering(), source, tmp_path / "o.csv", keep=("id",))
+
+
+def test_an_answer_that_is_called_like_a_kept_column_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text("prediction,left,right\n1,2,3\n")
+    with pytest.raises(UnknownInputError, match="would stand twice in the result"):
+        run(Answering(), source, tmp_path / "o.csv", keep=("prediction",))
+    run(Answering(), source, tmp_path / "o.csv", keep=("prediction",), prefix="new_")
+    assert list(rows_of(tmp_path / "o.csv")[0])[:2] == ["prediction", "new_prediction"]
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "a.parquet"
+    source.write_bytes(b"PAR1 no")
+    with pytest.raises(InputError, match="is no Parquet file"):
+        run(Answering(), source, tmp_path / "o.csv")
+    (tmp_path / "a.jsonl").write_text("{")
+    with pytest.raises(InputError, match="Line 1: The line is no JSON"):
+        run(Answering(), tmp_path / "a.jsonl", tmp_path / "o.csv")
+    (tmp_path / "b.csv").write_text("")
+    with pytest.raises(InputError, match="has no columns: it is empty"):
+        run(Answering(), tmp_path / "b.csv", tmp_path / "o.csv")
