@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scoring.errors import FieldpostError, UsageError
-from serve.endpoints import promotion
+from serve.endpoints import kubernetes_objects, promotion
 from serve.endpoints.front.stats import Counts, Report, added, merged, since
 from serve.endpoints.front.tunnel import Frames, goaway
 from serve.endpoints.promotion import Plan, Seen
@@ -221,6 +221,22 @@ def test_any_text_is_taken_or_refused(to: list[str], other: str) -> None:
         with contextlib.suppress(FieldpostError):  # a sentence, and nothing else
             found = parse(to, **given_)
             assert check(found) == found
+
+
+@given(weights_, st.integers(0, 60))
+def test_pods_are_as_many_as_there_are_to_be_and_nearest_to_the_weights(
+    weights: dict[str, int], total: int
+) -> None:
+    found = kubernetes_objects.pods(weights, total)
+    wanted = {name: weight for name, weight in weights.items() if weight}
+    assert found.keys() == wanted.keys()
+    assert min(found.values()) >= 1
+    assert sum(found.values()) == max(total, len(wanted))
+    for name, weight in wanted.items():
+        exact = weight * sum(found.values()) / sum(wanted.values())
+        # Those that need one pod at least take from the others.
+        assert found[name] < exact + 1 or found[name] == 1
+        assert found[name] > exact - len(wanted)
 
 
 # Counts
