@@ -31,6 +31,8 @@ Kind = Literal["mosquitto", "amqtt"]
 
 HOST: Final = "127.0.0.1"
 _START_S: Final = 20.0
+_TRIES: Final = 3
+_LISTENS: Final = "0A"  # in /proc/net/tcp
 _SYSTEM: Final = "/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
 
 
@@ -88,21 +90,39 @@ def running(kind: Kind, folder: Path, security: FleetSecurity, site: str) -> Ite
         DeploymentFailedError: It does not start.
     """
     durable.make_folder(folder, mode=0o700)
-    with _free_port() as port:
-        pass
-    start = _start_mosquitto if kind == "mosquitto" else _start_amqtt
-    child, settings, access = start(folder, security, site, port)
-    with child:
-        _wait(child, port)
-        url = f"mqtt{'s' if settings.tls else ''}://{HOST}:{port}"
-        yield Running(kind, url, child.pid, settings, access)
+    started = _start(kind, folder, security, site)
+    with started.child:
+        settings = started.settings
+        url = f"mqtt{'s' if settings.tls else ''}://{HOST}:{settings.port}"
+        yield Running(kind, url, started.child.pid, settings, started.access)
 
 
-@contextlib.contextmanager
-def _free_port() -> Iterator[int]:
+class _Started(NamedTuple):
+    child: Child
+    settings: BrokerSettings
+    access: Access
+
+
+def _start(kind: Kind, folder: Path, security: FleetSecurity, site: str) -> _Started:
+    """Starts it; on another port where somebody was faster to take the one that was free."""
+    for left in reversed(range(_TRIES)):
+        start = _start_mosquitto if kind == "mosquitto" else _start_amqtt
+        started = _Started(*start(folder, security, site, _free_port()))
+        try:
+            _wait(started.child, started.settings.port)
+        except BaseException as error:
+            started.child.end()
+            if not (left and isinstance(error, DeploymentFailedError)):
+                raise
+        else:
+            return started
+    raise AssertionError("the last try returns or raises")
+
+
+def _free_port() -> int:
     with socket.socket() as found:
         found.bind((HOST, 0))
-        yield int(found.getsockname()[1])
+        return int(found.getsockname()[1])
 
 
 def _wait(child: Child, port: int) -> None:
@@ -111,13 +131,27 @@ def _wait(child: Child, port: int) -> None:
         child.require_alive()
         with socket.socket() as probe:
             probe.settimeout(1)
-            if probe.connect_ex((HOST, port)) == 0:
+            if probe.connect_ex((HOST, port)) == 0 and _listens(child.pid, port):
                 return
         if time.monotonic() > deadline:
             raise DeploymentFailedError(
                 f"The broker does not answer after {_START_S:.0f} s.", detail=child.log()
             )
         time.sleep(0.02)
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Whether it is this process that listens at a port; only Linux tells."""
+    table = Path("/proc/net/tcp")
+    if not table.exists():
+        return True
+    rows = [line.split() for line in table.read_text().splitlines()[1:]]
+    inodes = {row[9] for row in rows if row[3] == _LISTENS and row[1].endswith(f":{port:04X}")}
+    try:
+        links = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    except OSError:  # it has just closed one, or ended
+        return False
+    return any(f"socket:[{inode}]" in links for inode in inodes)
 
 
 # -- Mosquitto: as 'fieldpost fleet broker-config' sets it up

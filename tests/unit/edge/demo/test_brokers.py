@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from importlib import util
 from pathlib import Path
 
@@ -114,6 +115,19 @@ class _Connected:
     def __exit__(self, *_: object) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+
+def test_a_port_that_somebody_took_is_left_to_him(
+    security: FleetSecurity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if brokers.mosquitto() is None:
+        pytest.skip("mosquitto is not installed")
+    free = brokers._free_port
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = [taken.getsockname()[1]]
+        monkeypatch.setattr(brokers, "_free_port", lambda: ports.pop() if ports else free())
+        with brokers.running("mosquitto", tmp_path / "broker", security, "hall") as found:
+            assert found.controller.port != taken.getsockname()[1]
 
 
 def test_mosquitto_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
