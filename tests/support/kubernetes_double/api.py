@@ -58,10 +58,10 @@ class Api:
 
     def answer(self, ask: Ask) -> tuple[int, Any]:
         """Status and document of a request that is no watch and no log."""
-        if ask.path == ("version",):
-            return 200, {"major": "1", "minor": "36", "gitVersion": "v1.36.0-double"}
-        if len(ask.path) in (2, 3) and ask.path[0] in ("api", "apis") and ask.method == "GET":
-            return 200, self._kinds("/".join(ask.path[1:]))
+        if ask.method == "GET":
+            told = self._discovery(ask.path)
+            if told is not None:
+                return 200, told
         place = self.place(ask)
         self.permit(ask, place)
         if ask.method == "GET" and not place.name:
@@ -77,6 +77,18 @@ class Api:
         if ask.method == "PUT":
             return 200, self._put(place, ask)
         raise StatusError(405, "the server does not allow this method on the requested resource")
+
+    def _discovery(self, path: tuple[str, ...]) -> Object | None:
+        """What the cluster tells of itself; None for paths of objects."""
+        if path == ("version",):
+            return {"major": "1", "minor": "36", "gitVersion": "v1.36.0-double"}
+        if path == ("api",):
+            return {"kind": "APIVersions", "versions": ["v1"]}
+        if path == ("apis",):
+            return self._groups()
+        if len(path) in (2, 3) and path[0] in ("api", "apis"):
+            return self._kinds("/".join(path[1:]))
+        return None
 
     def place(self, ask: Ask) -> Place:
         """What the path names; 404 for nothing."""
@@ -108,6 +120,18 @@ class Api:
             item, ask.query.get("fieldSelector", "")
         )
 
+    def _groups(self) -> Object:
+        groups = {}
+        for each in self.store.kinds.values():
+            version = {"groupVersion": each.api_version, "version": each.version}
+            groups[each.group] = {
+                "name": each.group,
+                "versions": [version],
+                "preferredVersion": version,
+            }
+        found = [group for name, group in groups.items() if name]
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
+
     def _kinds(self, group_version: str) -> Object:
         found = [each for each in self.store.kinds.values() if each.api_version == group_version]
         if not found:
@@ -117,7 +141,13 @@ class Api:
             "apiVersion": "v1",
             "groupVersion": group_version,
             "resources": [
-                {"name": each.plural, "kind": each.kind, "namespaced": each.namespaced}
+                {
+                    "name": each.plural,
+                    "singularName": each.kind.lower(),
+                    "kind": each.kind,
+                    "namespaced": each.namespaced,
+                    "verbs": ["create", "delete", "get", "list", "patch", "update", "watch"],
+                }
                 for each in found
             ],
         }
