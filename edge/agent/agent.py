@@ -222,6 +222,10 @@ class Agent:
 
     # -- what commands act on
 
+    def modules(self) -> list[str]:
+        """The names of what it runs, or is to run."""
+        return sorted(self.journal.state.tracks)
+
     def restart(self, module: str) -> bool:
         """Starts a module anew; whether there is one of that name."""
         return self.supervisor.restart(module)

@@ -70,6 +70,10 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Device(Protocol):
     """What commands act on."""
 
+    def modules(self) -> list[str]:
+        """The names of what it runs, or is to run."""
+        ...
+
     def restart(self, module: str) -> bool:
         """Starts a module anew; whether there is one of that name."""
         ...
@@ -140,9 +144,9 @@ class Commands:
     def _act(self, command: Command) -> str:
         match command.verb:
             case "restart":
-                return self._restart(_module(command))
+                return "\n".join(self._restart(name) for name in self._named(command))
             case "logs":
-                return self._device.log(_module(command)).tail(_bytes(command))
+                return self._logs(self._named(command), _bytes(command), _lines(command))
             case "report":
                 self._device.report()
                 return ""
@@ -153,6 +157,24 @@ class Commands:
                     f"This agent knows no command {other[:64]!a}.",
                     hint="It knows restart, logs, report and shell.",
                 )
+
+    def _named(self, command: Command) -> list[str]:
+        """The module that it names, or all of the device."""
+        if "module" in command.arguments:
+            return [_module(command)]
+        found = self._device.modules()
+        if not found:
+            raise NotFoundError("No module runs here.")
+        return found
+
+    def _logs(self, names: list[str], most_bytes: int, most_lines: int) -> str:
+        """The ends of logs, one after another; each under its name where there are several."""
+        found = []
+        for name in names:
+            lines = self._device.log(name).tail(most_bytes // len(names)).splitlines(keepends=True)
+            text = "".join(lines[-most_lines:])
+            found.append(text if len(names) == 1 else f"== {name}\n{text}")
+        return "".join(found)
 
     def _restart(self, module: str) -> str:
         if not self._device.restart(module):
@@ -229,6 +251,13 @@ def _bytes(command: Command) -> int:
     if not isinstance(wanted, int) or wanted < 1:
         raise UsageError("The command logs takes 'bytes', a number.")
     return min(wanted, _MOST_OUTPUT)
+
+
+def _lines(command: Command) -> int:
+    wanted = command.arguments.get("tail", _MOST_OUTPUT)
+    if not isinstance(wanted, int) or wanted < 1:
+        raise UsageError("The command logs takes 'tail', a number of lines.")
+    return wanted
 
 
 def _text(done: Done) -> str:

@@ -206,7 +206,7 @@ def restart(
 
 @click.command(help="Fetch the end of a device's logs.")
 @click.argument("name")
-@click.option("--module", default="", help="Of which module. Default: of the agent.")
+@click.option("--module", default="", help="Of which module. Default: of all.")
 @click.option("-n", "--tail", type=click.IntRange(1, 10_000), default=200, show_default=True)
 @_asking
 @common

@@ -174,6 +174,10 @@ class SimulatedDevice:
 
     # -- what commands act on
 
+    def modules(self) -> list[str]:
+        """The names of what it runs, or is to run."""
+        return sorted(self._machine.state.tracks)
+
     def restart(self, module: str) -> bool:
         """Starts a module anew; whether there is one of that name."""
         return self._effects.restart(module)

@@ -23,6 +23,10 @@ class Device:
         self.folder = folder
         self.restarted: list[str] = []
         self.reports = 0
+        self.names = ["main"]
+
+    def modules(self) -> list[str]:
+        return self.names
 
     def restart(self, module: str) -> bool:
         self.restarted.append(module)
@@ -78,7 +82,7 @@ def test_a_command_that_was_broken_off_is_not_begun_again(device: Device) -> Non
     ("asked", "code"),
     [
         (command("restart", module="other"), "not_found"),
-        (command("restart"), "usage"),
+        (command("restart", module=7), "usage"),
         (command("logs", module="../etc/passwd"), "usage"),
         (command("logs", module="main", bytes="many"), "usage"),
         (command("dance"), "usage"),
@@ -128,3 +132,20 @@ def test_old_keys_are_forgotten(device: Device) -> None:
         late = Commands(device, journal, "camera", clock=lambda: NOW + 1000)
         late.carry_out(msgspec.structs.replace(command("report", "new"), deadline=NOW + 2000))
         assert len(journal.notes("cmd.")) == 1
+
+
+def test_without_a_name_all_modules_are_meant(device: Device) -> None:
+    device.names = ["main", "side"]
+    for name in device.names:
+        device.log(name).write(b"".join(b"%s %d\n" % (name.encode(), n) for n in range(9)))
+    with Journal(device.folder) as journal:
+        (logs,) = make(device, journal).carry_out(command("logs", "a", tail=2))
+        assert logs.output == "== main\nmain 7\nmain 8\n== side\nside 7\nside 8\n"
+        (one,) = make(device, journal).carry_out(command("logs", "b", tail=1, module="side"))
+        assert one.output == "side 8\n"
+        make(device, journal).carry_out(command("restart", "c"))
+        assert device.restarted == ["main", "side"]
+        device.names = []
+        (none,) = make(device, journal).carry_out(command("logs", "d"))
+        assert none.failure is not None
+        assert none.failure.code == "not_found"
