@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
 import pytest
 
 from edge.agent import containers
 from edge.agent.config import Config
 from edge.agent.device import Device
 from edge.protocol.messages import Soak
+from tests.support import real_packages
+from tests.support.blob_source import Made
 from tests.support.edge_site import EdgeSite, ask, package
 from tests.support.engines import RunningEngine
 
@@ -189,3 +192,24 @@ def start(state: Path, engine: RunningEngine) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", program, "run", "--state", str(state)]
     with (state / "agent.log").open("ab") as log:
         return subprocess.Popen(command, stderr=log, env=dict(os.environ))
+
+
+@pytest.fixture(scope="module")
+def iris(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    pytest.importorskip("sklearn")
+    return real_packages.iris(tmp_path_factory.mktemp("iris"))
+
+
+def test_a_real_model_with_its_environment(
+    site: EdgeSite, config: Config, engine: RunningEngine, iris: Made
+) -> None:
+    with Device(config):
+        wish(site, iris, memory="512m", network="none")
+        port = site.wait_for("good", iris, 120).port
+        url = f"http://127.0.0.1:{port}/score"
+        answer = httpx.post(url, json=real_packages.IRIS_ROW, timeout=30).json()
+        assert answer["predictions"] == [0]
+        code = Path(config.state) / "unpacked" / containers.BYTE_CODE
+        assert list(code.rglob("*.pyc"))  # the next start compiles nothing
+        [container] = ours(engine)
+        assert engine.run("exec", container, "id", "-u") == "65534"

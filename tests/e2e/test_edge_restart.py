@@ -14,14 +14,12 @@ import httpx
 import pytest
 
 from edge.agent.config import Config
-from serve import Workspace
+from tests.support import real_packages
 from tests.support.blob_source import Made
 from tests.support.edge_site import EdgeSite
-from tests.support.real_packages import made_of
 
 pytestmark = pytest.mark.timeout(200)
 
-ROW = {"data": [[5.1, 3.5, 1.4, 0.2]]}
 TARGET_S = 2.0
 MOST_CPU_S = 1.0
 ATTEMPTS = 3
@@ -29,17 +27,8 @@ ATTEMPTS = 3
 
 @pytest.fixture(scope="module")
 def iris(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A forest that was compiled to ONNX, with the environment that it needs."""
     pytest.importorskip("sklearn")
-    from sklearn.datasets import load_iris
-    from sklearn.ensemble import RandomForestClassifier
-
-    rows, labels = load_iris(return_X_y=True)
-    fitted = RandomForestClassifier(10, random_state=0).fit(rows, labels)
-    with Workspace(tmp_path_factory.mktemp("iris") / "workspace") as workspace:
-        version = workspace.models.register("iris", fitted, sample=rows[:5])
-        assert version.serves == "compiled"
-        return made_of(workspace, workspace.packages.build(version).digest)
+    return real_packages.iris(tmp_path_factory.mktemp("iris"))
 
 
 @pytest.fixture
@@ -64,7 +53,9 @@ def first_answer(port: int, begun: float) -> float:
     """Seconds until the model has answered a request for the first time."""
     while time.monotonic() < begun + 30:
         try:
-            answer = httpx.post(f"http://127.0.0.1:{port}/score", json=ROW, timeout=20)
+            answer = httpx.post(
+                f"http://127.0.0.1:{port}/score", json=real_packages.IRIS_ROW, timeout=20
+            )
         except httpx.TransportError:
             time.sleep(0.005)
             continue
