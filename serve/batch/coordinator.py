@@ -199,7 +199,7 @@ class _Runner:
 
     def __init__(self, crew: Crew) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "scoring.batch.runner"],
+            [sys.executable, "-P", "-m", "scoring.batch.runner"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=crew.environment or dict(os.environ),

@@ -28,6 +28,7 @@ from serve.roots import ServeOptions
 
 if TYPE_CHECKING:
     from serve.batch.local import Follower
+    from serve.batch.things import Thing
     from serve.registry import Registry
 
 _KEPT = 200
@@ -141,7 +142,7 @@ class Batch:
                 output=chosen.output,
                 started=time.time(),
             )
-            given = replace(thing, environment={**thing.environment, **(environment or {})})
+            given = _with(thing, environment)
             remember = partial(self.remember, record)
             return local.run(given, chosen, how, follower or local.Nobody(), remember)
 
@@ -153,13 +154,14 @@ class Batch:
         *,
         trust_pickle: bool = False,
         trusted_types: Iterable[str] = (),
+        environment: Mapping[str, str] | None = None,
         **options: Any,
     ) -> Plan:
         """What `score` would do, after the same checks; nothing is written. Raises like it."""
         chosen = make_options(input, output, options)
         served = self._served(trust_pickle, trusted_types)
         with open_thing(model, self._registry, served) as thing:
-            return local.plan_run(thing, chosen)
+            return local.plan_run(_with(thing, environment), chosen)
 
     def submit(
         self,
@@ -279,6 +281,10 @@ class Batch:
 
             return kubernetes.view(view, record.settings)
         return local_view(view)
+
+
+def _with(thing: Thing, environment: Mapping[str, str] | None) -> Thing:
+    return replace(thing, environment={**thing.environment, **(environment or {})})
 
 
 def local_view(view: View) -> View:

@@ -61,7 +61,7 @@ def open_thing(ref: str, registry: Registry, options: ServeOptions) -> Iterator[
     from serve.roots import open_root  # noqa: PLC0415 - frameworks of models
 
     with open_root(ref, options) as root:
-        command = (sys.executable, "-m", "scoring.batch.worker", str(root), _NAME)
+        command = (sys.executable, "-P", "-m", "scoring.batch.worker", str(root), _NAME)
         yield Thing(Path(ref).name, _digest(root), command, dict(os.environ))
 
 

@@ -134,7 +134,10 @@ def score(
         environment = _environment(given, detach)
         trust: dict[str, Any] = {"trust_pickle": trust_pickle, "trusted_types": trusted_types}
         if dry_run:
-            _show_plan(batch.plan(model, source, output, **trust, **chosen), as_json)
+            _show_plan(
+                batch.plan(model, source, output, environment=environment, **trust, **chosen),
+                as_json,
+            )
             return None
         with _following(as_json) as follower:
             summary = batch.score(
