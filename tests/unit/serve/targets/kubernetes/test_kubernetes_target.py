@@ -37,7 +37,8 @@ def test_rendering_needs_no_client() -> None:
 
 
 def test_without_the_extra_its_name_is_told() -> None:
-    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)
+    command = [sys.executable, "-c", WITHOUT]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert "needs lightkube" in done.stdout
     assert "pip install 'fieldpost[kubernetes]'" in done.stdout
 
