@@ -74,7 +74,7 @@ class Clusters:
         try:
             with self._open(record.name, traffic, record.settings) as opened:
                 return opened.status()
-        except (TargetError, UsageError) as error:
+        except (TargetError, UsageError, MissingDependencyError) as error:
             return Status(state="down", url=record.address, note=error.message), ()
 
     def reports(self, record: Endpoint, names: Iterable[str]) -> list[Report]:
