@@ -114,7 +114,7 @@ class Exchange:
     async def _connect(self, backend: Backend) -> None:
         try:
             upstream = await backend.connect(self._front.settings.connect_timeout_s)
-        except OSError:  # a time-out, and a certificate that is not believed, included
+        except (OSError, ValueError):  # a time-out, and what is not believed, included
             self._connecting = None
             backend.failed(self._front.now())
             self._give_up("connect", backend)

@@ -123,7 +123,7 @@ class _Copy:
     async def _connect(self, message: bytes) -> None:
         try:
             upstream = await self._backend.connect(self._front.settings.connect_timeout_s)
-        except OSError:
+        except (OSError, ValueError):
             self._backend.failed(self._front.now())
             self._fail("connect")
             return

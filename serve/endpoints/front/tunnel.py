@@ -108,7 +108,7 @@ class Tunnel(asyncio.Protocol):
                     _, far = await loop.create_connection(
                         lambda: _FarEnd(self), backend.host, backend.port, ssl=backend.tls
                     )
-            except OSError:
+            except (OSError, ValueError):
                 backend.failed(front.now())
                 backend.counts.failed("connect")
                 tried.add(name)
