@@ -36,6 +36,7 @@ _TURN_S: Final = 2.0
 _QUIET_S: Final = 30.0
 _QUIET_TURN_S: Final = 9.0  # a controller that looks less often has not watched
 _WILL_S: Final = 45.0
+_REFRESH_S: Final = 600.0
 
 
 class Network:
@@ -147,7 +148,7 @@ class SimulatedFleet:
         self._asking = Asking()
         self._up_at = 0.0
         self.leader: Leader | None = None
-        self._heard_at = 0.0
+        self._heard_at = self._refresh_at = 0.0
         root = self.keys.repository.root(1)
         setting = Setting(self.time, root, self._metadata, faults or Faults())
         self.lines = {name: Line(self, SimulatedDevice(setting, SITE, name)) for name in names}
@@ -223,12 +224,20 @@ class SimulatedFleet:
         leader, now = self.leader, self.time.wall()
         if leader is None:
             return
+        self._keep_fresh()
         if self._ledger.changes() != leader.seen:
             leader.reload(self._ledger.load(), now)
         if self.time.steady() - self._up_at > SETTLE_S:
             leader.tick(now)
         leader.refresh += self._asking.due(self.time.steady(), leader.retained_topics)
         self._flush(leader)
+
+    def _keep_fresh(self) -> None:
+        """Renews what is past half of its life, as the controller's process does."""
+        if self.time.steady() >= self._refresh_at:
+            self._refresh_at = self.time.steady() + _REFRESH_S
+            if self.keys.repository.refresh_due():
+                self.keys.publish()
 
     def _flush(self, leader: Leader) -> None:
         changes = leader.changes()
