@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from serve.batch.runs import Batch, Record, View
 
 
-@click.command(help="Score a dataset: one result for each row, resumed by the same command.")
+@click.command(help="Score a dataset: one result for each row.")
 @click.argument("model", metavar="PACKAGE|MODEL")
 @click.argument("source", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT")
@@ -120,7 +120,7 @@ def score(
     workspace: str | None,
     **options: Any,
 ) -> int | None:
-    """Scores INPUT with MODEL and writes OUTPUT."""
+    """Scores INPUT with MODEL and writes OUTPUT; called again, it goes on where it ended."""
     chosen = {name: value for name, value in options.items() if value is not None}
     chosen |= {"columns": _names(columns), "keep": _names(keep)}
     given = pairs(settings, "--set")
@@ -295,11 +295,15 @@ def show(name: str, as_json: bool, workspace: str | None) -> None:
     print_out(view, _fields(view), as_json=as_json)
 
 
-@click.command(help="End a batch run; the same command goes on with it.")
+@click.command(help="End a batch run; it can be gone on with.")
 @click.argument("name", metavar="NAME|OUTPUT")
+@changes
 @common
-def cancel(name: str, as_json: bool, workspace: str | None) -> None:
+def cancel(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> None:
     """Ends a run; what it has scored stays."""
     with _opened(workspace) as batch:
-        view = batch.cancel(name)
-    print_out(view, f"{view.name} is {view.state}", as_json=as_json)
+        view = batch.show(name) if dry_run else batch.cancel(name)
+    text = f"{view.name} is {view.state}"
+    if dry_run:
+        text += ", and would be ended" if view.state == "running" else ": there is nothing to end"
+    print_out(view, text, as_json=as_json)
