@@ -72,7 +72,7 @@ def score(
     as_json: bool,  # noqa: ARG001 - the answer is JSON in either case
     workspace: str | None,
 ) -> None:
-    """Sends the body to a deployment (by name) or to a server (by URL)."""
+    """Sends the body to a deployment or an endpoint (by name) or to a server (by URL)."""
     from serve.asking import Asking, ask
 
     body = _read(data)
@@ -94,11 +94,18 @@ def score(
 
 
 def _address(name: str, workspace: str | None) -> tuple[str, str]:
-    """The URL of a deployment, and the file of its certificate where it has one."""
+    """The URL of a deployment or an endpoint, and the file of a certificate of its own."""
+    from scoring.errors import NotFoundError
     from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
-        view = opened.deployments.get(name)
+        try:
+            view = opened.deployments.get(name)
+        except NotFoundError:
+            if name not in {each.name for each in opened.registry.endpoints.list()}:
+                raise
+            endpoint = opened.endpoints.get(name)
+            return endpoint.url, str(endpoint.settings.get("tls_cert") or "")
     return view.url, view.certificate
 
 

@@ -270,6 +270,11 @@ def test_as_a_user_types_it(
     )  # fmt: skip
     assert made["state"] == "running"
     assert command("endpoint", "show", "ep")["sticky"] == "x-user"
+    assert command("score", "ep", "-d", "{}", "--wait", "10") == command(
+        "score", "blue", "-d", "{}"
+    )
+    assert run(["score", "nobody", "-d", "{}"]) == 1
+    capsys.readouterr()
     assert command("endpoint", "traffic", "ep", "--to", "green", "--dry-run")["name"] == "ep"
     assert run(["endpoint", "traffic", "ep", "--to", "nobody", "--dry-run"]) == 1
     assert (
