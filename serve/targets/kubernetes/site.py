@@ -13,7 +13,7 @@ from serve.targets.kubernetes.deployable import Deployable, facts_of
 from serve.targets.kubernetes.home import Home
 from serve.targets.kubernetes.kinds import find_kind
 from serve.targets.kubernetes.names import Names
-from serve.targets.kubernetes.objects import render
+from serve.targets.kubernetes.objects.render import render
 from serve.targets.kubernetes.ownership import Owner
 from serve.targets.kubernetes.publish import find_image
 from serve.targets.kubernetes.pulls import with_login
