@@ -70,7 +70,10 @@ def _config_of(parsed: argparse.Namespace) -> Config:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    from edge.agent.device import Device  # noqa: PLC0415 - help needs none of it
+    from edge.agent import memory  # noqa: PLC0415 - help needs none of it
+
+    memory.stay_small()  # before there is a thread
+    from edge.agent.device import Device  # noqa: PLC0415
 
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

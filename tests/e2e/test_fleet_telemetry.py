@@ -76,7 +76,10 @@ def test_each_record_is_stored_once_also_after_the_link_was_cut(
     # Records of different classes overtake each other: what is missing is on its way.
     until(lambda: not fleet.query(_HOLES), "all numbers of all epochs")
     assert 60 <= told() <= 90
-    drift = fleet("fleet", "telemetry", "drift", "main")
+    sample = fleet.folder / "train.csv"
+    lines = [",".join(f"{value}" for value in row) for row in rows(300)]
+    sample.write_text("\n".join(["a,b,c,d", *lines]))
+    drift = fleet("fleet", "telemetry", "drift", "main", "--sample", sample)
     assert set(drift) == {"fleet", "cam"}
     assert {one["device"] for one in fleet("fleet", "telemetry", "devices")} == {"cam"}
     kinds = {one["kind"] for one in fleet("fleet", "telemetry", "list", "-n", 500)}
