@@ -10,6 +10,7 @@ import pytest
 from scoring.errors import (
     DeploymentFailedError,
     FieldpostError,
+    NotFoundError,
     TargetError,
     UnreachableError,
     UsageError,
@@ -411,3 +412,16 @@ def test_a_deployment_of_somebody_else_is_not_shown_as_ours(
     theirs["metadata"] = {"name": "iris", "labels": {"app": "theirs"}}
     yard.cluster.create(theirs, manager="kubectl")
     assert yard.view("iris").state == "down"
+
+
+def test_a_kind_that_the_cluster_does_not_know(yard: ClusterYard, double: KubernetesDouble) -> None:
+    given: dict[str, Any] = {"gateway": "web", "hostname": "iris.example"}
+    with pytest.raises(NotFoundError, match="HTTPRoute iris: it does not know that kind"):
+        yard.deploy("iris", yard.package(2), env__A="b", **given)
+    _answers(yard)
+    double.store.extend()
+    handle = yard.deploy("iris", yard.package(2), **given)
+    assert handle.url == "http://iris.example"
+    assert set(double.items("httproutes.gateway.networking.k8s.io")) == {"iris"}
+    yard.deploy("iris", yard.package(2))
+    assert double.items("httproutes.gateway.networking.k8s.io") == {}

@@ -205,6 +205,12 @@ def _missing(document: Mapping[str, Any], said: str, asked: Asked) -> MissingErr
             "--set namespace=NAME.",
             where="namespace",
         )
+    if "page not found" in said or "the requested resource" in said:
+        return MissingError(
+            f"{asked.where} cannot {asked.what}: it does not know that kind of object.",
+            hint="Install what brings it (Gateway API, Prometheus operator, KEDA), or leave out "
+            "the setting that asks for it.",
+        )
     return MissingError(f"{asked.where} cannot {asked.what}: {said}.")
 
 

@@ -86,8 +86,10 @@ def test_what_is_not_there() -> None:
     )
     assert isinstance(space, NotFoundError)
     assert "has no namespace 'team'" in space.message
-    other = _refusal(404, "404 page not found")
+    other = _refusal(404, 'configmaps "one" not found')
     assert isinstance(other, faults.MissingError)
+    for said in ("404 page not found", "the server could not find the requested resource"):
+        assert "does not know that kind" in _refusal(404, said).message
 
 
 @pytest.mark.parametrize(
