@@ -12,7 +12,7 @@ export UV_NO_PROGRESS := 1
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help demo test check lint types imports unit services lock install bench bench-images \
-	bench-quantum bench-edge bench-kubernetes stress faults-edge clean
+	bench-quantum bench-edge bench-kubernetes bench-batch stress faults-edge clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -76,6 +76,9 @@ bench-edge: $(STAMP)  ## rollouts, telemetry and updates of a fleet, through a r
 
 bench-kubernetes: $(STAMP)  ## objects for a thousand deployments, made and compared
 	PYTHONPATH=. $(BIN)/python -m benchmarks.kubernetes
+
+bench-batch: $(STAMP)  ## datasets, beside a loop of pandas and scikit-learn
+	PYTHONPATH=. $(BIN)/python -m benchmarks.batch
 
 stress: $(STAMP)  ## 200 connections for ten minutes: no error, no growth of memory
 	PYTHONPATH=. $(BIN)/python -m benchmarks.stress
