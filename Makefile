@@ -84,7 +84,7 @@ stress: $(STAMP)  ## 200 connections for ten minutes: no error, no growth of mem
 	PYTHONPATH=. $(BIN)/python -m benchmarks.stress
 
 faults-edge: services  ## what a fleet has to survive, in full; counts at the end
-	FIELDPOST_TEST_LONG=1 $(BIN)/pytest -q -rs tests/faults tests/property tests/e2e -k "edge or fleet"
+	FIELDPOST_TEST_LONG=1 $(BIN)/pytest -q -rs tests/faults tests/property tests/e2e -k "edge or fleet or powercut"
 
 clean:           ## remove the environment and all caches
 	rm -rf $(VENV) .build .mypy_cache .ruff_cache .pytest_cache .hypothesis

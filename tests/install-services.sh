@@ -8,7 +8,7 @@ missing=()
 [ -n "$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] || missing+=(postgresql)
 for pair in strace:strace dockerd:docker.io docker-registry:docker-registry buildah:buildah \
   podman:podman conmon:conmon skopeo:skopeo mmdebstrap:mmdebstrap catatonit:catatonit runc:runc \
-  htpasswd:apache2-utils ip:iproute2 iptables:iptables mosquitto:mosquitto; do
+  htpasswd:apache2-utils ip:iproute2 iptables:iptables mosquitto:mosquitto faketime:faketime; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then
