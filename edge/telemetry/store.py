@@ -266,7 +266,9 @@ class Store:
             contextlib.closing(_duckdb().connect()) as db,
         ):
             target = _quoted(str(file.path))
-            copy = f"COPY ({query}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
+            # The file is a temporary one already, by a name that a later sweep knows.
+            options = "FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false"
+            copy = f"COPY ({query}) TO '{target}' ({options})"
             [(records,)] = _reading(db, copy, parameters)
             _sync(file.path)
             size = file.path.stat().st_size

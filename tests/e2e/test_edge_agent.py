@@ -74,7 +74,7 @@ def test_versions_follow_each_other_and_no_request_is_lost(site: EdgeSite, confi
         assert ask(port).startswith("two")
         site.wish(None)
         site.wait(lambda: site.reports[-1].modules["main"].phase == "stopped")
-    assert not site.statuses[-1].online
+    site.wait(lambda: not site.statuses[-1].online)
 
 
 @pytest.mark.parametrize("fault", [{"fail": "no such file"}, {"exit": 1}])
