@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import logging
@@ -11,11 +10,14 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Final
 
 from scoring.errors import FieldpostError, UsageError
 
 if TYPE_CHECKING:
+    import argparse
+
     from edge.agent.config import Config
     from edge.security.identity import Identity
 
@@ -26,7 +28,8 @@ _CLOCK_S: Final = 60.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; its exit status."""
-    parsed = _parser().parse_args(arguments)
+    # Not argparse's own, which would hold on to all of that module.
+    parsed = SimpleNamespace(**vars(_parser().parse_args(arguments)))
     level = logging.DEBUG if parsed.verbose else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
@@ -37,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    import argparse  # noqa: PLC0415 - forgotten again by what runs for long
+
     parser = argparse.ArgumentParser(
         prog="fieldpost-agent", description="Runs the packages of a fleet on this device."
     )
@@ -58,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _config_of(parsed: argparse.Namespace) -> Config:
+def _config_of(parsed: SimpleNamespace) -> Config:
     import msgspec  # noqa: PLC0415 - help needs none of it
 
     from edge.agent import config  # noqa: PLC0415
@@ -69,10 +74,11 @@ def _config_of(parsed: argparse.Namespace) -> Config:
     return msgspec.structs.replace(found, state=parsed.state) if parsed.state else found
 
 
-def _run(parsed: argparse.Namespace) -> int:
+def _run(parsed: SimpleNamespace) -> int:
     from edge.agent import memory  # noqa: PLC0415 - help needs none of it
 
     memory.stay_small()  # before there is a thread
+    memory.forget("argparse", "gettext")
     from edge.agent.device import Device  # noqa: PLC0415
 
     stopping = threading.Event()
@@ -83,7 +89,7 @@ def _run(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _join(parsed: argparse.Namespace) -> int:
+def _join(parsed: SimpleNamespace) -> int:
     from edge.agent.device import IDENTITY  # noqa: PLC0415
     from edge.security import joining  # noqa: PLC0415
 
@@ -117,7 +123,7 @@ def _learn_time(url: str, own: Identity, state: Path) -> None:
         )
 
 
-def _token(parsed: argparse.Namespace) -> str:
+def _token(parsed: SimpleNamespace) -> str:
     if parsed.token:
         return str(parsed.token)
     path = parsed.token_file
@@ -128,7 +134,7 @@ def _token(parsed: argparse.Namespace) -> str:
     return text.strip()
 
 
-def _status(parsed: argparse.Namespace) -> int:
+def _status(parsed: SimpleNamespace) -> int:
     from edge.agent.journal import FILE  # noqa: PLC0415
 
     state = json.loads(_state_of(Path(_config_of(parsed).state).absolute() / FILE))

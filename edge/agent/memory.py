@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
+import sys
 from typing import Final
 
 _TRIM_THRESHOLD: Final = -1
@@ -26,3 +28,10 @@ def stay_small() -> None:
             (_MMAP_THRESHOLD, _SMALL),
         ):
             library.mallopt(setting, value)
+
+
+def forget(*modules: str) -> None:
+    """Drops modules that were of use once: what is imported next takes their place."""
+    for name in modules:
+        sys.modules.pop(name, None)
+    gc.collect()
