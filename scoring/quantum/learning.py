@@ -29,6 +29,7 @@ from scoring.quantum.circuit import qubits_needed as needed_by
 from scoring.quantum.encoding import encode
 from scoring.quantum.features import Encoding, Step, qubits_for
 from scoring.quantum.progress import bar
+from scoring.quantum.training import checkpoint as checkpoints
 from scoring.quantum.training.options import TrainingOptions
 from scoring.quantum.training.problem import Problem
 from scoring.quantum.training.run import Trained, train
@@ -117,7 +118,7 @@ def learn(
     ]
     if checkpoint:
         for place in range(len(samples.classes)):
-            _part(checkpoint, place).unlink(missing_ok=True)
+            checkpoints.remove(_part(checkpoint, place))
     record = {"epochs": max(circuit.record["epochs"] for circuit in circuits)}
     parts = [dict(circuit.record) for circuit in circuits]
     bare = tuple(replace(circuit, record={}) for circuit in circuits)

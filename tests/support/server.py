@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -232,6 +233,11 @@ class Client:
     def send(self, *parts: bytes) -> None:
         for part in parts:
             self.socket.sendall(part)
+
+    def end(self) -> None:
+        """Says that nothing more will be sent."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
 
     def send_until_stuck(self, data: bytes, most: int = 100_000) -> int:
         """Sends again and again until the server takes no more, or ends it; how often."""

@@ -43,6 +43,12 @@ def save(path: Path, name: str, states: list[RunState]) -> None:
     durable.write_bytes(path, json.dumps(document).encode(), what="the training's checkpoint")
 
 
+def remove(path: Path) -> None:
+    """Deletes a checkpoint that is not needed any more, and what a killed training left beside."""
+    path.unlink(missing_ok=True)
+    durable.sweep(path.parent)
+
+
 def load(path: Path, name: str) -> list[RunState] | None:
     """The states of a training that was broken off; None where there is no checkpoint.
 

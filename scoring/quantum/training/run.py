@@ -84,7 +84,7 @@ def train(
     states = _to_the_end(problem, states, jobs, checkpoint, name, progress)
     result = _best(problem, states)
     if checkpoint and not keep_checkpoint:
-        checkpoint.unlink(missing_ok=True)
+        checkpoints.remove(checkpoint)
     return result
 
 

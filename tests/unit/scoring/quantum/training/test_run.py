@@ -180,3 +180,11 @@ def test_several_measured_qubits_learn_in_every_loop() -> None:
         found = train(Problem(both, STATES, labels, options), STARTS, seed=0)
         assert found.bias == 0.0
         assert found.misses <= 12
+
+
+def test_a_checkpoint_goes_with_what_a_killed_training_left(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "half.json"
+    for path in (checkpoint, tmp_path / ".fieldpost-tmp-0123456789abcdef", tmp_path / "mine.json"):
+        path.write_text("{}")
+    checkpoints.remove(checkpoint)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.json"]
