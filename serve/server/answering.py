@@ -154,11 +154,12 @@ class Answering(asyncio.Protocol):
             self._write_answer(response, keep_alive=True)
             if call.channel is not None:
                 size = len(cast("bytes", response.body))
+                details, call.details = call.details, None  # as above: no cycle is left
                 if error:
                     call.channel.failed(error)
-                    if call.details is not None:
-                        call.details.error = error
-                call.channel.answered(response.status, call.begun, call.size, size, call.details)
+                    if details is not None:
+                        details.error = error
+                call.channel.answered(response.status, call.begun, call.size, size, details)
             self._next()
 
     def answer_stream(self, call: Call, exchange: Exchange, response: Response) -> None:
