@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Any
 
 from scoring.errors import MissingValueError, WrongTypeError
+from scoring.payload.celltext import to_bool, to_float, to_int
 from scoring.payload.places import quoted
 
 if TYPE_CHECKING:
     from scoring.schema import TensorSpec
 
-_TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0"})
 # What pandas reads as a missing number; in a column of text only an empty cell is one.
 _MISSING = frozenset({"", "nan", "na", "n/a", "#n/a", "null", "none", "<na>", "-nan"})
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
@@ -58,35 +57,4 @@ def plain(text: str) -> Any:
     return _CONSTANTS.get(text, text)
 
 
-def _float(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if math.isnan(number) or "_" in text:
-        raise ValueError("a number")
-    return number
-
-
-def _int(text: str) -> int | float:
-    """A whole number; `3.0`, which pandas makes of a column with missing cells, is one."""
-    try:
-        return int(text) if "_" not in text else _float(text)
-    except ValueError:
-        pass
-    try:
-        return _float(text)
-    except ValueError:
-        raise ValueError("a whole number") from None
-
-
-def _bool(text: str) -> bool:
-    lowered = text.strip().lower()
-    if lowered in _TRUE:
-        return True
-    if lowered in _FALSE:
-        return False
-    raise ValueError("true or false")
-
-
-_CONVERT = {"b": _bool, "i": _int, "u": _int, "f": _float}
+_CONVERT = {"b": to_bool, "i": to_int, "u": to_int, "f": to_float}

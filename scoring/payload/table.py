@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scoring.errors import MalformedPayloadError, MissingValueError, WrongShapeError, WrongTypeError
+from scoring.payload.celltext import to_bool, to_float, to_int
 from scoring.payload.document import Document
 from scoring.payload.places import quoted
 from scoring.schema import TensorSpec
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _HINT = "Send a header line and one line for each row, as DataFrame.to_csv(index=False) writes it."
 _MATRIX_RANK = 2
-_TRUE, _FALSE = frozenset({"true", "1"}), frozenset({"false", "0"})
 # What pandas reads as a missing number; in a column of text only an empty cell is one.
 _MISSING = frozenset({"", "nan", "na", "n/a", "#n/a", "null", "none", "<na>", "-nan"})
 
@@ -147,7 +146,7 @@ def _cell(spec: TensorSpec) -> Cell:
         return lambda text: text or None
     if spec.dtype == "string":
         return _optional(str, "") if spec.missing else _text
-    kind = {"b": _bool, "i": _int, "u": _int, "f": _float}[spec.dtype[0]]
+    kind = {"b": to_bool, "i": to_int, "u": to_int, "f": to_float}[spec.dtype[0]]
     return _optional(kind) if spec.missing else kind
 
 
@@ -170,34 +169,3 @@ def _text(text: str) -> str:
     if not text:
         raise ValueError("text")
     return text
-
-
-def _float(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if math.isnan(number) or "_" in text:
-        raise ValueError("a number")
-    return number
-
-
-def _int(text: str) -> int | float:
-    """A whole number; `3.0`, which pandas makes of a column with missing cells, is one."""
-    try:
-        return int(text) if "_" not in text else _float(text)
-    except ValueError:
-        pass
-    try:
-        return _float(text)
-    except ValueError:
-        raise ValueError("a whole number") from None
-
-
-def _bool(text: str) -> bool:
-    lowered = text.strip().lower()
-    if lowered in _TRUE:
-        return True
-    if lowered in _FALSE:
-        return False
-    raise ValueError("true or false")
