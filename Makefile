@@ -59,7 +59,7 @@ services: $(STAMP)
 
 # Quick checks first, so that a slip is told at once; then every test, in random order.
 test: lint types imports services  ## everything that is checked before a change lands
-	$(BIN)/pytest -q -n 2 --dist loadfile --durations 30 tests
+	$(BIN)/pytest -q -n 2 --dist loadfile --tb short --durations 30 tests
 
 bench: $(STAMP)  ## the benchmarks, beside our peers where there are any
 	PYTHONPATH=. $(BIN)/python -m benchmarks.main_job

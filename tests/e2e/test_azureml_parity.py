@@ -502,10 +502,14 @@ def peer_answers(environments: dict[str, dict[str, str]], log: Path) -> dict[str
         line = host.stdout.readline()
         assert line, log.read_text()[-3000:]
         ports: dict[str, int] = json.loads(line)
-        return {
-            name: [send(ports[name], spec) for spec in requests]
-            for name, requests in REQUESTS.items()
-        }
+        try:
+            return {
+                name: [send(ports[name], spec) for spec in requests]
+                for name, requests in REQUESTS.items()
+            }
+        except OSError as error:
+            error.add_note(log.read_text()[-3000:])
+            raise
 
 
 def own_answers(environments: dict[str, dict[str, str]], log: Path) -> dict[str, list[Answer]]:
