@@ -1,11 +1,12 @@
 """Exported objects in the hands of others: Podman runs the pod, Helm and Kustomize render them.
 
 Podman's `kube play` takes the Deployment's pod as it is; the image comes from a registry, by its
-digest. Twenty seconds, most of them the image's.
+digest. Half a minute, most of it the images'.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,18 +16,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
 import pytest
 import yaml
 
+from scoring.quantum import document
 from serve import Workspace
 from tests.e2e.test_docker_target import CORPUS, PATHS, _asked
 from tests.e2e.test_images import save_model
+from tests.e2e.test_quantum_targets import MODELS, answers, assert_right
+from tests.support.circuits import rows_for
 from tests.support.local import eventually, free_port
 from tests.support.registry import DockerRegistry, is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
+    from serve.registry.records import Package
     from tests.support.engines import RunningEngine
 
 pytestmark = pytest.mark.timeout(600)
@@ -43,21 +51,41 @@ class Site:
         self.registry = registry
         self.workspace = Workspace(folder / "workspace")
         save_model(folder / "twice.onnx")
-        self.package = self.workspace.packages.build(
-            self.workspace.models.register("twice", folder / "twice.onnx")
-        )
-        self.repository = f"{registry.host}/team/twice"
+        self.package = self.pushed(folder / "twice.onnx")
+        self.repository = self.repository_of("twice")
 
-    def export(self, form: str, **settings: object) -> Path:
+    def repository_of(self, name: str) -> str:
+        """Where the image of a package goes."""
+        return f"{self.registry.host}/team/{name}"
+
+    def pushed(self, path: Path) -> Package:
+        """A package of this model, whose image is in the registry."""
+        version = self.workspace.models.register(path.name.partition(".")[0], path)
+        package = self.workspace.packages.build(version)
+        reference = f"{self.repository_of(version.name)}:1"
+        self.workspace.packages.push(package, reference, base=self.base, attach=False)
+        return package
+
+    def export(self, form: str, package: str = "twice", **settings: object) -> Path:
         """As a user does; the folder."""
         into = self.folder / f"{form}-{len(list(self.folder.iterdir()))}"
-        given = {"registry": self.repository, "base": self.base, **settings}
+        given = {"registry": self.repository_of(package), "base": self.base, **settings}
         options = [f"--set={key}={value}" for key, value in given.items()]
         done = self.command(
-            "deployment", "export", "--package", "twice", "--form", form, *options, str(into)
+            "deployment", "export", "--package", package, "--form", form, *options, str(into)
         )
-        assert done["package"] == self.package.digest
+        assert done["package"] == self.workspace.packages.get(package).digest
         return into
+
+    @contextlib.contextmanager
+    def local(self, package: Package) -> Iterator[str]:
+        """The URL of a process on this machine that serves it."""
+        here = self.workspace.deploy("here", package.digest, target="local")
+        try:
+            yield here.url
+        finally:
+            self.workspace.deployments.stop("here")
+            self.workspace.deployments.delete("here")
 
     def command(self, *arguments: str) -> dict[str, Any]:
         done = subprocess.run(
@@ -82,9 +110,6 @@ def site(tmp_path_factory: pytest.TempPathFactory, base_rootfs: Path) -> Iterato
     registry.start()
     try:
         found = Site(folder, f"rootfs:{base_rootfs}", registry)
-        found.workspace.packages.push(
-            found.package, f"{found.repository}:1", base=found.base, attach=False
-        )
         yield found
         found.workspace.close()
     finally:
@@ -120,13 +145,16 @@ class Played:
         self._engine.run("kube", "play", "--down", str(self._path), timeout_s=120)
 
 
-@pytest.fixture
-def played(site: Site, podman_engine: RunningEngine) -> Iterator[Played]:
+@contextlib.contextmanager
+def _played(site: Site, engine: RunningEngine, package: str) -> Iterator[Played]:
     # Podman makes as many pods, and all of them want the same port of the machine.
-    (path,) = site.export("yaml", replicas=1).iterdir()
-    found = Played(podman_engine, path)
-    yield found
-    found.close()
+    (path,) = site.export("yaml", package, replicas=1).iterdir()
+    found = Played(engine, path)
+    try:
+        eventually(lambda: _answers(found.url), 30)
+        yield found
+    finally:
+        found.close()
 
 
 def _answers(url: str) -> bool:
@@ -136,20 +164,16 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_podman_runs_the_pod_and_it_answers_as_everywhere(site: Site, played: Played) -> None:
-    there = played.url
-    eventually(lambda: _answers(there), 30)
-    here = site.workspace.deploy("here", site.package.digest, target="local")
-    try:
+def test_podman_runs_the_pod_and_it_answers_as_everywhere(
+    site: Site, podman_engine: RunningEngine
+) -> None:
+    with _played(site, podman_engine, "twice") as played, site.local(site.package) as here:
         for path in PATHS:
             for body in CORPUS:
-                assert _asked(here.url + path, body) == _asked(there + path, body), (path, body)
+                assert _asked(here + path, body) == _asked(played.url + path, body), (path, body)
         for path in ("/", "/v2", "/v2/models/twice", "/swagger.json", "/health/ready"):
-            assert _asked(here.url + path) == _asked(there + path), path
-    finally:
-        site.workspace.deployments.stop("here")
-        site.workspace.deployments.delete("here")
-    container = played.container()
+            assert _asked(here + path) == _asked(played.url + path), path
+        container = played.container()
     assert container["ImageName"].startswith(f"{site.repository}@sha256:")
     assert container["HostConfig"]["ReadonlyRootfs"] is True
     assert container["EffectiveCaps"] in (None, [])
@@ -157,6 +181,46 @@ def test_podman_runs_the_pod_and_it_answers_as_everywhere(site: Site, played: Pl
     assert container["HostConfig"]["Memory"] > 0
     env = dict(item.partition("=")[::2] for item in container["Config"]["Env"])
     assert env["FIELDPOST_SERVER_JOBS_DIR"] == "/tmp/fieldpost-jobs"
+
+
+@pytest.mark.parametrize("name", ["n7", "rest"])
+def test_a_circuit_in_a_pod_answers_as_everywhere(
+    site: Site, podman_engine: RunningEngine, name: str
+) -> None:
+    document.save(MODELS[name], site.folder / f"{name}.circuit.json")
+    package = site.pushed(site.folder / f"{name}.circuit.json")
+    with _played(site, podman_engine, name) as played, site.local(package) as here:
+        found, wanted = (_circuits_answers(url, name) for url in (played.url, here))
+        scored, from_here = (answers(url, MODELS[name]) for url in (played.url, here))
+    assert scored == from_here  # to the last bit: the same bytes run
+    assert [status for status, _ in scored] == [200] * 4 + [400] * 6
+    assert_right(MODELS[name], scored[0][1])
+    assert found == wanted
+    assert_right(MODELS[name], found["v2"])
+    assert_right(MODELS[name], found["grpc"])
+
+
+def _circuits_answers(url: str, name: str) -> dict[str, Any]:
+    """What the other protocols answer to the same rows, and which circuit they name."""
+    rows = rows_for(MODELS[name], 24)
+    tensor = {"name": "X", "datatype": "FP64", "shape": list(rows.shape), "data": rows.tolist()}
+    answer = httpx.post(f"{url}/v2/models/{name}/infer", json={"inputs": [tensor]}, timeout=60)
+    told = httpx.get(f"{url}/v2/models/{name}").json()
+    assert told["parameters"] == {"fieldpost.circuit": document.digest(MODELS[name])}
+    outputs = {each["name"]: each for each in answer.json()["outputs"]}
+    v2 = {key: np.reshape(each["data"], each["shape"]).tolist() for key, each in outputs.items()}
+    return {"v2": v2, "grpc": _by_grpc(url, name, rows), "metadata": told}
+
+
+def _by_grpc(url: str, name: str, rows: NDArray[np.float64]) -> dict[str, Any]:
+    triton = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
+    given = triton.InferInput("X", list(rows.shape), "FP64")
+    given.set_data_from_numpy(rows)
+    with triton.InferenceServerClient(url.removeprefix("http://")) as client:
+        answer = client.infer(name, [given], client_timeout=60)
+    found = {key: answer.as_numpy(key).tolist() for key in ("predictions", "probabilities")}
+    words = [each.decode() if isinstance(each, bytes) else each for each in found["predictions"]]
+    return found | {"predictions": words}
 
 
 def test_what_was_exported_says_what_to_do_next(site: Site) -> None:
@@ -207,7 +271,6 @@ def test_ray_serves_the_package_and_it_answers_as_everywhere(site: Site, ray_pyt
     config["http_options"] = {"host": "127.0.0.1", "port": port}
     (folder / "serve.yaml").write_text(yaml.safe_dump(config))
     there = f"http://127.0.0.1:{port}"
-    here = site.workspace.deploy("here", site.package.digest, target="local")
     process = subprocess.Popen(
         [ray_python.parent / "serve", "run", "serve.yaml"],
         cwd=folder,
@@ -216,14 +279,13 @@ def test_ray_serves_the_package_and_it_answers_as_everywhere(site: Site, ray_pyt
     )
     try:
         eventually(lambda: _answers(there), 120)
-        for path in PATHS:
-            for body in CORPUS:
-                assert _as_told(here.url + path, body) == _as_told(there + path, body), path
+        with site.local(site.package) as here:
+            for path in PATHS:
+                for body in CORPUS:
+                    assert _as_told(here + path, body) == _as_told(there + path, body), path
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
-        site.workspace.deployments.stop("here")
-        site.workspace.deployments.delete("here")
 
 
 def _as_told(url: str, body: bytes) -> tuple[int, bytes, dict[str, str]]:
