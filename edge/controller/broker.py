@@ -3,6 +3,9 @@
 What is to be said waits here, of a retained topic only the newest; a few messages are on their way
 at a time. Nothing survives a lost connection: whoever uses this says everything anew when it is
 back. Messages that come are put into a queue, which holds the network back when it is full.
+
+One thread alone touches paho and its socket: others leave what they want, and ring. Of two threads
+one could write while the other reads, and OpenSSL's memory does not survive that.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ import contextlib
 import logging
 import queue
 import random
+import selectors
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -24,9 +28,13 @@ from paho.mqtt.client import Client, MQTTMessage, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge.controller.doorbell import Doorbell
 from edge.protocol.messages import MOST_BYTES
 from edge.protocol.topics import QOS
 from scoring.errors import UsageError
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import SocketLike
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +42,9 @@ MOST_IN_FLIGHT: Final = 200
 MOST_INBOX: Final = 50_000
 KEEPALIVE_S: Final = 30
 BACKOFF_S: Final = (0.5, 30.0)
+
+_TURN_S: Final = 0.5
+_LEAVE_S: Final = 2.0
 
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 
@@ -147,9 +158,11 @@ class Link:
         self._inbox: queue.Queue[Arrival] = queue.Queue(MOST_INBOX)
         self._lock = threading.Lock()
         self._outbox: dict[object, tuple[str, bytes, bool]] = {}
+        self._asked: dict[str, None] = {}
         self._flying = 0
-        self._client: Client | None = None
+        self._is_up = False
         self._closing = threading.Event()
+        self._doorbell = Doorbell()
         self._thread = threading.Thread(target=self._run, name="fleet-broker", daemon=True)
 
     def start(self) -> None:
@@ -157,14 +170,12 @@ class Link:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the connection in peace."""
+        """Says what waits, as far as it may, and ends the connection in peace."""
         self._closing.set()
-        with self._lock:
-            client = self._client
-        if client is not None:
-            client.disconnect()
+        self._doorbell.ring()
         if self._thread.is_alive():
             self._thread.join(KEEPALIVE_S)
+        self._doorbell.close()
 
     def take(self, timeout_s: float, most: int = 2000) -> list[Arrival]:
         """What has come, in order; waits for something."""
@@ -189,33 +200,19 @@ class Link:
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Says something, soon; nothing where there is no connection."""
         with self._lock:
-            if self._client is None:
+            if not self._is_up:
                 return
             key: object = topic if retain else object()
             self._outbox[key] = (topic, payload, retain)
-        self._pump()
+        self._doorbell.ring()
 
     def refresh(self, topic: str) -> None:
         """Asks the broker for a retained message once more."""
         with self._lock:
-            client = self._client
-        if client is not None:
-            client.subscribe(topic, QOS)
-            if topic not in self._subscriptions:  # what is said there from now on comes anyway
-                client.unsubscribe(topic)
-
-    def _pump(self) -> None:
-        """Hands paho what may fly. Never under our lock: paho calls back under one of its own."""
-        while (taken := self._take_one()) is not None:
-            client, (topic, payload, retain) = taken
-            client.publish(topic, payload, QOS, retain)
-
-    def _take_one(self) -> tuple[Client, tuple[str, bytes, bool]] | None:
-        with self._lock:
-            if self._client is None or not self._outbox or self._flying >= MOST_IN_FLIGHT:
-                return None
-            self._flying += 1
-            return self._client, self._outbox.pop(next(iter(self._outbox)))
+            if not self._is_up:
+                return
+            self._asked[topic] = None
+        self._doorbell.ring()
 
     # -- the thread
 
@@ -240,22 +237,49 @@ class Link:
             return str(error) or type(error).__name__, False
         session.client.on_publish = self._published
         try:
-            return session.run(self._stands, self._closing), session.was_up
+            return session.run(self._doorbell, self._closing, self._stands, self._pump)
         finally:
             with self._lock:
-                self._client = None
+                self._is_up = False
                 self._outbox.clear()
+                self._asked.clear()
                 self._flying = 0
 
-    def _stands(self, client: Client) -> None:
+    def _stands(self) -> None:
         with self._lock:
-            self._client = client
+            self._is_up = True
         self._put(Up())
+
+    def _pump(self, client: Client) -> bool:
+        """Hands paho what may fly; whether anything is not with the broker yet.
+
+        Never under our lock: paho calls back under one of its own.
+        """
+        while (message := self._next_message()) is not None:
+            topic, payload, retain = message
+            client.publish(topic, payload, QOS, retain)
+        for asked in self._next_asked():
+            client.subscribe(asked, QOS)
+            if asked not in self._subscriptions:  # what is said there from now on comes anyway
+                client.unsubscribe(asked)
+        return self.backlog > 0
+
+    def _next_message(self) -> tuple[str, bytes, bool] | None:
+        with self._lock:
+            if not self._outbox or self._flying >= MOST_IN_FLIGHT:
+                return None
+            self._flying += 1
+            return self._outbox.pop(next(iter(self._outbox)))
+
+    def _next_asked(self) -> list[str]:
+        with self._lock:
+            found = list(self._asked)
+            self._asked.clear()
+        return found
 
     def _published(self, _client: Any, _data: Any, _mid: int, _code: Any, _more: Any) -> None:
         with self._lock:
             self._flying = max(0, self._flying - 1)
-        self._pump()
 
     def _arrived(self, message: MQTTMessage) -> None:
         if len(message.payload) <= MOST_BYTES:
@@ -295,18 +319,65 @@ class _Session:
         """Raises OSError, ValueError."""
         self.client.connect(self._settings.host, self._settings.port, KEEPALIVE_S)
 
-    def run(self, stands: Callable[[Client], None], closing: threading.Event) -> str:
-        """Serves the connection until it ends; returns why."""
-        code = MQTTErrorCode.MQTT_ERR_SUCCESS
-        while code == MQTTErrorCode.MQTT_ERR_SUCCESS and not closing.is_set():
-            code = self.client.loop(timeout=0.5)
-            if self._granted and not self.was_up:
-                self.was_up = True
-                stands(self.client)
-        if code == MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self.client.disconnect()
-            self.client.loop(timeout=0.2)
-        return self.reason
+    def run(
+        self,
+        doorbell: Doorbell,
+        closing: threading.Event,
+        stands: Callable[[], None],
+        pump: Callable[[Client], bool],
+    ) -> tuple[str, bool]:
+        """Serves the connection until it ends: why it ended, and whether it stood.
+
+        Args:
+            doorbell: Rings where there is something to say, or it is to end.
+            closing: Whether it is to end.
+            stands: Told once, when what was subscribed to comes.
+            pump: Hands over what is to be said; whether some of it is not with the broker yet.
+        """
+        sock = self.client.socket()
+        if sock is None:
+            return self.reason, False
+        with selectors.DefaultSelector() as selector:
+            selector.register(sock, selectors.EVENT_READ)
+            selector.register(doorbell.rung, selectors.EVENT_READ)
+            while not closing.is_set():
+                if self.was_up:
+                    pump(self.client)
+                if not self._turn(selector, sock, doorbell):
+                    return self.reason, self.was_up
+                if self._granted and not self.was_up:
+                    self.was_up = True
+                    stands()
+            until = time.monotonic() + _LEAVE_S
+            # A connection that is closed with answers unread takes what was said last with it.
+            while self.was_up and pump(self.client) and time.monotonic() < until:
+                if not self._turn(selector, sock, doorbell):
+                    return self.reason, True
+        _leave(self.client)
+        return self.reason, self.was_up
+
+    def _turn(self, selector: selectors.BaseSelector, sock: SocketLike, doorbell: Doorbell) -> bool:
+        """Waits for something to happen; whether the connection is still there."""
+        client = self.client
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.want_write() else 0)
+        if selector.get_key(sock).events != wanted:
+            selector.modify(sock, wanted)
+        for key, mask in selector.select(_TURN_S):
+            if key.fileobj is not sock:
+                doorbell.heard()
+                continue
+            if mask & selectors.EVENT_READ and not self._read(sock):
+                return False
+            if mask & selectors.EVENT_WRITE and not _fine(client.loop_write()):
+                return False
+        return _fine(client.loop_misc()) and client.socket() is sock
+
+    def _read(self, sock: SocketLike) -> bool:
+        while _fine(self.client.loop_read()):
+            # What TLS has decrypted already, no selector tells.
+            if not (isinstance(sock, ssl.SSLSocket) and self.client.socket() and sock.pending()):
+                return True
+        return False
 
     def _on_connect(
         self, client: Any, _data: Any, _flags: Any, code: ReasonCode, _more: Any
@@ -339,6 +410,17 @@ def _client(settings: BrokerSettings, name: str) -> Client:
     if settings.tls:
         client.tls_set_context(_context(settings))
     return client
+
+
+def _fine(code: MQTTErrorCode) -> bool:
+    return code in {MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN}
+
+
+def _leave(client: Client) -> None:
+    """Says goodbye."""
+    client.disconnect()
+    if client.socket() is not None:
+        client.loop(timeout=0.2)
 
 
 def _context(settings: BrokerSettings) -> ssl.SSLContext:
