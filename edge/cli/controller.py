@@ -20,6 +20,8 @@ from scoring.commands.output import note
 from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge.controller.broker import BrokerSettings
     from edge.controller.controller import Chore, Controller
     from edge.controller.deltas import DeltaStore
@@ -249,9 +251,11 @@ def _serve(
         metrics,
     ]
     chores = [Chore("metadata", _REFRESH_S, security.refresh)]
+    server = WebServer(routes, host=host, port=port, tls=tls)
     if tls is not None:
-        chores.append(Chore("certificate", _CERTIFICATE_S, _Renewal(security, own[0], hosts, tls)))
-    return _Web(url, WebServer(routes, host=host, port=port, tls=tls), deltas, chores)
+        renewal = _Renewal(security, own[0], hosts, server.renew)
+        chores.append(Chore("certificate", _CERTIFICATE_S, renewal))
+    return _Web(url, server, deltas, chores)
 
 
 class _PuttingOut:
@@ -280,19 +284,23 @@ class _Renewal:
     """Makes the controller's certificate anew every day."""
 
     def __init__(
-        self, security: FleetSecurity, file: Path, hosts: tuple[str, ...], tls: ssl.SSLContext
+        self,
+        security: FleetSecurity,
+        file: Path,
+        hosts: tuple[str, ...],
+        show: Callable[[Path], None],
     ) -> None:
         self._security = security
         self._file = file
         self._hosts = hosts
-        self._tls = tls
+        self._show = show
         self._first = True
 
     def __call__(self) -> None:
         if not self._first:
             number = int(self._file.stem.rpartition("-")[2])
             _own_files(self._security, number, self._hosts)
-            self._tls.load_cert_chain(self._file)
+            self._show(self._file)
         self._first = False
 
 

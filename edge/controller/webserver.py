@@ -151,6 +151,24 @@ class WebServer:
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
+    def renew(self, certificate: Path) -> None:
+        """Shows another certificate from the next connection on.
+
+        On the thread that shakes hands: OpenSSL frees the old one, whoever is reading it.
+
+        Args:
+            certificate: A file with its key.
+
+        Raises:
+            OSError: It cannot be read, or its key is of another one.
+        """
+        if self._tls is not None:
+            asyncio.run_coroutine_threadsafe(self._renew(certificate), self._loop).result(READ_S)
+
+    async def _renew(self, certificate: Path) -> None:
+        assert self._tls is not None
+        self._tls.load_cert_chain(certificate)
+
     def close(self) -> None:
         """Ends what is going on, and the server."""
         if self._thread.is_alive():

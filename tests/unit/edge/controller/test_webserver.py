@@ -7,8 +7,11 @@ import http.client
 import io
 import os
 import socket
+import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,7 @@ from edge.controller.deltas import DeltaStore
 from edge.controller.webserver import MOST_BODY, MOST_HEAD, Answer, Request, WebServer
 from scoring import digest as digests
 from scoring.errors import NotFoundError, UnreachableError
+from tests.support.certificates import Authority
 
 CONTENT = os.urandom(3_000_000)
 DIGEST = digests.of_bytes(CONTENT)
@@ -205,3 +209,49 @@ def test_deltas_go_when_there_are_too_many(tmp_path: Path) -> None:
         assert store.path(layers.old, layers.new) is not None
     finally:
         store.close()
+
+
+class WatchedContext(ssl.SSLContext):
+    """Notes which thread changes it."""
+
+    loaded_on: list[str]
+
+    def load_cert_chain(self, *given: Any, **named: Any) -> None:
+        self.loaded_on = [*getattr(self, "loaded_on", []), threading.current_thread().name]
+        super().load_cert_chain(*given, **named)
+
+
+def test_another_certificate_from_the_next_connection_on(tmp_path: Path) -> None:
+    """Changed by the thread that shakes hands: OpenSSL frees what another one is reading."""
+    authority = Authority()
+    files = []
+    for name in ("first", "second"):
+        pair = authority.issue(tmp_path, name)
+        files.append(tmp_path / f"{name}-both.pem")
+        files[-1].write_bytes(b"".join(one.read_bytes() for one in pair))
+    context = WatchedContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files[0])
+    server = WebServer([lambda _: Answer(200)], tls=context)
+    server.start()
+
+    def shown() -> str:
+        trusting = ssl.create_default_context(
+            cafile=str(authority.write(tmp_path / "authority.pem"))
+        )
+        with (
+            socket.create_connection(("127.0.0.1", server.port), 20) as plain,
+            trusting.wrap_socket(plain, server_hostname="localhost") as tls,
+        ):
+            found: Any = tls.getpeercert()
+            return str(found["subject"][0][0][1])
+
+    try:
+        assert shown() == "first"
+        server.renew(files[1])
+        assert shown() == "second"
+        with pytest.raises(OSError, match="No such file"):
+            server.renew(tmp_path / "none.pem")
+        assert shown() == "second"
+    finally:
+        server.close()
+    assert context.loaded_on == ["MainThread", "fleet-web", "fleet-web"]
