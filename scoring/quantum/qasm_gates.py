@@ -52,6 +52,7 @@ _FREE: dict[str, tuple[int, Callable[..., _Single]]] = {
     "U": (3, lambda a, b, c: _Single((("Z", c), ("Y", a), ("Z", b)))),
 }
 _SAME = {"u1": "p", "phase": "p", "CX": "cx", "cphase": "cp", "cu1": "cp"}
+_OTHERS = {"swap": (0, 2), "cswap": (0, 3), "gphase": (1, 0), "cu": (4, 2)}
 _CONTROLLED = {
     **{f"c{name}": (name, 1) for name in ("x", "y", "z", "h", "p", "rx", "ry", "rz", "sx")},
     "ccx": ("x", 2),
@@ -66,8 +67,8 @@ class GateError(ValueError):
 def shape(name: str) -> tuple[int, int]:
     """How many angles and how many qubits a gate of the library takes; raises GateError."""
     name = _SAME.get(name, name)
-    if name in ("swap", "cswap"):
-        return 0, 2 + (name == "cswap")
+    if name in _OTHERS:
+        return _OTHERS[name]
     base, controls = _CONTROLLED.get(name, (name, 0))
     found = _SINGLE.get(base) or _FREE.get(base)
     if found is None:
@@ -92,6 +93,10 @@ def turns(
     name = _SAME.get(name, name)
     if name in ("swap", "cswap"):
         return _swap(qubits[-2], qubits[-1], (*controls, *qubits[:-2]))
+    if name == "gphase":
+        return list(_phase(controls, angles[0]))
+    if name == "cu":
+        return _cu(angles, qubits[-1], (*controls, *qubits[:-1]))
     base, _ = _CONTROLLED.get(name, (name, 0))
     every = (*controls, *qubits[:-1])
     if base in _FREE and every:
@@ -105,6 +110,16 @@ def turns(
 def _swap(one: int, other: int, controls: tuple[int, ...]) -> list[Turn]:
     outer = turns("cx", (), (other, one))
     return [*outer, *turns("cx", (), (one, other), controls), *inverse(outer)]
+
+
+def _cu(angles: Sequence[float], target: int, controls: tuple[int, ...]) -> list[Turn]:
+    """The controlled U, whose phase its fourth angle settles: nothing else of U's is meant."""
+    turned, after, before, phase = angles
+    found = [
+        Turn(axis, angle, target, controls)
+        for axis, angle in (("Z", before), ("Y", turned), ("Z", after))
+    ]
+    return [*found, *_phase(controls, phase + (after + before) / 2)]
 
 
 def _phase(qubits: tuple[int, ...], angle: float) -> Iterator[Turn]:

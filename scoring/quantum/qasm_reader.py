@@ -9,6 +9,7 @@ import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from scoring.errors import CircuitError
@@ -17,6 +18,10 @@ from scoring.quantum.qasm_gates import GateError, Turn, inverse, shape, turns
 
 COMMENT = "// fieldpost.circuit: "
 _MAX_DEPTH = 32
+_MAX_CALLS = 4 * MAX_GATES
+"""Of gates, the defined ones included: definitions that call each other twice double each time."""
+_MAX_NUMBER = 1000
+"""Signs of one angle."""
 _NAME = r"[^\W\d]\w*"
 _DECLARATION = re.compile(rf"(qubit|bit)\s*(?:\[\s*(\d{{1,9}})\s*\])?\s*({_NAME})\s*(?:=\s*(.+))?")
 _OLD = re.compile(rf"(qreg|creg)\s+({_NAME})\s*\[\s*(\d{{1,9}})\s*\]")
@@ -28,6 +33,7 @@ _GATE = re.compile(rf"gate\s+({_NAME})\s*(?:\(([^)]*)\))?\s*([^{{]*)\{{([^}}]*)\
 _MARKS = re.compile("[;{}]")
 _VERSION = re.compile(r"OPENQASM\s+(\d+)(?:\.\d+)?")
 _CONSTANTS = {"pi": math.pi, "π": math.pi, "tau": math.tau, "τ": math.tau, "euler": math.e}
+_CONSTANTS["\u0190"] = math.e  # what Python makes of OpenQASM's "\u2107" in a name
 _OPERATIONS: dict[type[ast.AST], Any] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -51,9 +57,18 @@ _WORDS = frozenset(
         "array",
         "pragma",
         "box",
+        "cal",
+        "complex",
+        "defcal",
+        "defcalgrammar",
+        "duration",
+        "end",
+        "opaque",
+        "stretch",
     }
 )
 """How statements begin that circuits of this package cannot have."""
+_HINT_GATE = "Read are the gates of stdgates.inc, and those that the text defines: gate NAME … {…}"
 _FUNCTIONS = {"sin", "cos", "tan", "sqrt", "exp", "log"}
 
 
@@ -70,6 +85,7 @@ class Found:
     Attributes:
         turns: The gates.
         notes: What our own writer left in a comment.
+        calls: How many gates were called, also by definitions.
     """
 
     turns: list[Turn] = field(default_factory=list)
@@ -78,6 +94,7 @@ class Found:
     bit_names: dict[str, range] = field(default_factory=dict)
     definitions: dict[str, _Definition] = field(default_factory=dict)
     results: dict[int, int] = field(default_factory=dict)
+    calls: int = 0
 
     @property
     def qubits(self) -> int:
@@ -97,7 +114,9 @@ def read(text: str) -> Found:
         try:
             _take(found, statement)
         except GateError as error:
-            raise CircuitError(f"{error}".rstrip(".") + ".", where=f"line {line}") from error
+            raise CircuitError(
+                f"{error}".rstrip(".") + ".", hint=_HINT_GATE, where=f"line {line}"
+            ) from error
         except CircuitError as error:
             error.where = error.where or f"line {line}"
             raise
@@ -151,7 +170,7 @@ def _take(found: Found, statement: str) -> None:
     match word:
         case "OPENQASM":
             _check_version(statement)
-        case "include" | "barrier" | "gphase":
+        case "include" | "barrier":
             return
         case "qubit" | "bit" | "qreg" | "creg":
             _declare(found, statement)
@@ -195,7 +214,8 @@ def _define(found: Found, statement: str) -> None:
     match = _GATE.fullmatch(statement)
     if match is None:
         raise _unsupported(statement)
-    body = tuple(part.strip() for part in match[4].split(";") if part.strip())
+    parts = (part.strip() for part in match[4].split(";"))
+    body = tuple(part for part in parts if part and not re.match(r"barrier\b", part))
     found.definitions[match[1]] = _Definition(_names(match[2] or ""), _names(match[3]), body)
 
 
@@ -219,7 +239,10 @@ def _measure(found: Found, match: re.Match[str]) -> None:
 def _operand(text: str, names: Mapping[str, range], kind: str) -> Sequence[int]:
     match = _OPERAND.fullmatch(text.strip())
     if match is None or match[1] not in names:
-        raise CircuitError(f"{text.strip()!r} is no {kind} that was declared.")
+        raise CircuitError(
+            f"{_short(text)} is no {kind} that was declared.",
+            hint="Operands are NAME or NAME[NUMBER]; no ranges, and no qubits of a device ($0).",
+        )
     register = names[match[1]]
     if match[2] is None:
         return register
@@ -257,17 +280,25 @@ def _add(found: Found, added: Sequence[Turn]) -> None:
 
 def _call(
     statement: str, known: Mapping[str, float]
-) -> tuple[list[tuple[str, int]], str, list[float], list[str]]:
+) -> tuple[Sequence[tuple[str, int]], str, list[float], Sequence[str]]:
     """A gate call in parts: modifiers, name, angles, operands."""
+    modifiers, name, angles, operands = _parts(statement)
+    return modifiers, name, [_number(part, known) for part in angles], operands
+
+
+@lru_cache(maxsize=1024)
+def _parts(statement: str) -> tuple[tuple[tuple[str, int], ...], str, list[str], tuple[str, ...]]:
+    """As `_call`, the angles as texts: what a definition says is looked at once."""
     modifiers: list[tuple[str, int]] = []
-    while (modifier := _MODIFIER.match(statement)) is not None:
+    rest = statement
+    while (modifier := _MODIFIER.match(rest)) is not None:
         modifiers.append((modifier[1], int(modifier[2] or 1)))
-        statement = statement[modifier.end() :]
-    match = _CALL.fullmatch(statement)
-    if match is None or not match[3]:
+        rest = rest[modifier.end() :]
+    match = _CALL.fullmatch(rest)
+    if match is None or "@" in rest or not (match[3] or match[1] == "gphase"):
         raise _unsupported(statement)
-    angles = [_number(part, known) for part in _split(match[2] or "")]
-    return modifiers, match[1], angles, [part.strip() for part in match[3].split(",")]
+    operands = tuple(part.strip() for part in match[3].split(",")) if match[3] else ()
+    return tuple(modifiers), match[1], _split(match[2] or ""), operands
 
 
 def _split(text: str) -> list[str]:
@@ -315,6 +346,9 @@ def _plain(
             f"The gate {name!r} takes {needed[0]} angles and {needed[1]} qubits; given are "
             f"{len(angles)} and {len(qubits)}."
         )
+    found.calls += 1
+    if found.calls > _MAX_CALLS:
+        raise CircuitError(f"The text calls gates more than {_MAX_CALLS} times.")
     if definition is None:
         return turns(name, angles, qubits, controls)
     if depth >= _MAX_DEPTH:
@@ -348,16 +382,23 @@ def _body(
 
 def _number(text: str, known: Mapping[str, float]) -> float:
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-        value = float(_value(tree, known))
+        value = _value(_tree(text), known)
     except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise CircuitError(
-            f"{text.strip()!r} is no number.",
+            f"{_short(text)} is no number.",
             hint="Angles are numbers here: bind parameters before exporting.",
         ) from error
     if not math.isfinite(value):
-        raise CircuitError(f"{text.strip()!r} is not finite.")
+        raise CircuitError(f"{_short(text)} is not finite.")
     return value
+
+
+@lru_cache(maxsize=1024)
+def _tree(text: str) -> ast.AST:
+    """An angle as Python's syntax knows it."""
+    if len(text) > _MAX_NUMBER:
+        raise ValueError("too long")
+    return ast.parse(text.strip(), mode="eval").body
 
 
 def _value(tree: ast.AST, known: Mapping[str, float]) -> float:
@@ -378,9 +419,13 @@ def _value(tree: ast.AST, known: Mapping[str, float]) -> float:
 
 
 def _unsupported(statement: str) -> CircuitError:
-    first = statement.split("\n", 1)[0][:60]
     return CircuitError(
-        f"{first!r} is not understood.",
-        hint="Read are declarations, gates with numbers as angles, gate definitions and "
-        "measurements at the end.",
+        f"{_short(statement)} is not understood.",
+        hint="Read are declarations, gates with numbers as angles, the modifiers ctrl, negctrl and "
+        "inv, gate definitions and measurements at the end.",
     )
+
+
+def _short(text: str) -> str:
+    """The beginning of a text as messages quote it."""
+    return repr(text.strip().split("\n", 1)[0][:60])

@@ -98,6 +98,20 @@ def test_gates_of_the_library_and_their_controlled_forms(
          "inv @ ctrl @ t q[0], q[1]; h q[0];"),
         ("gate one u { h u; } gate two u, v { one v; one u; } ctrl @ two q[0], q[1], q[2];",
          "ch q[0], q[2]; ch q[0], q[1];"),
+        ("gphase(pi/3); rx(1) q[0];", "rx(1) q[0];"),
+        ("ctrl @ gphase(0.7) q[1];", "p(0.7) q[1];"),
+        ("ctrl(2) @ gphase(0.7) q[1], q[0];", "cp(0.7) q[0], q[1];"),
+        ("negctrl @ gphase(0.7) q[1];", "x q[1]; p(0.7) q[1]; x q[1];"),
+        ("inv @ ctrl @ gphase(0.7) q[1];", "p(-0.7) q[1];"),
+        ("gate mine(t) a { gphase(t/2); rz(t) a; } ctrl @ mine(0.7) q[0], q[1];",
+         "cp(0.7) q[0], q[1];"),
+        ("gate all(t) { gphase(t); } ctrl @ all(0.7) q[2];", "p(0.7) q[2];"),
+        ("cu(pi/2, 0, pi, 0) q[0], q[1];", "ch q[0], q[1];"),
+        ("cu(0, 0.3, 0.4, 0.7) q[0], q[1];", "p(0.7) q[0]; cp(0.7) q[0], q[1];"),
+        ("cu(1, -pi/2, pi/2, 0.7) q[0], q[1];", "p(0.7) q[0]; crx(1) q[0], q[1];"),
+        ("gate bell a, b { h a; barrier a, b; cx a, b; } bell q[0], q[1];",
+         "h q[0]; cx q[0], q[1];"),
+        ("rx(\u2107) q[0];", "rx(euler) q[0];"),
     ],
 )  # fmt: skip
 def test_texts_that_mean_the_same(body: str, equal: str) -> None:
@@ -179,6 +193,17 @@ def test_what_openqasm_does_not_know_comes_back_from_a_comment() -> None:
         ("gate g a { g a; } g q[0];", 4, "defined by itself"),
         ("gate g a { x b; } g q[0];", 4, "no qubit of the gate"),
         ("x q[0]", 4, "no end"),
+        ("defcal x $0 { play(drive($0), wave); }", 4, "'defcal x .* is not understood"),
+        ('defcalgrammar "openpulse";', 4, "not understood"),
+        ("cal { extern port d0; }", 4, "not understood"),
+        ("duration d = 100ns;", 4, "'duration d = 100ns' is not understood"),
+        ("opaque mine a;", 4, "not understood"),
+        ("pow(2) @ x q[0];", 4, "'pow.2. @ x q.0.' is not understood"),
+        ("x $0;", 4, "'.0' is no qubit that was declared"),
+        ("h q[0:1];", 4, "'q.0:1.' is no qubit that was declared"),
+        ("rx(" + "-" * 100_000 + "1) q[0];", 4, "'-{60}' is no number"),
+        ("gphase q[0];", 4, "takes 1 angles and 0 qubits"),
+        ("x;", 4, "'x' is not understood"),
     ],
 )
 def test_what_is_not_understood_is_refused_with_its_line(
@@ -194,6 +219,17 @@ def test_definitions_that_grow_without_bounds_are_stopped() -> None:
         f"gate g{k} a {{ {f'g{k - 1} a; ' * 20} }} " for k in range(1, 12)
     )
     with pytest.raises(CircuitError, match="more than 100000 gates"):
+        qasm.loads(HEAD + body + "g11 q[0];")
+
+
+def test_definitions_that_do_nothing_very_often_are_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scoring.quantum.qasm_reader._MAX_CALLS", 2000)  # else it takes seconds
+    body = "gate g0 a { id a; } " + "".join(
+        f"gate g{k} a {{ {f'g{k - 1} a; ' * 20} }} " for k in range(1, 12)
+    )
+    with pytest.raises(CircuitError, match="calls gates more than 2000 times"):
         qasm.loads(HEAD + body + "g11 q[0];")
 
 
