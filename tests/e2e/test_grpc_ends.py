@@ -16,6 +16,7 @@ import tritonclient.grpc.aio as triton_aio
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as stubs
 
+from serve.server.grpc import frames as f
 from tests.support.echo import Echo
 from tests.support.grpc_calls import (
     Classes,
@@ -27,6 +28,7 @@ from tests.support.grpc_calls import (
     tensor,
     totals,
 )
+from tests.support.http2 import Http2Client, grpc_head, infer_body
 from tests.support.server import LiveServer, Sums, serve_models, until
 
 if TYPE_CHECKING:
@@ -172,6 +174,35 @@ def test_the_asyncio_client_streams(server: LiveServer) -> None:
             return found
 
     assert asyncio.run(talk()) == [0.0, 3.0, 6.0, 9.0, 12.0]
+
+
+@pytest.mark.parametrize("names", ["", "s", "x", "sx", "xs", "sxs", "ssxxs"])
+@pytest.mark.parametrize("whole", [True, False], ids=["at-once", "in-turn"])
+def test_a_stream_whose_end_comes_at_once_is_answered_in_order(
+    server: LiveServer, names: str, *, whole: bool
+) -> None:
+    """`s` asks for the sums, `x` for a model that is not there."""
+    body = b"".join(
+        infer_body([1, 2, 3], name="sums" if name == "s" else "other") for name in names
+    )
+    with Http2Client(server.port) as raw:
+        head = raw.head(1, grpc_head("/inference.GRPCInferenceService/ModelStreamInfer"))
+        end = f.frame(f.DATA, f.END_STREAM, 1, body if whole else b"")
+        parts = [head, end] if whole else [head, f.frame(f.DATA, 0, 1, body), end]
+        raw.send(*parts)
+        _, data, trailers = raw.answer(1)
+    assert trailers["grpc-status"] == "0"
+    assert "".join("x" if each.error_message else "s" for each in answers_in(data)) == names
+
+
+def answers_in(data: bytes) -> list[Any]:
+    """The messages of a stream's body."""
+    found = []
+    while data:
+        end = 5 + int.from_bytes(data[1:5], "big")
+        found.append(pb.ModelStreamInferResponse.FromString(data[5:end]))
+        data = data[end:]
+    return found
 
 
 def test_streams_of_large_messages_keep_to_the_windows(stub: Any) -> None:

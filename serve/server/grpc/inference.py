@@ -150,7 +150,7 @@ class InferSession:
         self.stream = stream
         self._find = find
         self._calls: deque[StreamCall | bytes] = deque()
-        self._ended = False
+        self._ended = self._sending = False
 
     def message(self, data: bytes) -> None:
         """The next request."""
@@ -207,13 +207,23 @@ class InferSession:
         self._calls.clear()
 
     def _send(self) -> None:
-        """Sends the answers that are there, up to the first that is not."""
-        while self._calls:
-            first = self._calls[0]
-            answer = first if isinstance(first, bytes) else first.answer
-            if answer is None:
-                return
-            self._calls.popleft()
-            self.stream.send(answer)
+        """Sends the answers that are there, up to the first that is not.
+
+        To send may make room for the next request, or for the end, which lead here again: what
+        they have to say comes after what is being sent.
+        """
+        if self._sending:
+            return
+        self._sending = True
+        try:
+            while self._calls:
+                first = self._calls[0]
+                answer = first if isinstance(first, bytes) else first.answer
+                if answer is None:
+                    return
+                self._calls.popleft()
+                self.stream.send(answer)
+        finally:
+            self._sending = False
         if self._ended:
             self.stream.finish()

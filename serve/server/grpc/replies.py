@@ -88,6 +88,8 @@ class Replying(Stream):
             if not self._started:
                 self._started = True
                 self.connection.start(self, _HEADS[self.head.answers_in])
+                if self.answered:  # the head has made room for a request that ended the call
+                    return
             self.size_out += len(message) - HEAD
             self.connection.push(self, message)
 
@@ -98,11 +100,11 @@ class Replying(Stream):
         if error is not None:
             self.fail(error)
             return
+        self.answered = True
+        self._session = None
         if not self._started:
             self._started = True
             self.connection.start(self, _HEADS[""])
-        self.answered = True
-        self._session = None
         self.connection.finish(self, status.DONE)
         self._count(status.OK)
 
