@@ -84,14 +84,13 @@ class Replying(Stream):
 
     def send(self, message: bytes) -> None:
         """Sends one of several answers, which `frame` has made ready."""
-        if not self.answered:
-            if not self._started:
-                self._started = True
-                self.connection.start(self, _HEADS[self.head.answers_in])
-                if self.answered:  # the head has made room for a request that ended the call
-                    return
-            self.size_out += len(message) - HEAD
-            self.connection.push(self, message)
+        if not (self.answered or self._started):
+            self._started = True
+            self.connection.start(self, _HEADS[self.head.answers_in])
+        if self.answered:  # perhaps by a request that the head has made room for
+            return
+        self.size_out += len(message) - HEAD
+        self.connection.push(self, message)
 
     def finish(self, error: BaseException | None = None) -> None:
         """Ends a call of several answers."""
