@@ -11,10 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from edge.telemetry.inbox import Taken
-from edge.telemetry.metrics import Traffic, from_dict
+from edge.telemetry.metrics import Traffic, finite, from_dict
+from edge.telemetry.received import told
 from edge.telemetry.store import Store
 
 KEEP_S: Final = 3600.0
@@ -179,12 +178,10 @@ def _numbers(data: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, f
     for name, value in data.items():
         if isinstance(value, Mapping) and not before:
             yield from _numbers(value, f"{name}_")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{before}{name}", float(value)
+        elif (number := finite(value)) is not None:
+            yield f"{before}{name}", number
 
 
 def _object(text: bytes) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
-        return {}
+    found = told(text)
+    return found if isinstance(found, dict) else {}

@@ -197,5 +197,15 @@ def _parsed(text: str) -> float:
 
 
 def _number(value: object) -> float:
-    fine = isinstance(value, int | float) and math.isfinite(value) and value >= 0
-    return float(value) if fine else 0.0  # type: ignore[arg-type]
+    number = finite(value)
+    return number if number is not None and number >= 0 else 0.0
+
+
+def finite(value: object) -> float | None:
+    """A number of JSON, also one of 400 digits, as one to count with; None for all else."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from edge.telemetry.drift import LEAST_REFERENCE, Drift, compare
+from edge.telemetry.received import told
 from edge.telemetry.store import Store
 from scoring.errors import NotFoundError, TrainingDataError
 from scoring.profiles import Profile, from_dict, of_rows
@@ -41,7 +40,9 @@ def seen(
     )
     profiles = []
     for device, text in found.rows:
-        data = msgspec.json.decode(text)
+        data = told(text)
+        if not isinstance(data, dict):
+            continue
         profile = from_dict({key: data[key] for key in ("rows", "columns") if key in data})
         if profile is not None:
             profiles.append(Seen(device, str(data.get("package", "")), profile))

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 import msgspec
 
 from edge.telemetry.inbox import File, Inbox, Stored
-from edge.telemetry.received import unpack
+from edge.telemetry.received import told, unpack
 from scoring import durable
 from scoring.errors import MissingDependencyError, UsageError, WorkspaceError
 
@@ -347,7 +347,7 @@ def _everything(files: list[str]) -> str:
 def _document(row: dict[str, Any]) -> dict[str, Any]:
     for key in ("told_at", "taken_at"):
         row[key] = row[key].replace(tzinfo=UTC).isoformat()
-    row["data"] = msgspec.json.decode(row["data"])
+    row["data"] = told(row["data"])
     return row
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from edge.telemetry.ingest import Ingest
 from edge.telemetry.live import Live, Series
 from edge.telemetry.otlp import Exporter, request
 from edge.telemetry.prometheus import render
-from edge.telemetry.reports import drift, reference_of
+from edge.telemetry.reports import drift, reference_of, seen
 from edge.telemetry.store import Store
 from scoring.errors import NotFoundError, TrainingDataError, UnreachableError, UsageError
 from scoring.profiles import of_rows
@@ -84,6 +85,40 @@ def test_what_makes_no_sense_breaks_nothing(fleet: Fleet) -> None:
     fleet.tell("cam-1", "requests", {"module": [1], "requests": "many", "latency": {"x": 1}})
     fleet.tell("cam-1", "resources", {"cpu": "hot", "deep": {"er": {"x": 1}}})
     assert render(families(fleet.live.snapshot()))
+
+
+POISON = (
+    b'{"cpu":1' + b"0" * 400 + b"}",
+    b'{"requests":-1' + b"0" * 400 + b"}",
+    b'{"module":"iris","rows":1e999}',
+    b'{"module":"\xff\xfe"}',
+    b'{"module":"iris","columns":' + b"[" * 900 + b"]" * 900 + b"}",
+    b"1e999",
+)
+
+
+def test_what_one_device_tells_does_not_spoil_what_others_do(fleet: Fleet) -> None:
+    """Such as a number that is JSON, and larger than any that can be held here."""
+    where = topic("home", "liar", "tele/metric")
+    told = [(kind, data) for kind in (b"resources", b"requests", b"inputs") for data in POISON]
+    told.append((b"requests", b'{"module":"iris","requests":7}'))
+    records = b",".join(
+        b'{"seq":%d,"at":1,"kind":"%s","data":%s}' % (seq, *one) for seq, one in enumerate(told)
+    )
+    ack = fleet.ingest.take(where, b'{"device":"liar","epoch":"e","records":[%s]}' % records)
+    assert ack
+    assert ack.ranges == ((0, len(told) - 1),)
+    assert fleet.live.traffic("liar", "iris").requests == 7
+    for _ in range(2):
+        again = Live(clock=lambda: fleet.now)
+        again.load(fleet.store)
+        assert again.traffic("liar", "iris").requests == 7
+        assert render(families(again.snapshot()))
+        found = fleet.store.records()
+        assert json.loads(json.dumps(found))
+        assert {one["seq"] for one in found} == set(range(len(told)))
+        assert seen(fleet.store, "iris") == []
+        fleet.store.seal()
 
 
 def test_prometheus_reads_it(fleet: Fleet) -> None:
