@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from scoring.errors import ModelNotFoundError
 
 if TYPE_CHECKING:
     from serve.asking import Protocol
+    from serve.workspace.reaching import Reached
 
 
 @click.command(help="Send a scoring request and print the answer.")
@@ -76,37 +79,37 @@ def score(
     from serve.asking import Asking, ask
 
     body = _read(data)
-    url, certificate = (target, "") if "://" in target else _address(target, workspace)
-    how = Asking(
-        protocol=protocol,
-        model=model,
-        headers=_headers(headers),
-        api_key=api_key or "",
-        timeout_s=timeout,
-        retry_s=wait,
-        timeout_ms=timeout_ms,
-        later=later,
-        ca=ca,
-        certificate=certificate,
-        accepted=lambda job: note(f"Accepted as {job}"),
-    )
-    write_json(ask(url, body, how))
+    with _reached(target, workspace) as found:
+        found.route.require(protocol)
+        how = Asking(
+            protocol=protocol,
+            model=model,
+            headers=_headers(headers),
+            api_key=api_key or "",
+            timeout_s=timeout,
+            retry_s=wait,
+            timeout_ms=timeout_ms,
+            later=later,
+            ca=ca,
+            certificate=found.certificate,
+            accepted=lambda job: note(f"Accepted as {found.route.outside(job)}"),
+        )
+        write_json(ask(target if "://" in target else found.route.scoring, body, how))
 
 
-def _address(name: str, workspace: str | None) -> tuple[str, str]:
+@contextmanager
+def _reached(target: str, workspace: str | None) -> Iterator[Reached]:
     """The URL of a deployment or an endpoint, and the file of a certificate of its own."""
-    from scoring.errors import NotFoundError
+    from serve.targets.base import Route
+    from serve.workspace.reaching import Reached, reach
+
+    if "://" in target:
+        yield Reached(Route(target, target))
+        return
     from serve.workspace import Workspace
 
-    with Workspace(workspace) as opened:
-        try:
-            view = opened.deployments.get(name)
-        except NotFoundError:
-            if name not in {each.name for each in opened.registry.endpoints.list()}:
-                raise
-            endpoint = opened.endpoints.get(name)
-            return endpoint.url, str(endpoint.settings.get("tls_cert") or "")
-    return view.url, view.certificate
+    with Workspace(workspace) as opened, reach(opened, target) as found:
+        yield found
 
 
 def _headers(lines: tuple[str, ...]) -> dict[str, str]:

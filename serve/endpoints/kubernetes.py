@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from scoring.errors import AlreadyExistsError, MissingDependencyError, TargetError, UsageError
@@ -12,7 +13,7 @@ from serve.endpoints.front.stats import Counts, Report
 from serve.endpoints.kubernetes_objects import Behind, ClusterSettings, Place
 from serve.endpoints.podmetrics import counts_of
 from serve.endpoints.views import BackendView
-from serve.targets.base import Status
+from serve.targets.base import Route, Status
 from serve.targets.kubernetes import labels
 from serve.targets.kubernetes.names import base_name
 from serve.targets.settings import parse_settings
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from serve.endpoints.traffic import Traffic
     from serve.registry import Registry
     from serve.registry.records import Endpoint
+    from serve.targets.kubernetes.access import Access
     from serve.targets.kubernetes.client import Cluster
 
 Object = dict[str, Any]
@@ -87,6 +89,22 @@ class Clusters:
         with self._open(record.name, traffic, record.settings) as opened:
             return [report for name in names for report in opened.reports(name)]
 
+    @contextlib.contextmanager
+    def reach(self, record: Endpoint) -> Iterator[Route]:
+        """Its URL, or a way through the cluster's API where that is the name of a Service."""
+        from serve.targets.kubernetes.relay import out_of_reach, relay  # noqa: PLC0415 - lightkube
+
+        service = out_of_reach(record.address)
+        if service is None:
+            yield Route(record.address, record.address)
+            return
+        traffic = records.traffic_of(record)
+        with (
+            self._open(record.name, traffic, record.settings) as opened,
+            relay(opened.access, service) as route,
+        ):
+            yield route
+
     def remove(self, record: Endpoint) -> None:
         """Takes the objects of the endpoint away; its deployments stay as they are."""
         traffic = records.traffic_of(record)
@@ -140,6 +158,11 @@ class _Opened:
 
     def __exit__(self, *_: object) -> None:
         self._cluster.close()
+
+    @property
+    def access(self) -> Access:
+        """To the cluster."""
+        return self._cluster.access
 
     @property
     def _routes(self) -> bool:

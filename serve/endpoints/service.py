@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +18,7 @@ from serve.endpoints.traffic import Traffic, check
 from serve.endpoints.views import BackendView, EndpointView, with_counts
 from serve.endpoints.window import Window
 from serve.registry.names import check_name
-from serve.targets.base import ignore
+from serve.targets.base import Route, ignore
 
 if TYPE_CHECKING:
     import builtins
@@ -242,6 +243,21 @@ class Endpoints:
     def get(self, name: str) -> EndpointView:
         """An endpoint as it really is; raises `NotFoundError` where there is none."""
         return self._view(self._registry.endpoints.get(name))
+
+    @contextlib.contextmanager
+    def reach(self, name: str) -> Iterator[Route]:
+        """The way to an endpoint from here, for the time of the block.
+
+        Raises:
+            NotFoundError: There is no such endpoint.
+            TargetError: There is no way to it.
+        """
+        record = self._registry.endpoints.get(name)
+        if record.target == FRONT:
+            yield Route(record.address, record.address)
+            return
+        with self._clusters.reach(record) as route:
+            yield route
 
     def list(self) -> builtins.list[EndpointView]:
         """All endpoints as they really are, by name."""

@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Protocol,
+    cast,
+    runtime_checkable,
+)
 
 import msgspec
 
@@ -19,6 +28,7 @@ from scoring.errors import TargetError, UsageError
 from serve.targets.settings import mask_settings
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from scoring.packages.storage import Blobs
@@ -31,6 +41,8 @@ __all__ = [
     "Difference",
     "Previewing",
     "Progress",
+    "Reaching",
+    "Route",
     "Scaling",
     "Status",
     "StatusState",
@@ -166,6 +178,49 @@ class Previewing(Protocol):
 
     def difference(self, request: DeployRequest) -> Sequence[Difference]:
         """What `deploy` would change of what is there; nothing is changed."""
+        ...
+
+
+class Route(NamedTuple):
+    """A way to what answers.
+
+    Attributes:
+        url: From here, as long as the way is open.
+        shown: What that stands for, for people.
+    """
+
+    url: str
+    shown: str
+
+    @property
+    def scoring(self) -> str:
+        """Where scoring requests go: below the path that the address may have."""
+        return f"{self.url.rstrip('/')}/score" if self.url else ""
+
+    def require(self, protocol: str) -> None:
+        """Raises `UsageError` where the way does not carry a protocol."""
+        if protocol == "grpc" and self.url != self.shown:
+            raise UsageError(
+                "The way through a cluster's API carries no gRPC.",
+                hint="Take another --protocol, or 'kubectl port-forward' and a grpc:// URL.",
+                where="protocol",
+            )
+
+    def outside(self, text: str) -> str:
+        """A text with what means something when the way is closed."""
+        return text.replace(self.url, self.shown) if self.url else text
+
+
+@runtime_checkable
+class Reaching(Protocol):
+    """A target whose deployments are not always reached by their URL from this machine."""
+
+    def reach(self, deployment: Deployment) -> AbstractContextManager[Route]:
+        """The way to it from here, for the time of the block.
+
+        Raises:
+            TargetError: There is no way to it.
+        """
         ...
 
 

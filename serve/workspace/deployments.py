@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from serve.targets.base import (
     DeployRequest,
     Difference,
     Previewing,
+    Reaching,
+    Route,
     Scaling,
     Status,
     Target,
@@ -130,7 +133,9 @@ class DeploymentHandle:
         how = Asking(
             protocol=protocol, model=model, api_key=api_key, later=later, certificate=certificate
         )
-        return ask(self.url, document, how)
+        with self._deployments.reach(self.name, self.url) as route:
+            route.require(protocol)
+            return ask(route.scoring, document, how)
 
     def view(self) -> DeploymentView:
         """The deployment as it is now."""
@@ -271,6 +276,27 @@ class Deployments:
         """
         record = self._registry.deployments.get(name)
         return self._view(record, self._target(record.target).status(record))
+
+    @contextlib.contextmanager
+    def reach(self, name: str, url: str = "") -> Iterator[Route]:
+        """The way to a deployment from here, for the time of the block.
+
+        Args:
+            name: The deployment.
+            url: Where it answers, where that is known; else it is what the registry has.
+
+        Raises:
+            NotFoundError: There is none of that name.
+            TargetError: There is no way to it.
+        """
+        record = self._registry.deployments.get(name)
+        chosen = self._target(record.target)
+        if isinstance(chosen, Reaching):
+            with chosen.reach(record) as found:
+                yield found
+        else:
+            there = url or record.address
+            yield Route(there, there)
 
     def list(self) -> list[DeploymentView]:
         """All deployments as they really are, by name."""

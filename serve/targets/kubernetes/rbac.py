@@ -45,6 +45,9 @@ def allowed() -> list[Allowed]:
         Allowed("", ("pods",), ("list", "watch")),
         Allowed("", ("pods/log",), ("get",)),
         Allowed("", ("events",), ("list",)),
+        # To score, and to read what pods have counted, through the API.
+        Allowed("", ("services/proxy",), ("create", "get")),
+        Allowed("", ("pods/proxy",), ("get",)),
         Allowed("batch", ("jobs",), ("create", "delete", "get", "patch")),
         Allowed("gateway.networking.k8s.io", ("gateways",), ("get",)),
     ]

@@ -24,6 +24,7 @@ from serve.targets.base import (
     DeployResult,
     Difference,
     Progress,
+    Route,
     Status,
     TargetContext,
     ignore,
@@ -35,6 +36,7 @@ from serve.targets.kubernetes.kinds import name_of
 from serve.targets.kubernetes.names import Names
 from serve.targets.kubernetes.prune import owned_objects, prune
 from serve.targets.kubernetes.publish import publish, require_place
+from serve.targets.kubernetes.relay import out_of_reach, relay
 from serve.targets.kubernetes.settings import KubernetesSettings, parse
 from serve.targets.kubernetes.site import Rendered, Site
 from serve.targets.kubernetes.waiting import Watch, look
@@ -134,6 +136,18 @@ class KubernetesTarget:
                 note="" if stopped else f"{error.message} {error.hint}".strip(),
                 last_error=None if stopped else error.to_dict(),
             )
+
+    @contextlib.contextmanager
+    def reach(self, deployment: Deployment) -> Iterator[Route]:
+        """Its URL, or a way through the cluster's API where that is the name of a Service."""
+        kept = home.find_home(self._context.location, deployment.name)
+        service, active = out_of_reach(deployment.address), deployment.active_revision
+        if kept is None or active is None or service is None:
+            yield Route(deployment.address, deployment.address)
+            return
+        access, _ = home.access_for(parse(active.settings), kept)
+        with relay(access, service) as route:
+            yield route
 
     def logs(
         self, deployment: Deployment, *, follow: bool = False, tail: int | None = None

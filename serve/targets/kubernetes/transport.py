@@ -95,18 +95,47 @@ class Transport:
         """The answer; raises what `faults` says, once patience is over."""
         for attempt in self._patiently():
             with attempt:
-                with _reached(asked):
+                with reached(asked):
                     response = self._client.http.send(self._client.build_adapter_request(request))
                 self._require_success(response, asked)
                 return decode(response.content, asked)
         raise AssertionError("tenacity gives up by raising")
+
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        asked: Asked,
+        read_s: float,
+    ) -> httpx2.Response:
+        """The answer of something behind the API, whatever its status; the caller closes it.
+
+        Args:
+            method: Of HTTP.
+            path: In the API, with its query, as it is to be sent.
+            headers: Sent, beside the login.
+            body: Sent.
+            asked: For messages.
+            read_s: How long the answer may take to begin, or to go on.
+
+        Raises:
+            UnreachableError: The cluster does not answer.
+        """
+        timeout = httpx2.Timeout(TIMEOUT.connect, read=read_s)
+        with reached(asked):
+            built = self._client.http.build_request(
+                method, path, headers=headers, content=body or None, timeout=timeout
+            )
+            return self._client.http.send(built, stream=True)
 
     def lines(self, request: BasicRequest, asked: Asked, read_s: float | None) -> Iterator[str]:
         """The lines of an answer as they come; opening it is retried, its middle is not."""
         request.timeout = httpx2.Timeout(TIMEOUT.connect, read=read_s)
         response = self._open(request, asked)
         try:
-            with _reached(asked):
+            with reached(asked):
                 yield from response.iter_lines()
         finally:
             response.close()
@@ -114,11 +143,11 @@ class Transport:
     def _open(self, request: BasicRequest, asked: Asked) -> httpx2.Response:
         for attempt in self._patiently():
             with attempt:
-                with _reached(asked):
+                with reached(asked):
                     built = self._client.build_adapter_request(request)
                     response = self._client.http.send(built, stream=True)
                 try:
-                    with _reached(asked):
+                    with reached(asked):
                         if response.is_error:
                             response.read()
                     self._require_success(response, asked)
@@ -193,7 +222,7 @@ class _Client(GenericSyncClient):
 
 
 @contextlib.contextmanager
-def _reached(asked: Asked) -> Iterator[None]:
+def reached(asked: Asked) -> Iterator[None]:
     """Raises `UnreachableError` for everything that a connection may suffer."""
     try:
         yield

@@ -18,6 +18,7 @@ import yaml
 from tests.support.kubernetes_double.answers import StatusError
 from tests.support.kubernetes_double.api import Api, Ask
 from tests.support.kubernetes_double.controllers import Controllers, Outcome
+from tests.support.kubernetes_double.proxying import Proxying
 from tests.support.kubernetes_double.store import Object, Store
 
 TOKEN = "double-token"
@@ -34,6 +35,7 @@ class KubernetesDouble:
         store: Its objects.
         controllers: What moves them; tests say what becomes of pods.
         api: What answers; tests say who is denied what.
+        proxying: Leads to what stands for pods; tests say what does.
         requests: What was asked, as `METHOD PATH`.
         fault: Called before each request: it may raise a `StatusError`, or return `drop` to cut
             the connection off.
@@ -45,6 +47,7 @@ class KubernetesDouble:
         self.store = Store()
         self.controllers = Controllers(self.store)
         self.api = Api(self.store)
+        self.proxying = Proxying(self.store)
         self.tokens = {TOKEN: "developer"}
         self.requests: list[str] = []
         self.fault: Callable[[Ask], str | None] = lambda _ask: None
@@ -164,6 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if ask.query.get("watch") == "true":
                 self._stream(self._watch(ask))
+            elif steps[6:7] == ("proxy",):
+                self._proxy(ask)
             elif steps[-1] == "log":
                 self._stream(self._log(ask))
             else:
@@ -172,6 +177,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(error.code, error.document())
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+    def _proxy(self, ask: Ask) -> None:
+        """What is behind answers, whatever it says; it may take its time."""
+        self.cluster.api.permit(ask, self.cluster.api.place(ask))
+        way = self.cluster.proxying.way(ask.path, self.path)
+        headers = list(self.headers.items())
+        with self.cluster.proxying.answer(way, self.command, headers, ask.body) as answer:
+            status, told, pieces = answer
+            self.send_response_only(status)
+            for name, text in told:
+                self.send_header(name, text)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for piece in pieces:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            self.wfile.write(b"0\r\n\r\n")
 
     def _user(self) -> str:
         if isinstance(self.connection, ssl.SSLSocket) and self.connection.getpeercert():
