@@ -24,7 +24,10 @@ BASE_HELP = (
     "--format",
     "kind",
     type=click.Choice(
-        ["oci", "oci-archive", "docker-archive", "docker-daemon", "podman", "bento", "bentoml"]
+        [
+            *("oci", "oci-archive", "docker-archive", "docker-daemon", "podman"),
+            *("bento", "bentoml", "triton"),
+        ]
     ),
     help="The format, where DEST does not begin with it.",
 )
@@ -46,13 +49,18 @@ def export(
 
     DEST is oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG],
     docker-daemon:NAME:TAG or podman:NAME:TAG; or, without a base, a Bento: bento:DIR,
-    bento:FILE.bento, or bentoml:[NAME] for BentoML's store.
+    bento:FILE.bento, or bentoml:[NAME] for BentoML's store; or a Triton model repository:
+    triton:DIR.
     """
     from serve.bento.places import is_bento_place
+    from serve.triton.places import is_triton_place
     from serve.workspace import Workspace
 
     if is_bento_place(dest, kind):
         _export_bento(ref, dest, kind, dry_run=dry_run, as_json=as_json, workspace=workspace)
+        return
+    if is_triton_place(dest, kind):
+        _export_triton(ref, dest, kind, dry_run=dry_run, as_json=as_json, workspace=workspace)
         return
     with Workspace(workspace) as opened:
         package = opened.packages.get(ref)
@@ -91,6 +99,25 @@ def _export_bento(
         done = opened.packages.export_bento(package, dest, kind=kind)
     command = f"bentoml serve {done.tag if done.stored else done.destination}"
     show(done, f"{done.tag}: {done.destination}\nRun it: {command}", as_json=as_json)
+
+
+def _export_triton(
+    ref: str, dest: str, kind: str | None, *, dry_run: bool, as_json: bool, workspace: str | None
+) -> None:
+    from serve.workspace import Workspace
+
+    with Workspace(workspace) as opened:
+        package = opened.packages.get(ref)
+        if dry_run:
+            place = dest if kind is None or dest.startswith(f"{kind}:") else f"{kind}:{dest}"
+            plan = {"package": package.digest, "destination": place}
+            show(plan, f"Would put the model of {package.digest} into {place}.", as_json=as_json)
+            return
+        done = opened.packages.export_triton(package, dest, kind=kind)
+    command = f"tritonserver --model-repository {done.destination}"
+    show(
+        done, f"{done.model}/{done.version}: {done.destination}\nRun it: {command}", as_json=as_json
+    )
 
 
 def _plan(images: ImageSet, place: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from scoring.prepare import COMPILED_PATH, Prepared, prepare_isolated
 from serve.bento.places import is_bento
 from serve.registry import files
 from serve.registry.names import check_name
+from serve.triton.places import is_triton
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -74,8 +75,9 @@ class Models:
         Args:
             name: Lower-case letters, digits, `.`, `_` and `-`.
             source: A file or a folder; what BentoML has saved (`bentoml:TAG`, a `.bentomodel` or
-                `.bento` file); or, of this process, a fitted scikit-learn estimator, a quantum
-                classifier (alone, or behind scalers in a pipeline), or a circuit.
+                `.bento` file); a model of a Triton repository (`triton:DIR`); or, of this
+                process, a fitted scikit-learn estimator, a quantum classifier (alone, or behind
+                scalers in a pipeline), or a circuit.
             sample: Inputs to compare the compiled form on: a file, an array, a DataFrame, rows.
             tags: Key to value.
             description: A sentence about this version.
@@ -234,6 +236,12 @@ def _collect(path: Path) -> dict[str, files.SourceFile]:
 def _as_path(source: Any, name: str) -> Iterator[tuple[Path, bool, dict[str, str]]]:
     """A path; whether we wrote it ourselves, from an object of this very process; its own tags."""
     if isinstance(source, str | Path):
+        if is_triton(source):
+            from serve.triton.importing import find  # noqa: PLC0415 - few models come from there
+
+            found = find(source)
+            yield found.path, False, found.tags
+            return
         if not is_bento(source):
             yield Path(source), False, {}
             return

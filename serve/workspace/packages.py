@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from serve.packaging.images.finding import BaseFinder
     from serve.packaging.images.imageset import ImageSet
     from serve.packaging.sharedcache import SharedCache
+    from serve.triton.exporting import ExportedRepository
     from serve.workspace import Workspace
     from serve.workspace.environments import Environments
     from serve.workspace.images import Exported, Images
@@ -394,6 +395,25 @@ class Packages(Distributing):
         from serve.bento.exporting import export_bento  # noqa: PLC0415 - few need it
 
         return export_bento(self._registry, package.digest, to, kind=kind)
+
+    def export_triton(
+        self, package: Package, to: str, *, kind: str | None = None
+    ) -> ExportedRepository:
+        """Writes a package's model into a Triton model repository; see `serve.triton.exporting`.
+
+        Args:
+            package: The package.
+            to: `triton:DIR`; a repository that is there gets one more model.
+            kind: `triton`, where `to` does not begin with it.
+
+        Raises:
+            AlreadyExistsError: The repository has a model of that name.
+            MissingDependencyError: tritonclient is not installed.
+            PackagingError: The model has no compiled form, or tensors that Triton does not have.
+        """
+        from serve.triton.exporting import export_repository  # noqa: PLC0415 - few need it
+
+        return export_repository(self._registry, package.digest, to, kind=kind)
 
     def take(self, place: str, *, platform: str | None = None) -> Package:
         """Reads a package back from what `export` wrote: the same package, by its digest.
