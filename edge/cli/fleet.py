@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-import msgspec
 
-from edge.cli.output import DURATION, RATE, opened
+from edge.cli.output import DURATION, RATE, document, opened
 from edge.cli.watching import print_out as print_watched
 from edge.cli.watching import watchable
 from scoring.commands.output import changes, common, fields, note, table
@@ -18,7 +17,7 @@ from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
     from edge.controller.entities import Deployment, Plan, Revision
-    from edge.controller.records import Deploying
+    from edge.controller.records import Deploying, Fleet
     from edge.protocol.messages import Module, Window
     from edge.workspace import Workspace
 
@@ -52,7 +51,12 @@ _OPTIONS: Final = (
     click.option(
         "--set", "settings", multiple=True, metavar="KEY=VALUE", help="env.NAME=VALUE, say."
     ),
-    click.option("--port", default=0, help="Where 'main' answers. Default: the one it has had."),
+    click.option(
+        "--port",
+        type=click.IntRange(0, 65_535),
+        default=0,
+        help="Where 'main' answers. Default: the one it has had.",
+    ),
     click.option(
         "--run",
         type=click.Choice(["auto", "process", "container", "circuit"]),
@@ -131,18 +135,25 @@ def deploy(name: str, workspace: str | None, dry_run: bool, as_json: bool, **giv
     }
     with opened(workspace) as (found, fleet):
         modules = _modules(found, given)
-        if dry_run:
-            made = fleet.plan_deployment(name, modules, **wanted)
-        else:
+        made = fleet.plan_deployment(name, modules, **wanted)
+        _require_later(fleet, made)
+        if not dry_run:
             made = fleet.deploy(name, modules, **wanted)
         if given["watching"] and not dry_run:
             _watch(fleet, made, as_json)
             return
-    document = _document(made) | {"dry_run": dry_run}
-    print_out(document, _describe(made, dry_run), as_json=as_json)
+    print_out(_document(made) | {"dry_run": dry_run}, _describe(made, dry_run), as_json=as_json)
 
 
-def _watch(fleet: Any, made: Deploying, as_json: bool) -> None:
+def _require_later(fleet: Fleet, made: Deploying) -> None:
+    from edge.controller import checking
+
+    names = {member.device for member in made.members}
+    devices = [device for device in fleet.devices() if device.name in names]
+    checking.require_later(devices, made.revision.modules)
+
+
+def _watch(fleet: Fleet, made: Deploying, as_json: bool) -> None:
     from edge.cli import rollout
 
     course = rollout.watch(fleet, made.rollout.id, quiet=as_json)
@@ -173,11 +184,7 @@ def _modules(workspace: Workspace, given: dict[str, Any]) -> dict[str, Module]:
     from edge.protocol.messages import Module, Soak
     from edge.security.place import security_of
 
-    refs = read_pairs(given["modules"], "--module")
-    if given["package"]:
-        refs = {_MAIN: given["package"]} | refs
-    if not refs:
-        raise click.UsageError("Say what to run: --package REF, or --module NAME=REF.")
+    refs = _refs(given)
     if not 0 <= given["most_errors"] <= 1:
         raise click.BadParameter("It is a part of 1.", param_hint="--most-errors")
     permits = SignedPermits(security_of(workspace).repository)
@@ -201,11 +208,24 @@ def _modules(workspace: Workspace, given: dict[str, Any]) -> dict[str, Module]:
     return made
 
 
+def _refs(given: dict[str, Any]) -> dict[str, str]:
+    """Name of a module to the reference of its package."""
+    texts = list(given["modules"])
+    if given["package"]:
+        texts.insert(0, f"{_MAIN}={given['package']}")
+    refs = read_pairs(texts, "--module")
+    if not refs:
+        raise click.UsageError("Say what to run: --package REF, or --module NAME=REF.")
+    if len(refs) < len(texts):
+        raise click.UsageError("A module has one package: --package is that of the module 'main'.")
+    return refs
+
+
 def _document(made: Deploying) -> dict[str, Any]:
     return {
         "id": made.rollout.id,
-        "revision": msgspec.to_builtins(made.revision),
-        "plan": msgspec.to_builtins(made.rollout.plan),
+        "revision": document(made.revision),
+        "plan": document(made.rollout.plan),
         "waves": _waves(made),
     }
 
@@ -224,7 +244,10 @@ def _describe(made: Deploying, dry_run: bool) -> str:
     lines = [f"{made.rollout.id} {what} to {count} devices in {len(waves)} waves."]
     lines += [f"  wave {number + 1}: {_some(names)}" for number, names in enumerate(waves)]
     if not count:
-        lines.append("No device matches now; those that come to match get it.")
+        lines.append(
+            "No device would run it now: none matches, or others of higher rank apply to all that "
+            "do. Those for which that changes get it."
+        )
     if not dry_run:
         lines.append(f"Watch it with: fieldpost rollout show {made.rollout.id} --watch")
     return "\n".join(lines)
@@ -259,7 +282,7 @@ def _listed(found: list[tuple[Deployment, Revision]]) -> tuple[Any, str]:
     ]
     headings = ("DEPLOYMENT", "REVISION", "STABLE", "PRIORITY", "KIND", "WHERE", "MODULES")
     text = table(headings, rows) if rows else "No deployments: 'fieldpost fleet deploy NAME …'."
-    documents = [{"stable": one.stable, **msgspec.to_builtins(revision)} for one, revision in found]
+    documents = [{"stable": one.stable, **document(revision)} for one, revision in found]
     return documents, text
 
 
@@ -274,8 +297,11 @@ def show(name: str, as_json: bool, workspace: str | None) -> None:
     with opened(workspace) as (_, fleet):
         revision = fleet.revision(deployment, int(number or 0))
         matching = [device.name for device in fleet.devices(revision.condition)]
-    document = msgspec.to_builtins(revision) | {"devices": matching}
-    print_out(document, _describe_revision(revision, matching), as_json=as_json)
+    print_out(
+        document(revision) | {"devices": matching},
+        _describe_revision(revision, matching),
+        as_json=as_json,
+    )
 
 
 def _describe_revision(revision: Revision, matching: list[str]) -> str:
@@ -315,10 +341,8 @@ def _say_window(window: Window | None) -> str:
 def remove(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> None:
     """Removes the deployment NAME; devices run what else applies to them, or nothing."""
     with opened(workspace) as (_, fleet):
-        revision = fleet.revision(name)
-        if not dry_run:
-            fleet.remove_deployment(name)
-    text = f"{'Would remove' if dry_run else 'Removed'} {revision.deployment}."
+        fleet.remove_deployment(name, dry_run=dry_run)
+    text = f"{'Would remove' if dry_run else 'Removed'} {name}."
     print_out({"name": name, "dry_run": dry_run}, text, as_json=as_json)
 
 

@@ -28,6 +28,19 @@ def opened(workspace: str | None) -> Iterator[tuple[Workspace, Fleet]]:
         yield found, Fleet(found.registry.database)
 
 
+def document(value: Any) -> Any:
+    """A record as `--json` has it: with all of its fields, also those that messages leave out."""
+    import msgspec
+
+    if isinstance(value, msgspec.Struct):
+        return {name: document(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, dict):
+        return {key: document(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [document(each) for each in value]
+    return value
+
+
 def ago(seconds: float, now: float | None = None) -> str:
     """How long ago a moment was: `3m`; empty for never."""
     if not seconds:

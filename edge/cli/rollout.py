@@ -6,12 +6,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from edge.cli.output import ago, opened
+from edge.cli.output import document as all_fields
 from edge.cli.watching import print_out as print_watched
 from edge.cli.watching import watchable
-from scoring.commands.output import changes, common, fields, table
+from scoring.commands.output import changes, common, fields, note, table
 from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edge.controller.rollouts import Course
 
 _POLL_S = 0.5
+_NOBODY_S = 10.0
 _MOST_LINES = 40
 _ORDER = ("failed", "silent", "started", "pending", "good", "withdrawn", "gone")
 
@@ -44,8 +45,7 @@ def _listed(found: list[Rollout]) -> tuple[Any, str]:
 
 
 def _document(rollout: Rollout) -> dict[str, Any]:
-    document: dict[str, Any] = msgspec.to_builtins(rollout)
-    return {"id": rollout.id, **document}
+    return {"id": rollout.id, **all_fields(rollout)}
 
 
 @click.command(help="Show a rollout, device by device; or watch it.")
@@ -64,16 +64,24 @@ def show(ref: str, watching: bool, every: bool, as_json: bool, workspace: str | 
 
 def watch(fleet: Fleet, ref: str, *, quiet: bool) -> Course:
     """Follows a rollout until it ends or halts; says on stderr how far it is."""
-    before = ""
+    before, begun, warned = "", time.monotonic(), False
     while True:
         course = fleet.rollout(ref)
         line = _line(course)
+        if not warned and _is_idle(course) and time.monotonic() - begun > _NOBODY_S:
+            warned = True
+            note("No controller seems to lead this fleet: 'fieldpost fleet controller'.")
         if not quiet and line != before:
             before = line
             click.echo(line, err=True)
         if course.rollout.state not in {"running", "paused"}:
             return course
         time.sleep(_POLL_S)
+
+
+def _is_idle(course: Course) -> bool:
+    """Whether nobody has begun it: it waits for a controller."""
+    return course.rollout.state == "running" and course.rollout.wave < 0
 
 
 def _line(course: Course) -> str:
@@ -84,7 +92,7 @@ def _line(course: Course) -> str:
 
 def document(course: Course) -> dict[str, Any]:
     """A rollout with its members, as `--json` has it."""
-    members = msgspec.to_builtins(course.members)
+    members = all_fields(course.members)
     return {**_document(course.rollout), "counts": course.counts(), "devices": members}
 
 
@@ -118,7 +126,7 @@ def describe(course: Course, *, every: bool = False) -> str:
 def pause(ref: str, dry_run: bool, as_json: bool, workspace: str | None) -> None:
     """Pauses a rollout; devices that were told go on."""
     with opened(workspace) as (_, fleet):
-        rollout = fleet.rollout(ref).rollout if dry_run else fleet.pause(ref)
+        rollout = fleet.pause(ref, dry_run=dry_run)
     _say(rollout, "pause", dry_run, as_json)
 
 
@@ -129,7 +137,7 @@ def pause(ref: str, dry_run: bool, as_json: bool, workspace: str | None) -> None
 def resume(ref: str, dry_run: bool, as_json: bool, workspace: str | None) -> None:
     """Resumes a rollout that was paused, or halted."""
     with opened(workspace) as (_, fleet):
-        rollout = fleet.rollout(ref).rollout if dry_run else fleet.resume(ref)
+        rollout = fleet.resume(ref, dry_run=dry_run)
     _say(rollout, "resume", dry_run, as_json)
 
 
@@ -147,13 +155,11 @@ def _say(rollout: Rollout, verb: str, dry_run: bool, as_json: bool) -> None:
 def abort(ref: str, revert: bool, dry_run: bool, as_json: bool, workspace: str | None) -> None:
     """Ends a rollout; devices that were told and are not good go back to what they had."""
     with opened(workspace) as (_, fleet):
-        course = fleet.rollout(ref)
-        back = course.abort(time.time(), revert=revert)
-        if not dry_run:
-            back = fleet.abort(ref, revert=revert)
+        rollout = fleet.rollout(ref).rollout
+        back = fleet.abort(ref, revert=revert, dry_run=dry_run)
     verb = "Would abort" if dry_run else "Aborted"
-    text = f"{verb} {course.rollout.id}: {len(back)} devices go back."
-    made = {"id": course.rollout.id, "back": back, "dry_run": dry_run}
+    text = f"{verb} {rollout.id}: {len(back)} devices go back."
+    made = {"id": rollout.id, "back": back, "dry_run": dry_run}
     print_out(made, text, as_json=as_json)
 
 
@@ -167,11 +173,9 @@ def retry(
 ) -> None:
     """Tells DEVICES, or all that failed, once more."""
     with opened(workspace) as (_, fleet):
-        course = fleet.rollout(ref)
-        again = course.retry(time.time(), devices)
-        if not dry_run:
-            again = fleet.retry(ref, devices)
+        rollout = fleet.rollout(ref).rollout
+        again = fleet.retry(ref, devices, dry_run=dry_run)
     verb = "Would tell" if dry_run else "Telling"
-    text = f"{verb} {len(again)} devices of {course.rollout.id} again."
-    made = {"id": course.rollout.id, "again": again, "dry_run": dry_run}
-    print_out(made, text, as_json=as_json)
+    text = f"{verb} {len(again)} devices of {rollout.id} again."
+    made = {"id": rollout.id, "again": again, "dry_run": dry_run}
+    print_out(made, text if again else f"No device of {rollout.id} failed.", as_json=as_json)

@@ -15,8 +15,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from edge.controller import conditions, rows, tables, targeting, waves
+from edge.controller import checking, conditions, rows, tables, targeting, waves
 from edge.controller.entities import (
+    OPEN,
     CommandRecord,
     Deployment,
     Device,
@@ -267,13 +268,7 @@ class Fleet:
         return made
 
     def _plan(self, connection: Connection, revision: Revision, plan: Plan) -> Deploying:
-        conditions.parse(revision.condition)
-        if not revision.modules:
-            raise UsageError("A deployment has one module at least.", where="modules")
-        for name in revision.modules:
-            check_name(name, "module")
-        if revision.rate < 0:
-            raise UsageError("A rate is 0 (all that there is) or more.", where="rate")
+        checking.check(revision)
         soaks = (module.soak.seconds for module in revision.modules.values())
         waves.check(plan, longest_soak_s=max(soaks))
         image = Image.read(connection)
@@ -341,22 +336,23 @@ class Fleet:
             found = rows.read_revisions(connection)
         return {module.package for one in found for module in one.modules.values()}
 
-    def remove_deployment(self, name: str) -> None:
+    def remove_deployment(self, name: str, *, dry_run: bool = False) -> None:
         """Takes a deployment from all devices at once: they run what else applies to them.
+
+        Args:
+            name: Which one.
+            dry_run: Only look whether that may be done.
 
         Raises:
             NotFoundError: There is none.
-            InUseError: A rollout of it goes on.
+            InUseError: A rollout of it has not ended.
         """
+        with self.database.read() as connection:
+            _require_ended(connection, name)
+        if dry_run:
+            return
         with self._change() as connection:
-            if not any(one.name == name for one in rows.read_deployments(connection)):
-                raise _no_deployment(name)
-            for rollout in rows.read_rollouts(connection, name):
-                if Course(rollout, ()).is_open:
-                    raise InUseError(
-                        f"The rollout {rollout.id} goes on.",
-                        hint=f"'fieldpost rollout abort {rollout.id}' first.",
-                    )
+            _require_ended(connection, name)
             for table in ("assignments", "members", "rollouts", "revisions"):
                 connection.execute(f"DELETE FROM fleet_{table} WHERE deployment = :name", name=name)  # noqa: S608
             connection.execute("DELETE FROM fleet_deployments WHERE name = :name", name=name)
@@ -381,29 +377,34 @@ class Fleet:
         with self.database.read() as connection:
             return _course(connection, ref)
 
-    def pause(self, ref: str) -> Rollout:
+    def pause(self, ref: str, *, dry_run: bool = False) -> Rollout:
         """Tells no further device; raises NotFoundError, UsageError."""
-        return self._steer(ref, "paused", lambda course: course.pause(self.clock()))
+        return self._steer(ref, "paused", lambda course: course.pause(self.clock()), dry_run)
 
-    def resume(self, ref: str) -> Rollout:
+    def resume(self, ref: str, *, dry_run: bool = False) -> Rollout:
         """Goes on, over what failed until now; raises NotFoundError, UsageError."""
-        return self._steer(ref, "resumed", lambda course: course.resume(self.clock()))
+        return self._steer(ref, "resumed", lambda course: course.resume(self.clock()), dry_run)
 
-    def retry(self, ref: str, devices: Iterable[str] = ()) -> list[str]:
+    def retry(self, ref: str, devices: Iterable[str] = (), *, dry_run: bool = False) -> list[str]:
         """Tells devices that failed (all of them by default) again; raises like `resume`."""
         again: list[str] = []
-        self._steer(
-            ref, "retried", lambda course: again.extend(course.retry(self.clock(), devices))
-        )
+
+        def retry(course: Course) -> None:
+            again.extend(course.retry(self.clock(), devices))
+
+        with self.database.read() as connection:
+            _require_current(connection, _course(connection, ref).rollout)
+        self._steer(ref, "retried", retry, dry_run)
         return again
 
-    def abort(self, ref: str, *, revert: bool = False) -> list[str]:
+    def abort(self, ref: str, *, revert: bool = False, dry_run: bool = False) -> list[str]:
         """Ends a rollout; returns the devices that go back to what they had.
 
         Args:
             ref: Which.
             revert: Also those go back that run it well. Where the older package is older by its
                 release counter, too, it has to be permitted anew for that.
+            dry_run: Only say which.
 
         Raises:
             NotFoundError: There is none.
@@ -414,13 +415,19 @@ class Fleet:
         def abort(course: Course) -> None:
             back.extend(course.abort(self.clock(), revert=revert))
 
-        self._steer(ref, "aborted", abort)
+        self._steer(ref, "aborted", abort, dry_run)
         return back
 
-    def _steer(self, ref: str, word: str, act: Callable[[Course], object]) -> Rollout:
-        with self._change() as connection:
+    def _steer(
+        self, ref: str, word: str, act: Callable[[Course], object], dry_run: bool
+    ) -> Rollout:
+        """The rollout after what was done; as it is where it only might be done, and may."""
+        with self.database.read() if dry_run else self._change() as connection:
             course = _course(connection, ref)
+            before = msgspec.structs.replace(course.rollout)
             act(course)
+            if dry_run:
+                return before
             rollout = course.rollout
             rows.write_rollouts(connection, [rollout])
             rows.write_members(connection, rollout, course.changed.values())
@@ -577,6 +584,29 @@ def _course(connection: Connection, ref: str) -> Course:
         )
     newest = max(found, key=lambda one: one.revision)
     return Course(newest, rows.read_members(connection, newest))
+
+
+def _require_ended(connection: Connection, name: str) -> None:
+    """Raises NotFoundError, or InUseError where a rollout of a deployment may still go on."""
+    if not any(one.name == name for one in rows.read_deployments(connection)):
+        raise _no_deployment(name)
+    for rollout in rows.read_rollouts(connection, name):
+        if rollout.state in OPEN:
+            raise InUseError(
+                f"The rollout {rollout.id} is {rollout.state}.",
+                hint=f"'fieldpost rollout abort {rollout.id}' first.",
+            )
+
+
+def _require_current(connection: Connection, rollout: Rollout) -> None:
+    """A device that tries an earlier revision again would leave the one that is for all."""
+    found = {one.name: one.stable for one in rows.read_deployments(connection)}
+    stable = found[rollout.deployment]
+    if rollout.revision < stable:
+        raise UsageError(
+            f"The rollout {rollout.id} cannot be retried: revision {stable} is for all by now.",
+            hint=f"'fieldpost rollout retry {rollout.deployment}:{stable}' retries that.",
+        )
 
 
 def _take_back(connection: Connection, rollout: Rollout, member: Member) -> None:

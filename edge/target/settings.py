@@ -54,7 +54,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     window: str = ""
     rate: str = "0"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
-    run: Literal["auto", "process", "container"] = "auto"
+    run: Literal["auto", "process", "container", "circuit"] = "auto"
     soak: str = "10s"
     most_errors: Part = 1.0
     most_latency: str = "0"
@@ -89,7 +89,7 @@ class Offer(NamedTuple):
     condition: str
     module: str
     port: int
-    run: Literal["auto", "process", "container"]
+    run: Literal["auto", "process", "container", "circuit"]
     soak: Soak
     timeout_s: float
     settings: dict[str, str]

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 
+from edge.controller import checking
 from edge.controller.entities import OPEN, Rollout
 from edge.controller.permits import SignedPermits
 from edge.controller.records import Deploying, Fleet
@@ -28,7 +29,6 @@ from scoring.errors import (
     DeploymentFailedError,
     FieldpostError,
     NotFoundError,
-    UsageError,
 )
 
 Progress = Callable[[str], None]
@@ -199,21 +199,8 @@ def _begin(found: Workspace, fleet: Fleet, name: str, package: str, offer: Offer
         soak=offer.soak,
         timeout_s=offer.timeout_s,
     )
-    _require_later(fleet, offer, module)
+    checking.require_later(fleet.devices(offer.condition), {offer.module: module})
     return fleet.deploy(name, {offer.module: module}, condition=offer.condition, **offer.more)
-
-
-def _require_later(fleet: Fleet, offer: Offer, module: Module) -> None:
-    """Devices go to no lower release: what none of them would take is not begun."""
-    for device in fleet.devices(offer.condition):
-        runs = device.modules.get(offer.module)
-        if runs is not None and runs.release > module.release:
-            raise UsageError(
-                f"The device {device.name} runs release {runs.release} of {offer.module!r}, this "
-                f"package is release {module.release}, and devices go to no lower one.",
-                hint=f"Sign it as the next release: 'fieldpost fleet trust sign {module.package}'.",
-                where="package",
-            )
 
 
 def _said(made: Deploying) -> str:

@@ -76,7 +76,7 @@ def test_a_deployment_is_planned_then_made(fleet: Fleet) -> None:
     assert fleet.revision("iris", 1).window == window
     with pytest.raises(NotFoundError):
         fleet.revision("iris", 2)
-    with pytest.raises(InUseError, match="goes on"):
+    with pytest.raises(InUseError, match="is running"):
         fleet.remove_deployment("iris")
     fleet.abort("iris")
     fleet.remove_deployment("iris")
@@ -113,6 +113,38 @@ def test_a_newer_rollout_supersedes_the_older(fleet: Fleet) -> None:
     assert fleet.rollout("iris").rollout.id == "iris:2"
     with pytest.raises(UsageError, match="superseded"):
         fleet.pause("iris:1")
+
+
+def test_a_rollout_is_not_retried_behind_the_revision_that_is_for_all(fleet: Fleet) -> None:
+    fleet.add_device("d")
+    for _ in "12":
+        fleet.deploy("iris", MAIN, condition="*")
+    with fleet.database.write() as connection:
+        connection.execute("UPDATE fleet_rollouts SET state = 'complete'")
+        connection.execute("UPDATE fleet_members SET state = 'failed'")
+        connection.execute("UPDATE fleet_deployments SET stable = 2")
+    with pytest.raises(UsageError, match="revision 2 is for all"):
+        fleet.retry("iris:1")
+    assert fleet.retry("iris:2") == ["d"]
+
+
+def test_a_dry_run_says_what_would_be_and_refuses_what_would_be(fleet: Fleet) -> None:
+    fleet.add_device("d")
+    fleet.deploy("iris", MAIN, condition="*")
+    with fleet.database.write() as connection:
+        connection.execute("UPDATE fleet_members SET state = 'failed'")
+    before = fleet.changes(), fleet.events()
+    assert fleet.retry("iris", dry_run=True) == ["d"]
+    assert fleet.abort("iris", dry_run=True) == ["d"]
+    assert fleet.pause("iris", dry_run=True).state == "running"
+    with pytest.raises(UsageError):
+        fleet.resume("iris", dry_run=True)
+    with pytest.raises(InUseError, match="is running"):
+        fleet.remove_deployment("iris", dry_run=True)
+    assert (fleet.changes(), fleet.events()) == before
+    fleet.abort("iris")
+    fleet.remove_deployment("iris", dry_run=True)
+    assert len(fleet.deployments()) == 1
 
 
 def test_devices_that_others_keep_are_no_targets(fleet: Fleet) -> None:
