@@ -12,7 +12,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,12 +19,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.support.peers import python_with
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-ROOT = Path(__file__).parents[2]
 CORPUS = Path(__file__).parent / "azureml_corpus"
-VENV = ROOT / ".build" / "azureml-peer" / "venv"
-PEER = "azureml-inference-server-http==1.5.1"
+PEER = ("azureml-inference-server-http==1.5.1", "inference-schema", "numpy", "pandas")
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -423,28 +422,6 @@ EXTRA_FILES = {
 }
 
 
-def install_peer() -> Path:
-    """The peer's Python; skips where the peer cannot be had."""
-    python = VENV / "bin" / "python"
-    marker = VENV / "installed"
-    if marker.is_file() and marker.read_text() == PEER:
-        return python
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
-    if uv is None:
-        pytest.skip("azureml-inference-server-http is not installed: there is no uv")
-    VENV.parent.mkdir(parents=True, exist_ok=True)
-    packages = [PEER, "inference-schema", "numpy", "pandas"]
-    for command in (
-        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(VENV)],
-        [uv, "pip", "install", "--quiet", "--python", str(python), *packages],
-    ):
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
-        if done.returncode:
-            pytest.skip(f"azureml-inference-server-http cannot be installed: {done.stderr[-300:]}")
-    marker.write_text(PEER)
-    return python
-
-
 def lay_out(folder: Path, name: str) -> dict[str, str]:
     """An app root with the script in it, and the environment that names it."""
     source = CORPUS / "scripts" / f"{SCRIPT_OF.get(name, name)}.py.txt"
@@ -483,7 +460,7 @@ def send(port: int, spec: Spec) -> Answer:
 
 
 def peer_answers(environments: dict[str, dict[str, str]], log: Path) -> dict[str, list[Answer]]:
-    command = [str(install_peer()), str(CORPUS / "peer_host.py")]
+    command = [str(python_with("azureml-peer", *PEER)), str(CORPUS / "peer_host.py")]
     with (
         log.open("w") as stderr,
         subprocess.Popen(
