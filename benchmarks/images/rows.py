@@ -124,8 +124,8 @@ def sent(bench: Bench) -> list[Row]:
         "at most 20 kB beside the model",
         whole <= _MANIFESTS_BYTES,
         notes="all that was written to the registry's socket, headers and all, without the model's "
-        "compressed layer. Two SBOMs, the provenance of image and package, and what carries them "
-        f"are in it; without them (--no-attach) it is {bare} B",
+        "compressed layer. The provenance, and what names it and both SBOMs, is in it; without "
+        f"(--no-attach) it is {bare} B",
     )
     return [row]
 

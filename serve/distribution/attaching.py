@@ -35,6 +35,11 @@ class Attachment(Protocol):
         """Configuration and layers; none is large."""
         ...
 
+    @property
+    def lasting(self) -> bool:
+        """Whether other subjects have the same blobs: they may be in the registry already."""
+        ...
+
 
 class Attachments(Protocol):
     """What a push attaches to what it brings."""
@@ -78,6 +83,12 @@ class Batch:
         self._memory = memory
         self._progress = progress
         self._documents = [_parse(each.manifest) for each in attachments]
+        self._lasting = {
+            blob.digest
+            for document, each in zip(self._documents, attachments, strict=True)
+            for blob in document.blobs
+            if each.lasting
+        }
         self._content = InMemory(
             {digests.of_bytes(blob): blob for each in attachments for blob in each.blobs}
         )
@@ -86,12 +97,14 @@ class Batch:
         """A call for each blob; they may be made side by side.
 
         A blob of one attachment is as new as that one. What several share (the empty
-        configuration, say) is shared with those of earlier pushes, and so asked for first.
+        configuration, say) is shared with those of earlier pushes, and so asked for first, as is
+        what is said to last.
         """
         named = [blob for document in self._documents for blob in document.blobs]
-        shared = Counter(blob.digest for blob in named)
+        count = Counter(blob.digest for blob in named)
+        shared = {digest for digest, times in count.items() if times > 1} | self._lasting
         unique = {blob.digest: blob for blob in named}
-        return [partial(self._upload, blob, shared[blob.digest] > 1) for blob in unique.values()]
+        return [partial(self._upload, blob, blob.digest in shared) for blob in unique.values()]
 
     def finish(self, listed: Mapping[str, Listed] | None = None) -> None:
         """Sends the manifests, when all blobs are there, and sees that each is listed.

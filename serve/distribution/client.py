@@ -102,8 +102,12 @@ class RegistryClient:
             return self.manifest(target).descriptor
         return None
 
-    def manifest(self, target: str) -> Document:
+    def manifest(self, target: str, wanted: str = "") -> Document:
         """Downloads a manifest or index by tag or digest, checked.
+
+        Args:
+            target: The tag or digest.
+            wanted: The only media type that is asked for; any by default.
 
         Raises:
             NotFoundError: There is none.
@@ -116,7 +120,11 @@ class RegistryClient:
 
         def fetch() -> Document:
             answer = self.ask(
-                "GET", f"manifests/{quote(target, safe=':')}", accept=ACCEPT, what=what, again=False
+                "GET",
+                f"manifests/{quote(target, safe=':')}",
+                accept=wanted or ACCEPT,
+                what=what,
+                again=False,
             )
             kind = answer.content_type
             claimed = answer.headers.get("Docker-Content-Digest", "")

@@ -206,7 +206,7 @@ def _listed(client: RegistryClient, digest: str) -> list[Referrer] | None:
 
 def _tagged(client: RegistryClient, digest: str) -> list[Referrer]:
     try:
-        document = client.manifest(tag_of(digest))
+        document = client.manifest(tag_of(digest), OCI_INDEX)
     except NotFoundError:
         return []
     try:

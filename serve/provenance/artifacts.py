@@ -83,12 +83,14 @@ class Artifact(msgspec.Struct, frozen=True):
         blobs: Config and layers, in the manifest's order.
         subject: What it speaks of.
         artifact_type: What it is.
+        lasting: Whether other subjects have the same blobs: they may be in the registry already.
     """
 
     manifest: bytes
     blobs: tuple[bytes, ...]
     subject: Subject
     artifact_type: str
+    lasting: bool = False
 
     @property
     def digest(self) -> str:

@@ -25,7 +25,7 @@ _SIGNATURES = frozenset(ARTIFACT_TYPES.values())
 
 
 class ImageAttachments:
-    """SBOMs and provenance of images; of packages, what is attached to them here.
+    """SBOMs and provenance of images; of packages, what is attached to them here besides.
 
     Nothing is written, or read, that is attached already.
 
@@ -44,7 +44,17 @@ class ImageAttachments:
     ) -> None:
         self._registry = registry
         self._images = images
-        self._kept = {digest: registry.referrers.list(digest) for digest in packages}
+        kept = {digest: registry.referrers.list(digest) for digest in packages}
+        self._built = {
+            image.package.digest
+            for image in images
+            if any(map(_is_provenance, kept.get(image.package.digest, ())))
+        }
+        # What an image's provenance says of its package need not be said a second time.
+        self._kept = {
+            digest: [each for each in found if not (digest in self._built and _is_provenance(each))]
+            for digest, found in kept.items()
+        }
         self.signs = False
 
     @property
@@ -67,8 +77,7 @@ class ImageAttachments:
 
     def _of_image(self, image: Image, there: Sequence[Referrer]) -> Sequence[Artifact]:
         wanted = {SPDX_TYPE, CYCLONEDX_TYPE}
-        kept = self._kept.get(image.package.digest, ())
-        if any(each.artifact_type == PROVENANCE_TYPE for each in kept):
+        if image.package.digest in self._built:
             wanted.add(PROVENANCE_TYPE)
         if wanted <= {each.artifact_type for each in there}:
             return ()
@@ -96,3 +105,7 @@ class ImageAttachments:
 
         wanted = [each for each in missing.values() if each.artifact_type not in _SIGNATURES]
         return local.kept_artifacts(self._registry, package, wanted)
+
+
+def _is_provenance(kept: Kept) -> bool:
+    return kept.artifact_type == PROVENANCE_TYPE

@@ -13,7 +13,7 @@ import msgspec
 
 from scoring import digest as digests
 from scoring.errors import UnsignedError, VerificationError
-from serve.provenance import simplesigning
+from serve.provenance import boms, simplesigning
 from serve.provenance.artifacts import (
     CYCLONEDX_TYPE,
     PROVENANCE_TYPE,
@@ -57,12 +57,14 @@ class Evidence(msgspec.Struct, frozen=True):
 
     Attributes:
         digest: The manifest's.
+        parts: The digests of what the manifest names: layers and base.
         signatures: In the order in which they were found.
         envelopes: DSSE envelopes.
         documents: SBOMs and unsigned statements.
     """
 
     digest: str
+    parts: frozenset[str] = frozenset()
     signatures: tuple[Signed, ...] = ()
     envelopes: tuple[bytes, ...] = ()
     documents: tuple[Attached, ...] = ()
@@ -73,10 +75,12 @@ class Found:
 
     Args:
         digest: The manifest's.
+        parts: The digests of what the manifest names: layers and base.
     """
 
-    def __init__(self, digest: str) -> None:
+    def __init__(self, digest: str, parts: Iterable[str] = ()) -> None:
         self._digest = digest
+        self._parts = frozenset(parts)
         self._signatures: list[Signed] = []
         self._envelopes: list[bytes] = []
         self._documents: list[Attached] = []
@@ -108,6 +112,7 @@ class Found:
         """All of it, each once: it may be found in two places."""
         return Evidence(
             self._digest,
+            self._parts,
             tuple(dict.fromkeys(self._signatures)),
             tuple(dict.fromkeys(self._envelopes)),
             tuple(dict.fromkeys(self._documents)),
@@ -154,7 +159,7 @@ def check(evidence: Evidence, keys: Sequence[PublicKey]) -> Verdict:
     statements = _check_envelopes(evidence, keys)
     _require_complete(trusted, statements)
     for document in evidence.documents:
-        _check_document(document, evidence.digest, statements.values())
+        _check_document(document, evidence, statements.values())
     return Verdict(
         digest=evidence.digest,
         keys=trusted.keys,
@@ -229,10 +234,10 @@ def _require_complete(trusted: _Trusted, statements: dict[str, Statement]) -> No
             )
 
 
-def _check_document(document: Attached, digest: str, signed: Iterable[Statement]) -> None:
+def _check_document(document: Attached, evidence: Evidence, signed: Iterable[Statement]) -> None:
     title = _TITLES.get(document.artifact_type, document.artifact_type)
-    content = _decode(document.content, title)
-    if not _speaks_of(document.artifact_type, content, digest):
+    content, digest = _decode(document.content, title), evidence.digest
+    if not _speaks_of(document.artifact_type, content, evidence):
         raise VerificationError(
             f"The attached {title} does not speak of {digest}: it is another's, or was changed.",
             hint=_RESIGN,
@@ -258,23 +263,16 @@ def _predicate(artifact_type: str, content: dict[str, Any]) -> tuple[str, Any]:
     return SBOM_PREDICATES.get(artifact_type, ""), content
 
 
-def _speaks_of(artifact_type: str, content: dict[str, Any], digest: str) -> bool:
-    """Whether a document's own subject is the digest; one of an unknown kind is not looked into."""
-    wanted = hexadecimal(digest)
-    if artifact_type == SPDX_TYPE:
-        return wanted in _values(content, ("packages", 0, "checksums"), "checksumValue")
-    if artifact_type == CYCLONEDX_TYPE:
-        return wanted in _values(content, ("metadata", "component", "hashes"), "content")
+def _speaks_of(artifact_type: str, content: dict[str, Any], evidence: Evidence) -> bool:
+    """Whether a document is about the manifest; one of an unknown kind is not looked into."""
     if artifact_type == PROVENANCE_TYPE:
-        return is_about(parse_statement(msgspec.json.encode(content)), digest)
-    return True
-
-
-def _values(content: object, path: Sequence[str | int], key: str) -> list[object]:
-    for step in path:
-        try:
-            content = content[step]  # type: ignore[index]
-        except (KeyError, IndexError, TypeError):
-            return []
-    found = content if isinstance(content, list) else []
-    return [each.get(key) for each in found if isinstance(each, dict)]
+        return is_about(parse_statement(msgspec.json.encode(content)), evidence.digest)
+    if artifact_type not in SBOM_PREDICATES:
+        return True
+    about = boms.about(artifact_type, content)
+    wanted = hexadecimal(evidence.digest)
+    if wanted in about.root:
+        return True
+    # What images share has no manifest: it is about this one whose layers and base all of it is.
+    parts = {hexadecimal(each) for each in evidence.parts}
+    return bool(about.root) and about.root | about.parts <= parts

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from scoring import __version__
 from scoring.packages.documents import canonical_json
+from serve.provenance.about import SHARED
 from serve.provenance.names import hexadecimal, oci_purl, pypi_purl
 
 if TYPE_CHECKING:
@@ -50,10 +51,11 @@ def _root(about: About) -> dict[str, Any]:
         "python": inventory.python,
         "environment": inventory.environment,
     }
-    return _component(
-        "container", about.purl, inventory.name, inventory.version, about.subject.digest
-    ) | {
-        "purl": about.purl,
+    ref, more = about.purl, {"purl": about.purl}
+    if about.shared:
+        ref, more = "software", {"description": SHARED}
+    return _component("container", ref, inventory.name, inventory.version, about.subject.digest) | {
+        **more,
         "properties": [
             {"name": _PROPERTY + name, "value": value}
             for name, value in properties.items()
@@ -67,7 +69,7 @@ def _components(inventory: Inventory) -> list[dict[str, Any]]:
     runtime = inventory.layers.get("runtime")
     if runtime is not None:
         found.append(
-            _component("application", "runtime", "fieldpost", inventory.fieldpost, runtime.diff_id)
+            _component("application", "runtime", "fieldpost", inventory.fieldpost, runtime.digest)
             | {"licenses": [{"license": {"id": "Apache-2.0"}}]}
         )
     found += _model(inventory)

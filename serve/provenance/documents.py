@@ -23,8 +23,8 @@ class Documents(msgspec.Struct, frozen=True):
 
     Attributes:
         about: The manifest, and what is in it.
-        spdx: As JSON.
-        cyclonedx: As JSON.
+        spdx: As JSON. Those of an image leave out its model, see `About.software`.
+        cyclonedx: The same.
         provenance: An in-toto statement; None where nobody recorded the build.
     """
 
@@ -48,11 +48,15 @@ class Documents(msgspec.Struct, frozen=True):
     def artifacts(self) -> tuple[Artifact, ...]:
         """The documents as OCI artifacts, unsigned: what scanners look for beside an image."""
         subject = self.about.subject
+        lasting = subject.digest != self.about.inventory.package
         found = [
-            artifacts.document(self.spdx, artifacts.SPDX_TYPE, subject, title="sbom.spdx.json"),
-            artifacts.document(
-                self.cyclonedx, artifacts.CYCLONEDX_TYPE, subject, title="sbom.cdx.json"
-            ),
+            msgspec.structs.replace(
+                artifacts.document(content, kind, subject, title=title), lasting=lasting
+            )
+            for content, kind, title in (
+                (self.spdx, artifacts.SPDX_TYPE, "sbom.spdx.json"),
+                (self.cyclonedx, artifacts.CYCLONEDX_TYPE, "sbom.cdx.json"),
+            )
         ]
         if self.provenance is not None:
             title = artifacts.PROVENANCE_TITLE
@@ -67,8 +71,10 @@ def describe(about: About, provenance: bytes | None) -> Documents:
         about: The manifest, and what is in it.
         provenance: Of the package, where it was recorded.
     """
-    inventory = about.inventory
-    if provenance is not None and about.subject.digest != inventory.package:
-        base = (inventory.base.name, inventory.base.digest) if inventory.base else ("", "")
-        provenance = slsa.for_image(provenance, about.subject.digest, base)
-    return Documents(about, spdx_document(about), cyclonedx_document(about), provenance)
+    inventory, told = about.inventory, about
+    if about.subject.digest != inventory.package:
+        told = about.software
+        if provenance is not None:
+            base = (inventory.base.name, inventory.base.digest) if inventory.base else ("", "")
+            provenance = slsa.for_image(provenance, about.subject.digest, base)
+    return Documents(about, spdx_document(told), cyclonedx_document(told), provenance)

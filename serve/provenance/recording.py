@@ -57,11 +57,7 @@ def record_build(
         script=git_source(script) if script else None,
     )
     subject = Subject(digest, registry.blobs.path(digest).stat().st_size, MANIFEST_TYPE)
-    content = slsa.provenance(plan, digest, run)
-    attach(
-        registry,
-        artifacts.statement(content, slsa.PREDICATE, subject, title=artifacts.PROVENANCE_TITLE),
-    )
+    keep_provenance(registry, slsa.provenance(plan, digest, run), subject)
 
 
 def keep_model(registry: Registry, plan: BuildPlan, layer: str) -> None:
@@ -116,6 +112,12 @@ def attach(registry: Registry, artifact: Artifact) -> Referrer:
         subject=artifact.subject.digest,
         artifact_type=artifact.artifact_type,
     )
+
+
+def keep_provenance(registry: Registry, statement: bytes, subject: Subject) -> None:
+    """Keeps the provenance statement of a package beside it."""
+    title = artifacts.PROVENANCE_TITLE
+    attach(registry, artifacts.statement(statement, slsa.PREDICATE, subject, title=title))
 
 
 def find_provenance(registry: Registry, digest: str) -> bytes | None:

@@ -20,9 +20,10 @@ from serve.provenance.artifacts import Subject, TagImage
 from serve.provenance.chain import require_package
 from serve.provenance.inventory import BaseFact
 from serve.provenance.recording import attach as attach_locally
+from serve.provenance.recording import find_provenance, keep_provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from serve.distribution.documents import Document
     from serve.distribution.options import Options
@@ -74,11 +75,11 @@ class Remote:
             DigestMismatchError: The registry's bytes are others than their digest names.
         """
         root = self._client.manifest(self._reference.target)
-        verdict = checks.check(self._evidence(root.digest), keys)
+        verdict = checks.check(self._evidence(root), keys)
         seen: set[str] = set()
         for document in self._images(root):
             if document.digest != root.digest:  # named by a digest in what is signed
-                checks.check(self._evidence(document.digest), ())
+                checks.check(self._evidence(document), ())
             self._check_package(document)
             for blob in document.blobs:
                 if whole and blob.digest not in seen:
@@ -98,15 +99,17 @@ class Remote:
         """
         root = self._client.manifest(self._reference.target)
         documents = [*self._with_packages(root)]
+        told = dict(self._told_of_packages(root))
         for document in documents:
-            self._sign_one(document, key)
+            self._sign_one(document, key, told.get(document.digest))
         return tuple(each.digest for each in documents)
 
-    def _sign_one(self, document: Document, key: PrivateKey) -> None:
+    def _sign_one(self, document: Document, key: PrivateKey, provenance: bytes | None) -> None:
         subject = _subject(document)
-        found = self._evidence(document.digest)
+        found = self._evidence(document)
         checks.check(found, ())
-        statements = slsa.statements_of(found.documents, subject.digest)
+        told = {slsa.PREDICATE: provenance} if provenance is not None else {}
+        statements = told | slsa.statements_of(found.documents, subject.digest)
         name = self._client.reference.name
         if signing.is_signed(found, subject, statements, key, name):
             return
@@ -123,14 +126,15 @@ class Remote:
             How many bytes were sent.
         """
         root = self._client.manifest(self._reference.target)
-        sent = 0
+        sent, told = 0, set()
         for document in self._images(root):
             package = document.annotations.get(PACKAGE, document.digest)
             if package != document.digest:
                 sent += self._attach_documents(registry, document, package)
+                told.add(package)
         for document in self._with_packages(root):
             if registry.blobs.has(document.digest):
-                sent += self._attach_kept(registry, document)
+                sent += self._attach_kept(registry, document, told)
         return sent
 
     def _attach_documents(self, registry: Registry, image: Document, package: str) -> int:
@@ -142,12 +146,13 @@ class Remote:
         found = local.documents(registry, package, image=_subject(image), base=base)
         return self._put(found.artifacts, image.digest)
 
-    def _attach_kept(self, registry: Registry, package: Document) -> int:
+    def _attach_kept(self, registry: Registry, package: Document, told: Container[str]) -> int:
         there = {each.digest for each in list_referrers(self._client, package.digest)}
         kept = [
             each
             for each in local.kept_artifacts(registry, package.digest)
             if each.digest not in there
+            and not (package.digest in told and each.artifact_type == artifacts.PROVENANCE_TYPE)
         ]
         return self._put(kept, package.digest)
 
@@ -167,7 +172,33 @@ class Remote:
             if entry.digest not in there:
                 self._keep(registry, package, entry.digest)
                 brought += 1
-        return brought + self._fetch_tagged(registry, package)
+        return brought + self._fetch_tagged(registry, package) + self._fetch_told(registry)
+
+    def _fetch_told(self, registry: Registry) -> int:
+        """The provenance of packages that came without one: that of their images has it."""
+        brought = 0
+        root = self._client.manifest(self._reference.target)
+        for package, statement in self._told_of_packages(root):
+            if registry.blobs.has(package) and find_provenance(registry, package) is None:
+                keep_provenance(registry, statement, local.subject(registry, package))
+                brought += 1
+        return brought
+
+    def _told_of_packages(self, root: Document) -> Iterator[tuple[str, bytes]]:
+        """What the provenance of each image says of the package in it."""
+        for image in self._images(root):
+            package = image.annotations.get(PACKAGE, "")
+            if package and package != image.digest:
+                yield from self._told_of(package, image)
+
+    def _told_of(self, package: str, image: Document) -> Iterator[tuple[str, bytes]]:
+        found = checks.Found(image.digest)
+        for entry in list_referrers(self._client, image.digest, artifacts.PROVENANCE_TYPE):
+            found.add(self._manifest(entry.digest), self._read)
+        for document in found.evidence().documents:
+            statement = slsa.for_package(document.content, package)
+            if statement is not None:
+                yield package, statement
 
     def _keep(self, registry: Registry, package: str, digest: str) -> None:
         manifest = self._client.manifest(digest)
@@ -228,9 +259,11 @@ class Remote:
         configs = [self._client.read_blob(each.blobs[0]) for each in (image, found)]
         require_package(image, configs[0], found, configs[1])
 
-    def _evidence(self, digest: str) -> checks.Evidence:
-        found = checks.Found(digest)
-        self._gather(digest, found)
+    def _evidence(self, document: Document) -> checks.Evidence:
+        base = document.annotations.get(f"{_BASE}digest", "")
+        layers = (layer.digest for layer in document.layers)
+        found = checks.Found(document.digest, (*layers, *([base] if base else [])))
+        self._gather(document.digest, found)
         return found.evidence()
 
     def _gather(self, digest: str, found: checks.Found) -> None:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from scoring import __version__
+from scoring import digest as digests
 from scoring.errors import VerificationError
 from scoring.packages.documents import canonical_json
 from serve.provenance.artifacts import CYCLONEDX_TYPE, SPDX_TYPE
-from serve.provenance.names import DECODE_ERRORS, hexadecimal, oci_purl, pypi_purl
+from serve.provenance.names import DECODE_ERRORS, hexadecimal, oci_purl
 from serve.registry.provenance import GitSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from serve.packaging.plan import BuildPlan
     from serve.provenance.checks import Attached
@@ -76,7 +77,7 @@ def provenance(plan: BuildPlan, digest: str, run: Run) -> bytes:
             "buildType": BUILD_TYPE,
             "externalParameters": _parameters(plan),
             "internalParameters": {"fieldpost": plan.fieldpost_version},
-            "resolvedDependencies": [*_dependencies(plan), *_sources(run)],
+            "resolvedDependencies": [*_dependencies(plan), *_sources(run), *_base_of(plan)],
         },
         "runDetails": {
             "builder": {"id": run.builder, "version": {"fieldpost": __version__}},
@@ -164,14 +165,48 @@ def for_image(package_statement: bytes, image: str, base: tuple[str, str]) -> by
     """
     found = parse_statement(package_statement)
     subjects = {each.name: f"sha256:{each.digest.get('sha256', '')}" for each in found.subject}
-    definition = dict(found.predicate.get("buildDefinition", {}))
-    definition["resolvedDependencies"] = [
-        *(each for each in definition.get("resolvedDependencies", []) if each["name"] != "base"),
-        _base(*base),
-    ]
-    predicate = found.predicate | {"buildDefinition": definition}
     name = next(iter(subjects), "image")
+    predicate = _on_base(found.predicate, [_base(*base)])
     return statement(PREDICATE, predicate, {f"{name} on {base[0]}": image} | subjects)
+
+
+def for_package(image_statement: bytes, package: str) -> bytes | None:
+    """The provenance of the package in an image, as `provenance` made it: `for_image` undone.
+
+    Args:
+        image_statement: What `for_image` made.
+        package: The package's digest.
+
+    Returns:
+        The statement; None where the image's does not speak of that package.
+
+    Raises:
+        VerificationError: It is no statement.
+    """
+    found = parse_statement(image_statement)
+    wanted = hexadecimal(package)
+    names = [each.name for each in found.subject if each.digest.get("sha256") == wanted]
+    if found.predicate_type != PREDICATE or not names:
+        return None
+    parameters = _object(_object(found.predicate.get("buildDefinition")).get("externalParameters"))
+    name, _, digest = str(parameters.get("base", "")).rpartition("@")
+    predicate = _on_base(found.predicate, [_base(name, digest)] if name else [])
+    return statement(PREDICATE, predicate, dict.fromkeys(names, package))
+
+
+def _on_base(predicate: dict[str, Any], base: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A predicate with another base, or with none, behind all else that went in."""
+    definition = _object(predicate.get("buildDefinition"))
+    given = definition.get("resolvedDependencies")
+    others = given if isinstance(given, list) else []
+    others = [each for each in others if _object(each).get("name") != "base"]
+    definition["resolvedDependencies"] = [*others, *base]
+    return predicate | {"buildDefinition": definition}
+
+
+def _object(value: object) -> dict[str, Any]:
+    """A copy of a JSON object; empty for anything else, as others may have written it."""
+    return dict(value) if isinstance(value, dict) else {}
 
 
 def _name(plan: BuildPlan) -> str:
@@ -192,13 +227,18 @@ def _parameters(plan: BuildPlan) -> dict[str, Any]:
 
 
 def _dependencies(plan: BuildPlan) -> Iterable[dict[str, Any]]:
-    for wheel in plan.lock.packages:
-        uri = pypi_purl(wheel.name, wheel.version, wheel.url)
-        yield {"uri": uri, "digest": {"sha256": wheel.sha256}, "name": wheel.name}
+    from serve.packaging.contents import LOCK_FILE  # noqa: PLC0415 - a build has it in memory
+
+    # It has the hash of every wheel, and is in the environment's layer under this name.
+    yield _named(LOCK_FILE, digests.of_bytes(plan.lock.text.encode()))
     if plan.model_digest:
         yield _named("model", plan.model_digest)
     for file in plan.model_files:
         yield _named(f"model/{file.path}", file.digest)
+
+
+def _base_of(plan: BuildPlan) -> Iterable[dict[str, Any]]:
+    """The last of all: an image's takes its place."""
     if plan.base:
         yield _base(plan.base.name, plan.base.digest)
 

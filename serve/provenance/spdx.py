@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from scoring.packages.documents import canonical_json
-from serve.provenance.about import TOOL
+from serve.provenance.about import SHARED, TOOL
 from serve.provenance.names import hexadecimal, oci_purl, pypi_purl
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _relation(one: str, how: str, other: str) -> dict[str, str]:
 
 
 def _root(about: About) -> dict[str, Any]:
-    return _package(
+    root = _package(
         _ROOT,
         about.inventory.name,
         about.inventory.version,
@@ -57,6 +57,7 @@ def _root(about: About) -> dict[str, Any]:
         purpose="CONTAINER",
         purl=about.purl,
     )
+    return root | ({"comment": SHARED} if about.shared else {})
 
 
 def _parts(inventory: Inventory) -> list[dict[str, Any]]:
@@ -68,7 +69,7 @@ def _parts(inventory: Inventory) -> list[dict[str, Any]]:
                 "SPDXRef-Runtime",
                 "fieldpost",
                 inventory.fieldpost,
-                runtime.diff_id,
+                runtime.digest,
                 purpose="APPLICATION",
                 licence="Apache-2.0",
             )

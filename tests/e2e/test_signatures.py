@@ -392,16 +392,38 @@ def test_an_sbom_that_was_swapped_is_told(signed: Pushed) -> None:
         signed.verify()
 
 
-def test_an_sbom_of_another_image_is_told(signed: Pushed, tmp_path: Path) -> None:
-    evil = other_image(signed, tmp_path)
-    with signed.client() as client:
-        (entry,) = list_referrers(client, evil, artifacts.CYCLONEDX_TYPE)
-        content = client.read_blob(client.manifest(entry.digest).layers[0])
-        subject = Subject(signed.digest, client.manifest(signed.digest).descriptor.size)
-        artifact = artifacts.document(content, artifacts.CYCLONEDX_TYPE, subject, title="x")
+@pytest.mark.parametrize("part", ["environment", "runtime", "base"])
+def test_an_sbom_of_another_image_is_told(pushed: Pushed, part: str) -> None:
+    """One whose environment, runtime or base is another; what models share is not told apart."""
+    with pushed.client() as client:
+        (entry,) = list_referrers(client, pushed.digest, artifacts.CYCLONEDX_TYPE)
+        content = json.loads(client.read_blob(client.manifest(entry.digest).layers[0]))
+        named = {each["bom-ref"]: each for each in content["components"]}
+        found = content["metadata"]["component"] if part == "environment" else named[part]
+        found["hashes"][0]["content"] = "ab" * 32
+        subject = Subject(pushed.digest, client.manifest(pushed.digest).descriptor.size)
+        changed = json.dumps(content).encode()
+        artifact = artifacts.document(changed, artifacts.CYCLONEDX_TYPE, subject, title="x")
         attach(client, artifact.manifest, artifact.blobs)
     with pytest.raises(VerificationError, match="CycloneDX document does not speak of"):
-        signed.verify()
+        pushed.workspace.packages.verify_image(pushed.reference)
+
+
+def test_another_model_shares_the_sboms_of_its_environment(pushed: Pushed, tmp_path: Path) -> None:
+    package = small_package(pushed.workspace, tmp_path, content=b"trained anew")
+    packages = pushed.workspace.packages
+    other = packages.push(package, f"{pushed.name}:2", base=pushed.base).digest
+    with pushed.client() as client:
+        layers = [
+            {
+                each.artifact_type: client.manifest(each.digest).layers[0].digest
+                for each in list_referrers(client, image)
+            }
+            for image in (pushed.digest, other)
+        ]
+    shared = {kind for kind in layers[0] if layers[0][kind] == layers[1][kind]}
+    assert shared == {artifacts.SPDX_TYPE, artifacts.CYCLONEDX_TYPE}
+    assert packages.verify_image(f"{pushed.name}@{other}").digest == other
 
 
 def test_attestations_that_were_deleted_are_told(signed: Pushed) -> None:

@@ -31,6 +31,7 @@ class Made(NamedTuple):
 
     manifest: bytes
     blobs: tuple[bytes, ...]
+    lasting: bool = False
 
 
 class Attachments:
@@ -131,6 +132,24 @@ def test_each_question_and_each_list_comes_once(case: Case, tiny: TinyRegistry) 
     assert sent[("HEAD", own)] == 0
 
 
+def test_what_lasts_is_asked_for_and_sent_once(case: Case, tiny: TinyRegistry) -> None:
+    class Lasting(Attachments):
+        def missing(self, listed: Mapping[str, Sequence[Referrer]]) -> list[Made]:
+            return [each._replace(lasting=True) for each in super().missing(listed)]
+
+    for text in (b"first", b"second"):
+        image = oci.make_image(case.image.store, [text])
+        before = len(tiny.requests)
+        attached = Lasting(image.root.digest, "said of both")
+        assert not push(
+            image.root, image.content, case.to, attachments=attached, options=case.options
+        ).warning
+        posts = [method for method, _, _ in tiny.requests[before:] if method == "POST"]
+        assert len(posts) == (4 if text == b"first" else 2)  # then, the image's own two alone
+        with case.client() as client:
+            assert len(list_referrers(client, image.root.digest)) == 1
+
+
 def test_a_registry_that_takes_no_attachments_has_the_image(case: Case, tiny: TinyRegistry) -> None:
     def refuse(handler: Handler) -> bool:
         handler.body()
@@ -152,7 +171,7 @@ def test_another_writer_of_the_list_loses_nothing(options: Options, tmp_path: Pa
         subject = image.root.digest
         with case.client() as client:
             known = look_up(client, subject)  # and then somebody else is faster
-            attach(client, *artifact(subject, "theirs"))
+            attach(client, *artifact(subject, "theirs")[:2])
             mine = Referrer(OCI_MANIFEST, digests.of_bytes(b"mine"), 4)
 
             def overwrite(handler: Handler) -> bool:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tarfile
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from scoring.errors import DigestMismatchError, NotFoundError
+from scoring.packages.documents import canonical_json
 from serve import Workspace
-from serve.provenance import local
+from serve.provenance import local, slsa
 from serve.provenance.artifacts import Subject
 from serve.provenance.inventory import BaseFact
 from serve.provenance.licences import read_metadata
@@ -53,6 +56,7 @@ def test_the_spdx_document_is_valid(made: Made, tmp_path: Path, image: bool) -> 
     names = {each.name: each for each in document.packages}
     assert {"iris", "numpy", "tenacity", "torch-x", "fieldpost"} <= set(names)
     assert (BASE.name in names) is image
+    assert ("compiled/model.onnx" in names) is not image  # its provenance has it
     assert str(names["numpy"].license_declared) == "BSD-3-Clause"
     assert str(names["tenacity"].license_declared) == "Apache-2.0"
     assert names["torch-x"].license_comment == "The wheel says: Our own terms"
@@ -72,16 +76,30 @@ def test_the_cyclonedx_document_is_valid(made: Made, image: bool) -> None:
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(content.decode()) is None
     document = json.loads(content)
     root = document["metadata"]["component"]
-    subject = IMAGE.digest if image else made.package.digest
+    layers = {each.name: each for each in made.workspace.packages.describe(made.package).layers}
+    subject = layers["env"].digest if image else made.package.digest
     assert root["hashes"] == [{"alg": "SHA-256", "content": subject.removeprefix("sha256:")}]
     components = {each["name"]: each for each in document["components"]}
     assert components["numpy"]["purl"] == "pkg:pypi/numpy@2.3.1"
     assert components["torch-x"]["purl"].startswith("pkg:pypi/torch-x@1.0?download_url=https%3A")
+    assert (BASE.name in components) is image
+    if image:
+        assert "iris" not in components  # the same document for other models
+        return
     model = components["iris"]
     assert model["type"] == "machine-learning-model"
     assert [each["name"] for each in model["components"]] == ["compiled/model.onnx"]
     assert {"name": "fieldpost:format", "value": "onnx"} in model["properties"]
-    assert (BASE.name in components) is image
+
+
+def sha256_of_the_lock(made: Made) -> str:
+    """Of the file in the environment's layer, by nothing of ours."""
+    layers = made.workspace.packages.describe(made.package).layers
+    (digest,) = [each.digest for each in layers if each.name == "env"]
+    with tarfile.open(made.workspace.registry.blobs.path(digest)) as archive:
+        file = archive.extractfile("opt/fieldpost/env/requirements.lock")
+        assert file is not None
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def test_the_provenance_names_what_it_was_built_from(made: Made) -> None:
@@ -94,7 +112,7 @@ def test_the_provenance_names_what_it_was_built_from(made: Made) -> None:
     assert definition["externalParameters"]["model"] == "iris:1"
     assert definition["externalParameters"]["platform"] == "linux/amd64"
     materials = {each["name"]: each["digest"] for each in definition["resolvedDependencies"]}
-    assert materials["numpy"] == {"sha256": "0" * 64}
+    assert materials["env/requirements.lock"] == {"sha256": sha256_of_the_lock(made)}
     assert "model/compiled/model.onnx" in materials
     details = statement["predicate"]["runDetails"]
     assert details["builder"]["id"].startswith("https://")
@@ -110,6 +128,35 @@ def test_the_provenance_of_an_image_adds_its_base(made: Made) -> None:
     materials = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
     (base,) = [each for each in materials if each["name"] == "base"]
     assert base["digest"] == {"sha256": "cd" * 32}
+
+
+def test_the_provenance_of_a_package_comes_back_from_its_images(made: Made) -> None:
+    own = made.workspace.packages.provenance(made.package)
+    told = documents_of(made, image=True).provenance
+    assert slsa.for_package(told, made.package.digest) == own
+    assert slsa.for_package(told, "sha256:" + "12" * 32) is None
+    # For a package that was built for a base of its own, too.
+    document = json.loads(own)
+    definition = document["predicate"]["buildDefinition"]
+    definition["externalParameters"]["base"] = "a.example:5000/b@sha256:" + "ef" * 32
+    definition["resolvedDependencies"].append(
+        {
+            "digest": {"sha256": "ef" * 32},
+            "name": "base",
+            "uri": "pkg:oci/b@sha256%3A" + "ef" * 32,
+        }
+    )
+    based = canonical_json(document)
+    told = slsa.for_image(based, IMAGE.digest, (BASE.name, BASE.digest))
+    assert slsa.for_package(told, made.package.digest) == based
+
+
+@pytest.mark.parametrize("definition", [None, 5, {"resolvedDependencies": [1, {}, "x"]}])
+def test_what_others_wrote_as_provenance_is_no_defect(definition: object) -> None:
+    predicate = {"buildDefinition": definition}
+    odd = slsa.statement(slsa.PREDICATE, predicate, {"x": IMAGE.digest})
+    told = slsa.for_image(odd, "sha256:" + "12" * 32, (BASE.name, BASE.digest))
+    assert slsa.for_package(told, IMAGE.digest) is not None
 
 
 def test_the_builder_can_name_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
