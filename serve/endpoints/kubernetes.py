@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from scoring.errors import AlreadyExistsError, MissingDependencyError, TargetError, UsageError
+from scoring.errors import (
+    AlreadyExistsError,
+    MissingDependencyError,
+    NotFoundError,
+    TargetError,
+    UnreachableError,
+    UsageError,
+)
 from serve.endpoints import kubernetes_objects as objects
 from serve.endpoints import records
 from serve.endpoints.front.stats import Counts, Report
@@ -31,6 +39,8 @@ MANAGER = "fieldpost-endpoint"
 """The field manager of endpoints, beside that of deployments."""
 
 _METRICS_S = 5.0
+_KEY = "FIELDPOST_API_KEY"
+_OK = 200
 _ROUTE, _SERVICE, _DEPLOYMENT = "HTTPRoute", "Service", "Deployment"
 
 
@@ -232,13 +242,16 @@ class _Opened:
     def reports(self, name: str) -> list[Report]:
         """See `Clusters.reports`; a deployment without a ready pod is reported as down."""
         found = self._cluster.list("Pod", labels=labels.selector(base_name(name))).items
-        pods = [pod for pod in found if _is_ready(pod)]
-        return [self._report(name, pod) for pod in pods] or [_report(name, "", Counts(), up=False)]
+        told = [self._report(name, pod) for pod in found if _is_ready(pod)]
+        return [each for each in told if each] or [_report(name, "", Counts(), up=False)]
 
-    def _report(self, name: str, pod: Object) -> Report:
-        metadata = pod["metadata"]
-        lines = pod_metrics(self._cluster, metadata["name"])
-        return _report(name, str(metadata["uid"]), counts_of(lines), up=True)
+    def _report(self, name: str, pod: Object) -> Report | None:
+        """What a pod tells; None for one that has gone, or hangs, since the list was made."""
+        try:
+            lines = pod_metrics(self._cluster, pod, os.environ.get(_KEY, ""))
+        except (NotFoundError, UnreachableError):
+            return None
+        return _report(name, str(pod["metadata"]["uid"]), counts_of(lines), up=True)
 
     def _look(self, name: str) -> Behind:
         """A deployment as the cluster has it now."""
@@ -346,25 +359,43 @@ class _Opened:
         return str(addresses[0].get("value", "")) if addresses else ""
 
 
-def pod_metrics(cluster: Cluster, pod: str) -> list[str]:
+def pod_metrics(cluster: Cluster, pod: Object, key: str = "") -> list[str]:
     """The lines of a pod's `/metrics`, asked through the cluster's API.
+
+    Args:
+        cluster: Where it is.
+        pod: As the cluster has it.
+        key: That the pod's server wants to see; empty for none.
 
     Raises:
         TargetError: The cluster, or the pod, does not let them be read.
+        NotFoundError: The pod is not there any more.
     """
-    from lightkube.core.generic_client import BasicRequest  # noqa: PLC0415 - few need a cluster
-
-    from serve.targets.kubernetes.faults import Asked  # noqa: PLC0415
+    from serve.targets.kubernetes import faults  # noqa: PLC0415 - few need a cluster
+    from serve.targets.kubernetes.relay import own_words  # noqa: PLC0415
     from serve.targets.kubernetes.settings import CONTAINER_PORT  # noqa: PLC0415
-    from serve.targets.kubernetes.transport import Transport  # noqa: PLC0415
+    from serve.targets.kubernetes.transport import Transport, reached  # noqa: PLC0415
 
-    path = f"api/v1/namespaces/{cluster.namespace}/pods/{pod}:{CONTAINER_PORT}/proxy/metrics"
-    asked = Asked(f"read the metrics of pod {pod}", cluster.where, cluster.namespace)
-    transport = Transport(cluster.access, _METRICS_S, None)
-    try:
-        return list(transport.lines(BasicRequest("GET", path), asked, _METRICS_S))
-    finally:
-        transport.close()
+    name = pod["metadata"]["name"]
+    place = f"{'https:' if _speaks_tls(pod) else ''}{name}:{CONTAINER_PORT}"
+    path = f"api/v1/namespaces/{cluster.namespace}/pods/{place}/proxy/metrics"
+    asked = faults.Asked(f"read the metrics of pod {name}", cluster.where, cluster.namespace)
+    headers = [("x-api-key", key)] if key else []
+    with contextlib.closing(Transport(cluster.access, _METRICS_S, None)) as transport:
+        response = transport.exchange("GET", path, headers, b"", asked, _METRICS_S)
+        with contextlib.closing(response):
+            status, pieces = own_words(response, asked)
+            if status is not None:
+                raise faults.refusal(response.status_code, status, asked)
+            with reached(asked):
+                text = b"".join(pieces).decode(errors="replace")
+    if response.status_code != _OK:
+        raise TargetError(
+            f"The pod {name} does not show its metrics ({response.status_code}).",
+            hint="A promotion goes by them. Pods with API keys want one of the scope 'metrics': "
+            "put it into the variable FIELDPOST_API_KEY.",
+        )
+    return text.splitlines()
 
 
 def _report(name: str, worker: str, counts: Counts, *, up: bool) -> Report:
@@ -380,7 +411,15 @@ def _report(name: str, worker: str, counts: Counts, *, up: bool) -> Report:
     )
 
 
+def _speaks_tls(pod: Object) -> bool:
+    """As the kubelet has to know it, too."""
+    probes = [each.get("readinessProbe") or {} for each in pod["spec"].get("containers") or ()]
+    return any((probe.get("httpGet") or {}).get("scheme") == "HTTPS" for probe in probes)
+
+
 def _is_ready(pod: Object) -> bool:
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
     conditions = (pod.get("status") or {}).get("conditions") or ()
     return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
 

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scoring.errors import AlreadyExistsError, FieldpostError, TargetError, UsageError
-from serve.endpoints import kubernetes
+from scoring.errors import (
+    AlreadyExistsError,
+    FieldpostError,
+    ScoringFailedError,
+    TargetError,
+    UsageError,
+)
+from serve.client import Client
+from serve.endpoints.kubernetes import Clusters
 from serve.endpoints.podmetrics import counts_of
 from serve.endpoints.promotion import Plan
 from serve.endpoints.traffic import Traffic, parse
+from serve.server.access import keyfile, keys
 from tests.support.kubernetes_yard import TEST_KUBECONFIG, ClusterYard, double_yard, real_yard
 from tests.support.local import eventually
+from tests.support.pod_servers import PodServers
+from tests.support.server import ANSWER, Sums
 
 
 @pytest.fixture(params=["double", "real"])
@@ -169,33 +180,91 @@ def test_metrics_of_our_server_are_understood() -> None:
     assert counts.quantile_s(0.95) == pytest.approx(0.011, abs=0.004)
 
 
-@pytest.mark.parametrize("bad", [0, 5])
+def failing(name: str) -> Sums:
+    """A model that answers wherever it is, but for `green`."""
+    made = Sums()
+    made.error = RuntimeError("no") if name == "green" else None
+    return made
+
+
+def requests(yard: ClusterYard, count: int) -> None:
+    """Sends requests through the endpoint's own Service."""
+    with yard.workspace.endpoints.reach("ep") as route, Client(route.scoring) as client:
+        for _ in range(count):
+            with contextlib.suppress(ScoringFailedError):
+                client.score({"data": [[1, 2, 3]]})
+
+
+@pytest.mark.parametrize(
+    ("model", "phase", "behind"),
+    [(lambda _name: Sums(), "done", {"green"}), (failing, "halted", {"blue"})],
+)
 def test_a_promotion_is_led_by_its_command(
-    yard: ClusterYard, bad: int, monkeypatch: pytest.MonkeyPatch
+    yard: ClusterYard, model: Callable[[str], Sums], phase: str, behind: set[str]
 ) -> None:
     if yard.double is None:
         pytest.skip("nobody sends requests to the pods of a real cluster here")
     two(yard)
     endpoints = yard.workspace.endpoints
-    endpoints.create("ep", Traffic(weights={"blue": 1}), settings={"replicas": "2"})
-    asked = [0]
+    with PodServers(yard.double, model):
+        endpoints.create("ep", Traffic(weights={"blue": 1}), settings={"replicas": "2"})
+        requests(yard, 5)
+        endpoints.promote("ep", Plan(to="green", steps=(50.0, 100.0), soak_s=0.0, min_requests=5))
+        assert shares(yard) == {"blue": (1, True), "green": (1, True)}
+        eventually(lambda: all(each.up for each in endpoints.get("ep").backends), 60)
+        view = endpoints.lead("ep", wait=lambda _seconds: requests(yard, 10))
+        assert view.promotion is not None
+        assert view.promotion.phase == phase
+        assert {name for name, (_, member) in shares(yard).items() if member} == behind
+        eventually(lambda: endpoints.get("ep").state == "running", 60)
+        with endpoints.reach("ep") as route, Client(route.scoring) as client:
+            assert client.score({"data": [[1, 2, 3]]}) == ANSWER
 
-    def metrics(_cluster: object, pod: str) -> list[str]:
-        asked[0] += 10
-        of_green = pod.startswith("green")
-        return METRICS.format(good=asked[0], bad=bad * asked[0] * of_green).splitlines()
 
-    # Nothing answers behind the pods of the double.
-    monkeypatch.setattr(kubernetes, "pod_metrics", metrics)
-    endpoints.promote("ep", Plan(to="green", steps=(50.0, 100.0), soak_s=0.0, min_requests=5))
-    assert shares(yard) == {"blue": (1, True), "green": (1, True)}
-    eventually(lambda: all(each.up for each in endpoints.get("ep").backends), 60)
-    view = endpoints.lead("ep", wait=lambda _seconds: None)
-    assert view.promotion is not None
-    assert view.promotion.phase == ("halted" if bad else "done")
-    assert {name for name, (_, member) in shares(yard).items() if member} == {
-        "blue" if bad else "green"
-    }
+def test_a_pod_that_leaves_between_two_looks_ends_no_promotion(yard: ClusterYard) -> None:
+    if yard.double is None:
+        pytest.skip("the pods of a real cluster do not leave when told")
+    two(yard)
+    endpoints = yard.workspace.endpoints
+    endpoints.create("ep", Traffic(weights={"blue": 1}))
+    record = yard.workspace.registry.endpoints.get("ep")
+    with PodServers(yard.double) as servers:
+        eventually(lambda: endpoints.get("ep").state == "running", 60)
+        gone: list[str] = []
+
+        def place(pod: dict[str, Any]) -> str:
+            uid = pod["metadata"]["uid"]
+            gone[:] = gone or [uid]
+            return "127.0.0.1:1" if uid in gone else servers.place(pod)
+
+        yard.double.proxying.behind = place
+        reports = Clusters(yard.workspace.registry).reports(record, ["blue"])
+        pods = yard.cluster.get("Deployment", "blue")["spec"]["replicas"]
+        assert len(reports) == pods - 1
+        assert all(each.up["blue"] for each in reports)
+        yard.double.proxying.behind = lambda _pod: None
+        (report,) = Clusters(yard.workspace.registry).reports(record, ["blue"])
+        assert not report.up["blue"]
+
+
+def test_pods_with_keys_show_their_counts_to_a_key(
+    yard: ClusterYard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if yard.double is None:
+        pytest.skip("the pods of a real cluster have no keys here")
+    yard.deploy("blue", yard.package("blue"))
+    yard.workspace.endpoints.create("ep", Traffic(weights={"blue": 1}))
+    record = yard.workspace.registry.endpoints.get("ep")
+    key, shown = keys.make("promoter", scopes=("metrics",))
+    keyfile.write(tmp_path / "keys", keys.KeyFile((key,)))
+    clusters = Clusters(yard.workspace.registry)
+    with PodServers(yard.double, api_keys=str(tmp_path / "keys")):
+        eventually(lambda: yard.workspace.endpoints.get("ep").state == "running", 60)
+        with pytest.raises(TargetError, match="does not show its metrics") as caught:
+            clusters.reports(record, ["blue"])
+        assert "FIELDPOST_API_KEY" in caught.value.hint
+        monkeypatch.setenv("FIELDPOST_API_KEY", shown)
+        assert all(each.up["blue"] for each in clusters.reports(record, ["blue"]))
 
 
 def test_a_cluster_that_went_away_is_told_and_comes_back(yard: ClusterYard) -> None:

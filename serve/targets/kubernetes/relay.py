@@ -166,7 +166,7 @@ class _Way:
             method, self.to.path + rest, headers, body, self.asked, _ANSWER_S
         )
         try:
-            status, pieces = _own_words(response, self.asked)
+            status, pieces = own_words(response, self.asked)
         except BaseException:
             response.close()
             raise
@@ -296,7 +296,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
-def _own_words(response: httpx2.Response, asked: Asked) -> tuple[Object | None, Iterator[bytes]]:
+def own_words(response: httpx2.Response, asked: Asked) -> tuple[Object | None, Iterator[bytes]]:
     """What the cluster itself says, where it was the one that answered, and the answer's body.
 
     An answer of the API is a `Status`, which no server of ours has.
