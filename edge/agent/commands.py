@@ -27,6 +27,8 @@ _PART: Final = 32 * 1024
 _MOST_OUTPUT: Final = 256 * 1024
 _MOST_KEPT_OUTPUT: Final = 4096
 _SHELL_S: Final = 60.0
+_KEPT_S: Final = 86_400.0
+"""For so long after its deadline the key of a command is known: people give it again, too."""
 
 
 class Notes(Protocol):
@@ -136,6 +138,8 @@ class Commands:
 
     def _done(self, command: Command) -> Done:
         try:
+            if command.verb == "shell":
+                return self._run(command)
             output = self._act(command)
         except FieldpostError as error:
             return Done(deadline=command.deadline, over=True, failure=failure_of(error))
@@ -144,14 +148,12 @@ class Commands:
     def _act(self, command: Command) -> str:
         match command.verb:
             case "restart":
-                return "\n".join(self._restart(name) for name in self._named(command))
+                return self._restart(command)
             case "logs":
                 return self._logs(self._named(command), _bytes(command), _lines(command))
             case "report":
                 self._device.report()
                 return ""
-            case "shell":
-                return self._run(command)
             case other:
                 raise UsageError(
                     f"This agent knows no command {other[:64]!a}.",
@@ -172,16 +174,21 @@ class Commands:
         found = []
         for name in names:
             lines = self._device.log(name).tail(most_bytes // len(names)).splitlines(keepends=True)
+            if not lines and name not in self._device.modules():
+                raise _no_module(name)
             text = "".join(lines[-most_lines:])
             found.append(text if len(names) == 1 else f"== {name}\n{text}")
         return "".join(found)
 
-    def _restart(self, module: str) -> str:
-        if not self._device.restart(module):
-            raise NotFoundError(f"No module {module} runs here.")
-        return f"{module} is started anew"
+    def _restart(self, command: Command) -> str:
+        """Starts anew the module that it names, or all that run: one may have been stopped."""
+        names = self._named(command)
+        done = [name for name in names if self._device.restart(name)]
+        if not done:
+            raise _no_module(", ".join(names))
+        return "\n".join(f"{name} is started anew" for name in done)
 
-    def _run(self, command: Command) -> str:
+    def _run(self, command: Command) -> Done:
         if not self._shell:
             raise ForbiddenError(
                 "This device lets nobody run programs.",
@@ -201,7 +208,12 @@ class Commands:
             )
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             raise UsageError(f"The program cannot be run: {error}.") from error
-        return found.stdout[-_MOST_OUTPUT:].decode(errors="replace")
+        output, status = found.stdout[-_MOST_OUTPUT:].decode(errors="replace"), found.returncode
+        made = Done(deadline=command.deadline, over=True, ok=status == 0, output=output)
+        if made.ok:
+            return made
+        why = Failure(code="deployment_failed", message=f"The program ended with status {status}.")
+        return msgspec.structs.replace(made, failure=why)
 
     def _results(self, command: Command, done: Done) -> Iterator[CommandResult]:
         parts = [done.output[i : i + _PART] for i in range(0, len(done.output), _PART)] or [""]
@@ -217,11 +229,11 @@ class Commands:
             )
 
     def _forget(self) -> None:
-        """Drops the keys of commands that cannot come again, and the oldest of too many."""
+        """Drops the keys of commands of long ago, and the oldest of too many."""
         kept: list[tuple[float, str]] = []
         for key, text in self._notes.notes(_PREFIX).items():
             done = _read(text)
-            if done is None or done.deadline < self._clock():
+            if done is None or done.deadline + _KEPT_S < self._clock():
                 self._notes.drop_note(key)
             else:
                 kept.append((done.deadline, key))
@@ -237,6 +249,10 @@ def encode(result: CommandResult) -> bytes:
             return messages.encode(msgspec.structs.replace(result, output=output))
         except FieldpostError:
             output = output[len(output) // 2 :]
+
+
+def _no_module(name: str) -> NotFoundError:
+    return NotFoundError(f"No module {name} runs here.")
 
 
 def _module(command: Command) -> str:

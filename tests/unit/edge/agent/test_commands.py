@@ -85,6 +85,7 @@ def test_a_command_that_was_broken_off_is_not_begun_again(device: Device) -> Non
         (command("restart", module=7), "usage"),
         (command("logs", module="../etc/passwd"), "usage"),
         (command("logs", module="main", bytes="many"), "usage"),
+        (command("logs", module="other"), "not_found"),
         (command("dance"), "usage"),
         (command("shell", command=["true"]), "forbidden"),
     ],
@@ -102,8 +103,14 @@ def test_a_shell_where_it_is_allowed(device: Device) -> None:
         carrying = make(device, journal, shell=True)
         (result,) = carrying.carry_out(command("shell", command=["echo", "a b"]))
         (missing,) = carrying.carry_out(command("shell", "other", command=["/no/such"]))
-    assert result.output == "a b\n"
+        (failed,) = carrying.carry_out(
+            command("shell", "third", command=["sh", "-c", "echo oh; exit 3"])
+        )
+    assert (result.ok, result.output) == (True, "a b\n")
     assert missing.failure is not None
+    assert (failed.ok, failed.output) == (False, "oh\n")
+    assert failed.failure is not None
+    assert "status 3" in failed.failure.message
 
 
 def test_a_report_is_asked_for(device: Device) -> None:
@@ -123,14 +130,32 @@ def test_long_logs_come_in_parts_that_fit(device: Device) -> None:
         assert messages.decode(data, CommandResult).id == "1"
 
 
+def test_a_key_is_known_after_its_deadline(device: Device) -> None:
+    with Journal(device.folder) as journal:
+        make(device, journal).carry_out(command("restart", module="main"))
+        late = Commands(device, journal, "camera", clock=lambda: NOW + 3600)
+        for key in ("another", "k"):
+            asked = msgspec.structs.replace(command("restart", key), deadline=NOW + 3660, id="2")
+            (result,) = late.carry_out(asked)
+            assert (result.ok, result.id) == (True, "2")
+    assert device.restarted == ["main", "main"]
+
+
+def test_what_was_stopped_does_not_keep_the_others_from_a_restart(device: Device) -> None:
+    device.names = ["extra", "main"]
+    with Journal(device.folder) as journal:
+        (result,) = make(device, journal).carry_out(command("restart"))
+    assert (result.ok, result.output) == (True, "main is started anew")
+
+
 def test_old_keys_are_forgotten(device: Device) -> None:
     with Journal(device.folder) as journal:
         for number in range(commands.MOST_KEPT + 10):
             made = msgspec.structs.replace(command("report", str(number)), deadline=NOW + number)
             make(device, journal).carry_out(made)
         assert len(journal.notes("cmd.")) <= commands.MOST_KEPT + 1
-        late = Commands(device, journal, "camera", clock=lambda: NOW + 1000)
-        late.carry_out(msgspec.structs.replace(command("report", "new"), deadline=NOW + 2000))
+        late = Commands(device, journal, "camera", clock=lambda: NOW + 100_000)
+        late.carry_out(msgspec.structs.replace(command("report", "new"), deadline=NOW + 200_000))
         assert len(journal.notes("cmd.")) == 1
 
 
