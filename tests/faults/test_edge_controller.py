@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -218,64 +213,3 @@ def test_commands_are_answered_in_parts_and_expire(place: Site) -> None:
     assert device.commands[0].arguments == {"tail": 5}
     gone = eventually(lambda: (c := place.fleet.command(late.id)).state == "expired" and c)
     assert "was not there" in gone.failure.message
-
-
-CONTROLLER = """
-import sys
-from pathlib import Path
-from tests.support import fleettrust
-from tests.support.brokers import Mosquitto
-from tests.support.controllers import Site
-from serve.registry import Registry
-
-from edge.security.director import Director
-from edge.security import keys
-from edge.controller.broker import parse_url
-from edge.controller.controller import Controller
-from edge.controller.permits import SignedPermits
-from edge.controller.records import Fleet
-from edge.security.metadatastore import FolderStore
-from edge.security.repository import Repository
-
-folder = Path(sys.argv[1])
-with Registry(str(folder / "workspace")) as registry:
-    Controller(
-        Fleet(registry.database),
-        parse_url(sys.argv[2]),
-        signer=Director(keys.read(folder / "director.pem")),
-        permits=SignedPermits(Repository(FolderStore(folder / "trust"))),
-        lease_s=0.5,
-    ).run()
-"""
-
-
-def test_a_controller_that_is_killed_at_any_moment_loses_nothing(
-    tmp_path: Path, place: Site
-) -> None:
-    from edge.security import keys
-
-    keys.write(place.trust.keys.director, tmp_path / "director.pem")
-    for number in range(5):
-        place.device(f"d{number}")
-    place.deploy("one", plan=Plan(waves=("1", "2", "3", "4", "5"), timeout_s=60))
-    kills = 0
-    wait_s = 0.9
-    while place.fleet.rollout("iris").rollout.state == "running":
-        process = subprocess.Popen(
-            [sys.executable, "-c", CONTROLLER, str(tmp_path), place.broker.url],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + wait_s
-        while (
-            time.monotonic() < deadline and place.fleet.rollout("iris").rollout.state == "running"
-        ):
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-        wait_s *= 1.3
-        assert kills < 20
-    assert place.until("complete") == {"good": 5}
-    generations = [[one.generation for one in device.wishes] for device in place.devices.values()]
-    assert generations == [[1]] * 5

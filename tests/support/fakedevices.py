@@ -62,6 +62,7 @@ class FakeDevice:
         self.facts = dict(facts or {})
         self.desired: Desired | None = None
         self.wishes: list[Desired] = []
+        self.told: list[Desired] = []
         self.commands: list[Command] = []
         self.up = threading.Event()
         self._good: dict[str, str] = {}
@@ -115,6 +116,7 @@ class FakeDevice:
             self._command(messages.decode(body, Command))
 
     def _wish(self, desired: Desired) -> None:
+        self.told.append(desired)
         if self.desired is not None and desired.generation <= self.desired.generation:
             return
         self.desired = desired

@@ -1,0 +1,160 @@
+"""Controllers and brokers die at moments that nobody chose, while versions follow one another."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from edge.controller.entities import Plan
+from edge.security import keys
+from tests.faults.harness import LONG
+from tests.support.controllers import Site, eventually, site
+
+KILLS = 100 if LONG else 2
+"""Of controllers and of brokers each, for each kind of broker."""
+
+DEVICES = 4
+PLAN = Plan(waves=("1", "2", "100%"), timeout_s=600.0)
+
+# Whatever a controller imports is there before it is started: kills fall into its work.
+SPAWNER = """
+import os, signal, sys
+from pathlib import Path
+from edge.controller.broker import parse_url
+from edge.controller.controller import Controller
+from edge.controller.permits import SignedPermits
+from edge.controller.records import Fleet
+from edge.security import keys
+from edge.security.director import Director
+from edge.security.metadatastore import FolderStore
+from edge.security.repository import Repository
+from serve.registry import Registry
+
+folder, url = Path(sys.argv[1]), sys.argv[2]
+
+
+def lead():
+    with Registry(str(folder / "workspace")) as registry:
+        Controller(
+            Fleet(registry.database),
+            parse_url(url),
+            signer=Director(keys.read(folder / "director.pem")),
+            permits=SignedPermits(Repository(FolderStore(folder / "trust"))),
+            lease_s=0.5,
+        ).run()
+
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        lead()
+        os._exit(0)
+    print(child, flush=True)
+"""
+
+
+class Controllers:
+    """Starts controllers in no time, and kills them."""
+
+    def __init__(self, ask: IO[str], answer: IO[str]) -> None:
+        self._ask, self._answer = ask, answer
+        self._pid = 0
+
+    def start(self) -> None:
+        self._ask.write("\n")
+        self._ask.flush()
+        self._pid = int(self._answer.readline())
+
+    def kill(self) -> None:
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            eventually(self._is_gone)
+            self._pid = 0
+
+    def _is_gone(self) -> bool:
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, 0)
+            return False
+        return True
+
+
+@contextmanager
+def controllers(folder: Path, url: str) -> Iterator[Controllers]:
+    root = Path(__file__).parents[2]
+    with (folder / "controllers.log").open("ab") as log:
+        spawner = subprocess.Popen(
+            [sys.executable, "-c", SPAWNER, str(folder), url],
+            env={**os.environ, "PYTHONPATH": str(root)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    with spawner:
+        assert spawner.stdin is not None
+        assert spawner.stdout is not None
+        made = Controllers(spawner.stdin, spawner.stdout)
+        try:
+            yield made
+        finally:
+            made.kill()
+
+
+def check_what_devices_heard(place: Site) -> None:
+    """No number of a wish was given to two of them, whichever controller said it."""
+    for device in place.devices.values():
+        meant: dict[int, str] = {}
+        for wish in device.told:
+            package = wish.modules["m0"].package
+            assert meant.setdefault(wish.generation, package) == package
+        generations = [wish.generation for wish in device.wishes]
+        assert generations == sorted(set(generations))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120 + 12 * KILLS)
+@pytest.mark.parametrize("persistent", [False, True])
+def test_whatever_is_killed_the_fleet_comes_to_the_last_version(
+    tmp_path: Path, persistent: bool
+) -> None:
+    chance = random.Random(211 + persistent)
+    completed = 0
+    with (
+        site(tmp_path, persistent=persistent) as place,
+        controllers(tmp_path, place.broker.url) as leading,
+    ):
+        keys.write(place.trust.keys.director, tmp_path / "director.pem")
+        for number in range(DEVICES):
+            place.device(f"d{number}")
+        place.deploy("v0", plan=PLAN)
+        leading.start()
+        for turn in range(1, KILLS + 1):
+            time.sleep(chance.uniform(0, 1.5))
+            leading.kill()
+            if chance.random() < 0.3 or place.fleet.rollout("iris").rollout.state == "complete":
+                completed += place.fleet.rollout("iris").rollout.state == "complete"
+                place.deploy(f"v{turn}", plan=PLAN)
+            time.sleep(chance.uniform(0, 0.5))
+            place.broker.kill()
+            place.broker.start()
+            leading.start()
+        last = f"v{KILLS + 1}"
+        place.deploy(last, plan=PLAN)
+        assert place.until("complete") == {"good": DEVICES}
+        package = place.permit(last).package
+        for device in place.devices.values():
+            assert device.desired is not None
+            assert device.desired.modules["m0"].package == package
+        check_what_devices_heard(place)
+    assert completed or not LONG
