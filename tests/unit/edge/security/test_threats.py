@@ -135,6 +135,20 @@ def test_a_withdrawn_release_neither_starts_nor_comes_back(
         withdraw(fleet.repository.draft_targets(), "iris", 1)
 
 
+def test_a_withdrawn_release_that_is_listed_all_the_same(fleet: Fleet, device: DeviceTrust) -> None:
+    """A draft from before the withdrawal, signed afterwards: the lowest release decides."""
+    first = fleet.permit("v1")
+    fleet.permit("v2")
+    draft = fleet.repository.draft_targets()
+    listed = dict(draft.targets)
+    withdraw(draft, "iris", 2)
+    draft.targets |= listed
+    fleet.publish(targets=sign_draft(draft, [fleet.keys.targets]))
+    with pytest.raises(RollbackError, match="withdrawn"):
+        device.verify(fleet.wish(1, first), START, fleet.fetch)
+    assert not device.permits(first.package)
+
+
 # Freeze
 
 
