@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from serve.targets.base import Status, StatusState, WorkerStatus
-from serve.targets.kubernetes import rollout
+from serve.targets.kubernetes import rollout, troubles
 from serve.targets.kubernetes.kinds import Object, name_of
 
 if TYPE_CHECKING:
     from serve.registry.records import Deployment
     from serve.targets.kubernetes.rollout import View
     from serve.targets.kubernetes.settings import KubernetesSettings
+    from serve.targets.kubernetes.troubles import Trouble
 
 _HTTP, _HTTPS = 80, 443
 
@@ -30,7 +31,8 @@ def observe(deployment: Deployment, view: View) -> Status:
     workers.sort(key=lambda each: (each.revision != serving, each.revision, each.name))
     stopped = deployment.desired == "stopped"
     state = "stopped" if stopped and not _wanted(view) else _state(view, applied)
-    note, error = ("", None) if state in ("running", "stopped") else _why(view)
+    fine, other = state in ("running", "stopped"), _other(deployment, applied)
+    note, error = _before(view, serving) if fine else _why(view)
     return Status(
         state=state,
         revision=serving,
@@ -38,7 +40,7 @@ def observe(deployment: Deployment, view: View) -> Status:
         workers=tuple(workers),
         restarts=sum(each.restarts for each in workers if each.revision == serving),
         uptime_s=max((w.uptime_s for w in workers if w.state == "ready"), default=0.0),
-        note=note or _other(deployment, applied),
+        note=(other or note) if fine else (note or other),
         last_error=error,
     )
 
@@ -81,7 +83,7 @@ def _state(view: View, applied: int) -> StatusState:
     if rollout.is_complete(view, applied):
         return "running"
     ready = sum(map(rollout.is_ready, view.pods))
-    found = rollout.trouble(view, applied)
+    found = troubles.trouble(view, applied)
     if ready:
         return "degraded" if found is not None or ready < _wanted(view) else "running"
     if rollout.is_stuck(view.deployment):
@@ -91,10 +93,20 @@ def _state(view: View, applied: int) -> StatusState:
 
 def _why(view: View) -> tuple[str, dict[str, Any] | None]:
     applied = rollout.revision_of(view.deployment)
-    found = rollout.trouble(view, applied)
+    found = troubles.trouble(view, applied)
     if found is None:
         count = rollout.count(view, applied)
         return f"{count.ready} of {count.wanted} pods of revision {applied} are ready.", None
+    return _told(found)
+
+
+def _before(view: View, serving: int | None) -> tuple[str, dict[str, Any] | None]:
+    """What runs may have been killed and started again: by too large a request, say."""
+    found = troubles.restart(view, serving)
+    return ("", None) if found is None else _told(found)
+
+
+def _told(found: Trouble) -> tuple[str, dict[str, Any]]:
     error = {"code": "deployment_failed", "message": found.message, "hint": found.hint}
     return f"{found.message} {found.hint}".strip(), error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +23,7 @@ from scoring.errors import TargetError, UnreachableError
 from serve.targets.kubernetes import faults
 from serve.targets.kubernetes.faults import Asked, BusyError
 from serve.targets.kubernetes.login import login_of
+from serve.targets.kubernetes.streams import Door, text_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 _LONGEST_WAIT_S = 4.0
+_WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
 
 class Transport:
@@ -47,7 +50,9 @@ class Transport:
     ) -> None:
         self._patience_s = patience_s
         self._warn = warn
+        self._warned: set[str] = set()
         self._client = _Client(access, patience_s)
+        self._door = Door(self._client.http.close)
 
     def request(
         self,
@@ -88,14 +93,14 @@ class Transport:
         return found
 
     def close(self) -> None:
-        """Closes connections."""
-        self._client.http.close()
+        """Closes connections, those that threads are opening as soon as they are open."""
+        self._door.close()
 
     def send(self, request: BasicRequest, asked: Asked) -> Object:
         """The answer; raises what `faults` says, once patience is over."""
         for attempt in self._patiently():
             with attempt:
-                with reached(asked):
+                with self._door.inside(), reached(asked):
                     response = self._client.http.send(self._client.build_adapter_request(request))
                 self._require_success(response, asked)
                 return decode(response.content, asked)
@@ -124,7 +129,7 @@ class Transport:
             UnreachableError: The cluster does not answer.
         """
         timeout = httpx2.Timeout(TIMEOUT.connect, read=read_s)
-        with reached(asked):
+        with self._door.inside(), reached(asked):
             built = self._client.http.build_request(
                 method, path, headers=headers, content=body or None, timeout=timeout
             )
@@ -136,14 +141,14 @@ class Transport:
         response = self._open(request, asked)
         try:
             with reached(asked):
-                yield from response.iter_lines()
+                yield from text_lines(response.iter_bytes())
         finally:
             response.close()
 
     def _open(self, request: BasicRequest, asked: Asked) -> httpx2.Response:
         for attempt in self._patiently():
             with attempt:
-                with reached(asked):
+                with self._door.inside(), reached(asked):
                     built = self._client.build_adapter_request(request)
                     response = self._client.http.send(built, stream=True)
                 try:
@@ -158,9 +163,7 @@ class Transport:
         raise AssertionError("tenacity gives up by raising")
 
     def _require_success(self, response: httpx2.Response, asked: Asked) -> None:
-        for text in response.headers.get_list("Warning"):
-            if self._warn is not None and text.startswith("299 "):
-                self._warn(f"The cluster warns: {text.split(' ', 2)[-1].strip(chr(34))}")
+        self._pass_on(response.headers.get_list("Warning"))
         if response.is_success:
             return
         error = faults.refusal(response.status_code, _status(response), asked)
@@ -168,6 +171,15 @@ class Transport:
             with contextlib.suppress(ValueError):
                 error.wait_s = error.wait_s or float(response.headers.get("Retry-After", "0"))
         raise error
+
+    def _pass_on(self, headers: list[str]) -> None:
+        """Tells each warning once: a dry run is warned of what the change is warned of."""
+        for text in headers:
+            found = _WARNING.match(text)
+            said = re.sub(r"\\(.)", r"\1", found[1]) if found else ""
+            if self._warn is not None and said and said not in self._warned:
+                self._warned.add(said)
+                self._warn(f"The cluster warns: {said}")
 
     def _patiently(self) -> Retrying:
         return Retrying(

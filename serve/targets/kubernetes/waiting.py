@@ -6,9 +6,10 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from scoring.errors import DeploymentFailedError, FieldpostError, UnreachableError
-from serve.targets.kubernetes import rollout
+from serve.targets.kubernetes import rollout, troubles
 from serve.targets.kubernetes.faults import ClusterError, MissingError
-from serve.targets.kubernetes.rollout import Count, Trouble, View
+from serve.targets.kubernetes.rollout import Count, View
+from serve.targets.kubernetes.troubles import Trouble
 from serve.targets.kubernetes.watching import Doorbell
 
 if TYPE_CHECKING:
@@ -111,10 +112,12 @@ class Watch:
     def _judge(self, view: View) -> None:
         """Raises where the revision will not get ready."""
         count = rollout.count(view, self._revision)
-        found = rollout.trouble(view, self._revision)
+        found = troubles.trouble(view, self._revision)
         self._note_moves(count, rollout.is_pulling(view, self._revision))
         self._tell(_sentence(count, found))
-        if found is not None and self._is_over(found):
+        if found is None:
+            self._since = {}
+        elif self._is_over(found):
             raise self._failed(found)
         more = PULL_S if rollout.is_pulling(view, self._revision) else 0.0
         late = self._clock() - self._moved > self._timeout_s + more
@@ -126,7 +129,9 @@ class Watch:
             self._last, self._moved = seen, self._clock()
 
     def _is_over(self, found: Trouble) -> bool:
-        since = self._since.setdefault(found.key, self._clock())
+        # One that went away and comes back is a new one.
+        self._since = {found.key: self._since.get(found.key, self._clock())}
+        since = self._since[found.key]
         return found.patience_s is not None and self._clock() - since >= found.patience_s
 
     def _failed(self, found: Trouble) -> DeploymentFailedError:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from serve.targets.kubernetes import rollout
-from serve.targets.kubernetes.rollout import Trouble, View
+from serve.targets.kubernetes import rollout, troubles
+from serve.targets.kubernetes.rollout import View
+from serve.targets.kubernetes.troubles import Trouble
 
 
 def _pod(
@@ -44,7 +45,7 @@ def _deployment(wanted: int = 1, *, generation: int = 2, **status: Any) -> dict[
 
 
 def _trouble(*pods: dict[str, Any], events: list[dict[str, Any]] | None = None) -> Trouble | None:
-    return rollout.trouble(View(_deployment(), pods, events or ()), 2)
+    return troubles.trouble(View(_deployment(), pods, events or ()), 2)
 
 
 DONE = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
@@ -206,11 +207,11 @@ def test_pods_that_cannot_be_made() -> None:
         "message": 'pods "x" is forbidden: exceeded quota: team',
     }
     view = View(_deployment(conditions=[failure]), [])
-    found = rollout.trouble(view, 2)
+    found = troubles.trouble(view, 2)
     assert found is not None
     assert found.key == "quota"
     old = View(_deployment(generation=9, conditions=[failure]), [])
-    assert rollout.trouble(old, 2) is None
+    assert troubles.trouble(old, 2) is None
 
 
 def test_a_rollout_that_the_cluster_gave_up() -> None:
@@ -246,3 +247,113 @@ def test_evicted_pods_count_no_more_and_are_told() -> None:
     found = _trouble(evicted)
     assert found is not None
     assert "Evicted: The node was low on memory" in found.message
+
+
+@pytest.mark.parametrize(
+    ("message", "sure"),
+    [
+        (f'Back-off pulling image "r/a@sha256:{"401" * 21}a": i/o timeout', False),
+        ('failed to resolve reference "r/unknown-team/invalid:1": i/o timeout', False),
+        ("Get https://r/v2/denied/manifests/x: EOF", False),
+        ("unexpected status code 401", True),
+        ("rpc error: code = NotFound desc = x", True),
+    ],
+)
+def test_names_and_digests_of_images_say_nothing_of_a_pull(message: str, sure: bool) -> None:
+    found = _trouble(_pod(waiting={"reason": "ImagePullBackOff", "message": message}))
+    assert found is not None
+    assert (found.patience_s == 0) is sure
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "passes"),
+    [
+        ("CreateContainerConfigError", 'secret "x" not found', False),
+        ("CreateContainerConfigError", "failed to sync secret cache: timed out waiting", True),
+        ("CreateContainerError", "context deadline exceeded", True),
+        ("CreateContainerError", 'name "x" is reserved for "y"', True),
+    ],
+)
+def test_what_a_busy_node_says_may_pass(reason: str, message: str, passes: bool) -> None:
+    found = _trouble(_pod(waiting={"reason": reason, "message": message}))
+    assert found is not None
+    assert (found.patience_s is None) is passes
+
+
+def test_a_pod_that_was_evicted_says_so_and_not_how_its_container_ended() -> None:
+    pod = _pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
+    ended = {"exitCode": 137, "reason": "ContainerStatusUnknown"}
+    pod["status"]["containerStatuses"][0]["state"] = {"terminated": ended}
+    found = _trouble(pod)
+    assert found is not None
+    assert "Evicted: The node was low on resource: memory." in found.message
+
+
+def test_a_secret_that_is_to_be_mounted_and_is_not_there_is_not_waited_for_long() -> None:
+    events = [
+        {
+            "involvedObject": {"uid": "iris-abc-x1"},
+            "reason": "FailedMount",
+            "message": 'MountVolume.SetUp failed for volume "tls" : secret "iris-tls" not found',
+        }
+    ]
+    found = _trouble(_pod(waiting={"reason": "ContainerCreating"}), events=events)
+    assert found is not None
+    assert found.patience_s is not None
+    assert 'secret "iris-tls" not found' in found.message
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ({"type": "PodScheduled", "reason": "SchedulingGated", "message": "kueue"}, "gate: kueue"),
+        (
+            {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"},
+            "is held back",
+        ),
+    ],
+)
+def test_what_holds_a_pod_back_is_told(condition: dict[str, Any], words: str) -> None:
+    found = _trouble(_pod(conditions=[condition]))
+    assert found is not None
+    assert words in found.message
+    assert found.patience_s is None
+
+
+def test_a_quota_that_wants_to_be_told_a_limit() -> None:
+    said = 'pods "x" is forbidden: failed quota: team: must specify limits.cpu for: server'
+    failure = {"type": "ReplicaFailure", "status": "True", "message": said}
+    found = troubles.trouble(View(_deployment(conditions=[failure]), []), 2)
+    assert found is not None
+    assert "cpu_limit" in found.hint
+
+
+def test_the_newest_event_counts_wherever_its_time_is_written() -> None:
+    def event(message: str, **time: Any) -> dict[str, Any]:
+        about = {"involvedObject": {"uid": "iris-abc-x1"}, "reason": "Unhealthy"}
+        return {**about, "message": message, **time}
+
+    events = [
+        event("newest", lastTimestamp=None, eventTime="2026-01-01T00:00:03.5Z"),
+        event("older", series={"lastObservedTime": "2026-01-01T00:00:02Z"}),
+        event("oldest", lastTimestamp="2026-01-01T00:00:01Z"),
+    ]
+    found = _trouble(_pod(), events=events)
+    assert found is not None
+    assert "newest" in found.message
+
+
+def test_a_mesh_that_comes_first_does_not_hide_that_the_image_is_fetched() -> None:
+    pod = _pod(waiting={"reason": "PodInitializing"})
+    assert rollout.is_pulling(View(_deployment(), [pod]), 2)
+
+
+def test_a_pod_that_was_killed_and_runs_again_is_told() -> None:
+    killed = {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-01-01T00:00:01Z"}
+    view = View(_deployment(), [_pod(ready=True, last=killed, restarts=1)])
+    found = troubles.restart(view, 2)
+    assert found is not None
+    assert "needs more memory" in found.message
+    assert "started again" in found.message
+    assert troubles.restart(view, 1) is None
+    assert troubles.restart(View(_deployment(), [_pod(ready=True)]), 2) is None
