@@ -85,9 +85,10 @@ def broker_config(
     name="revoked-list", help="Write the list of revoked certificates for a broker, then HUP it."
 )
 @click.argument("destination", type=click.Path(path_type=Path))
+@changes
 @common
 def revoked_list(
-    destination: Path, workspace: str | None, folder: Path | None, as_json: bool
+    destination: Path, workspace: str | None, folder: Path | None, dry_run: bool, as_json: bool
 ) -> None:
     """Writes `revoked.pem` into DESTINATION."""
     from edge.security import broker
@@ -95,6 +96,9 @@ def revoked_list(
     with opened(workspace, folder) as (_, security):
         enrolment = security.enrolment()
         count = len(enrolment.revoked())
-        path = broker.write_revoked(destination, enrolment.revocation_list())
+        path = destination / broker.REVOKED
+        if not dry_run:
+            path = broker.write_revoked(destination, enrolment.revocation_list())
     text = f"Wrote {path}: {count} revoked. Send the broker SIGHUP for it to be read."
-    show({"file": path, "revoked": count}, text, as_json=as_json)
+    text = f"Would write {path}: {count} revoked." if dry_run else text
+    show({"file": path, "revoked": count, "dry_run": dry_run}, text, as_json=as_json)

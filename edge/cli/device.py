@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 import msgspec
 
 from edge.cli.output import DURATION, ago, opened
+from edge.cli.output import document as all_fields
 from edge.cli.watching import print_out as print_watched
 from edge.cli.watching import watchable
-from scoring.commands.output import changes, common, fields, table
+from scoring.commands.output import changes, common, fields, note, table
 from scoring.commands.output import pairs as read_tags
 from scoring.commands.output import show as print_out
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from edge.controller.entities import CommandRecord, Device
     from edge.controller.records import Fleet
 
-_POLL_S = 0.2
+_POLL_S: Final = 0.2
+_REPORT_S: Final = 10.0
+_GRACE_S: Final = 15.0
 
 
 @click.command("list", help="List devices, all or those that match.")
@@ -29,10 +32,12 @@ _POLL_S = 0.2
 def list_devices(condition: str, watching: bool, as_json: bool, workspace: str | None) -> None:
     """Lists devices as the controller knows them."""
     with opened(workspace) as (_, fleet):
-        print_watched(lambda: _listed(fleet.devices(condition)), watching=watching, as_json=as_json)
+        print_watched(
+            lambda: _listed(fleet.devices(condition), condition), watching=watching, as_json=as_json
+        )
 
 
-def _listed(found: list[Device]) -> tuple[Any, str]:
+def _listed(found: list[Device], condition: str) -> tuple[Any, str]:
     rows = [
         (
             device.name,
@@ -46,8 +51,14 @@ def _listed(found: list[Device]) -> tuple[Any, str]:
         for device in found
     ]
     headings = ("DEVICE", "SITE", "STATE", "SEEN", "RUNS", "GENERATION", "TAGS")
-    text = table(headings, rows) if rows else "No devices: 'fieldpost device claim NAME'."
+    text = table(headings, rows) if rows else _nobody(condition)
     return [_document(device) for device in found], text
+
+
+def _nobody(condition: str) -> str:
+    if condition.strip() in {"*", "all"}:
+        return "No devices: 'fieldpost device claim NAME --site SITE' lets one in."
+    return f"No device meets the condition {condition}"
 
 
 def _running(device: Device) -> str:
@@ -59,9 +70,9 @@ def _running(device: Device) -> str:
 
 
 def _document(device: Device) -> dict[str, Any]:
-    document: dict[str, Any] = msgspec.to_builtins(device)
-    del document["envelope"], document["content"]
-    return document
+    made: dict[str, Any] = all_fields(device)
+    del made["envelope"], made["content"]
+    return made
 
 
 @click.command(help="Show a device: its facts, and what it runs.")
@@ -118,13 +129,10 @@ def add(
 ) -> None:
     """Makes the device NAME known; those that join with a token are known by themselves."""
     chosen = read_tags(tags, "--tag")
-    if dry_run:
-        text = f"Would add {name} at {site}."
-        print_out({"name": name, "site": site, "dry_run": True}, text, as_json=as_json)
-        return
     with opened(workspace) as (_, fleet):
-        device = fleet.add_device(name, site, chosen)
-    print_out(_document(device), f"Added {name} at {site}.", as_json=as_json)
+        device = fleet.add_device(name, site, chosen, dry_run=dry_run)
+    text = f"{'Would add' if dry_run else 'Added'} {name} at {site}."
+    print_out(_document(device) | {"dry_run": dry_run}, text, as_json=as_json)
 
 
 @click.command(help="Set or remove tags of a device.")
@@ -144,8 +152,7 @@ def tag(
     """Sets tags of the device NAME; deployments that match then come to it."""
     chosen = read_tags(tags, "TAGS")
     with opened(workspace) as (_, fleet):
-        device = fleet.device(name) if dry_run else fleet.tag_device(name, chosen, remove)
-    kept = {key: value for key, value in device.tags.items() if key not in remove} | chosen
+        kept = fleet.tag_device(name, chosen, remove, dry_run=dry_run).tags
     text = " ".join(f"{key}={value}" for key, value in sorted(kept.items())) or "no tags"
     print_out(
         {"name": name, "tags": kept, "dry_run": dry_run},
@@ -173,9 +180,22 @@ def _asking(function: Any) -> Any:
             "--timeout", type=DURATION, default="60s", show_default=True, help="Begin until then."
         ),
         click.option("--no-wait", is_flag=True, help="Do not wait for the answer."),
+        click.option(
+            "--key", default="", help="Given again with the same one, it is done once (for a day)."
+        ),
     ):
         function = option(function)
     return function
+
+
+class _Asked(NamedTuple):
+    """How a device is asked."""
+
+    timeout: float
+    no_wait: bool
+    key: str
+    as_json: bool
+    workspace: str | None
 
 
 @click.command(help="Restart what a device runs.")
@@ -185,23 +205,14 @@ def _asking(function: Any) -> Any:
 @changes
 @common
 def restart(
-    name: str,
-    module: str,
-    timeout: float,
-    no_wait: bool,
-    dry_run: bool,
-    as_json: bool,
-    workspace: str | None,
+    name: str, module: str, dry_run: bool, as_json: bool, workspace: str | None, **given: Any
 ) -> None:
     """Restarts the modules of the device NAME."""
     arguments = {"module": module} if module else {}
     if dry_run:
-        with opened(workspace) as (_, fleet):
-            fleet.device(name)
-        text = f"Would restart {module or 'all modules'} of {name}."
-        print_out({"name": name, "module": module, "dry_run": True}, text, as_json=as_json)
+        _would(name, f"restart {module or 'all modules'} of", as_json, workspace, module=module)
         return
-    _do(name, "restart", arguments, timeout, no_wait, as_json, workspace)
+    _do(name, "restart", arguments, _Asked(as_json=as_json, workspace=workspace, **given))
 
 
 @click.command(help="Fetch the end of a device's logs.")
@@ -211,53 +222,104 @@ def restart(
 @_asking
 @common
 def logs(
-    name: str,
-    module: str,
-    tail: int,
-    timeout: float,
-    no_wait: bool,
-    as_json: bool,
-    workspace: str | None,
+    name: str, module: str, tail: int, as_json: bool, workspace: str | None, **given: Any
 ) -> None:
     """Prints the end of the logs of the device NAME."""
     arguments = {"module": module, "tail": tail} if module else {"tail": tail}
-    _do(name, "logs", arguments, timeout, no_wait, as_json, workspace)
+    _do(name, "logs", arguments, _Asked(as_json=as_json, workspace=workspace, **given))
+
+
+@click.command(
+    help="Run a program on a device whose agent.toml says 'shell = true': shell NAME -- ls -l."
+)
+@click.argument("name")
+@click.argument("line", nargs=-1, required=True, metavar="PROGRAM [ARGUMENT]...")
+@_asking
+@changes
+@common
+def shell(
+    name: str,
+    line: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    workspace: str | None,
+    **given: Any,
+) -> None:
+    """Runs a program on the device NAME, and prints what it prints."""
+    if dry_run:
+        _would(name, f"run {' '.join(line)} on", as_json, workspace, command=line)
+        return
+    arguments = {"command": list(line)}
+    _do(name, "shell", arguments, _Asked(as_json=as_json, workspace=workspace, **given))
 
 
 @click.command(help="Let a device report anew, and show that.")
 @click.argument("name")
 @_asking
 @common
-def report(name: str, timeout: float, no_wait: bool, as_json: bool, workspace: str | None) -> None:
+def report(name: str, as_json: bool, workspace: str | None, **given: Any) -> None:
     """Asks the device NAME for a report."""
-    _do(name, "report", {}, timeout, no_wait, as_json, workspace)
+    _do(name, "report", {}, _Asked(as_json=as_json, workspace=workspace, **given))
 
 
-def _do(
-    name: str,
-    verb: str,
-    arguments: dict[str, Any],
-    timeout: float,
-    no_wait: bool,
-    as_json: bool,
-    workspace: str | None,
-) -> None:
+def _would(name: str, what: str, as_json: bool, workspace: str | None, **more: object) -> None:
     with opened(workspace) as (_, fleet):
-        asked = fleet.request(name, verb, arguments, timeout_s=timeout)
-        done = asked if no_wait else _wait(fleet, asked)
-    text = done.output.rstrip() or f"{name}: {verb} is {done.state}."
-    if done.failure is not None and done.state in {"failed", "expired"}:
-        text = f"{text}\n{done.failure.message}".lstrip()
-    print_out(done, text, as_json=as_json)
+        fleet.device(name)
+    made = {"name": name, **more, "dry_run": True}
+    print_out(made, f"Would {what} {name}.", as_json=as_json)
+
+
+def _do(name: str, verb: str, arguments: dict[str, Any], asked: _Asked) -> None:
+    with opened(asked.workspace) as (_, fleet):
+        before = fleet.device(name)
+        done = fleet.request(name, verb, arguments, timeout_s=asked.timeout, key=asked.key)
+        if not asked.no_wait:
+            done = _wait(fleet, done)
+        told = _reported(fleet, before) if (verb, done.state) == ("report", "done") else None
+    made = all_fields(done) | ({"device_now": told and _document(told)} if verb == "report" else {})
+    if told is not None:
+        print_out(made, _describe(told), as_json=asked.as_json)
+    else:
+        print_out(made, done.output.rstrip(), as_json=asked.as_json)
+    if not asked.as_json:
+        _tell_state(done, is_shown=bool(done.output or told))
     if done.state in {"failed", "expired"}:
         raise click.exceptions.Exit(1)
 
 
+def _tell_state(done: CommandRecord, *, is_shown: bool) -> None:
+    """How a command ended goes to stderr: on stdout is what the device said, and nothing else."""
+    if done.state in {"failed", "expired"}:
+        why = done.failure.message if done.failure else ""
+        note(f"{done.device}: {done.verb} has {_ENDED[done.state]}. {why}".rstrip())
+    elif not is_shown:
+        note(f"{done.device}: {done.verb} is {done.state}, and there is nothing to show.")
+
+
+_ENDED: Final = {"failed": "failed", "expired": "not been done in time"}
+
+
 def _wait(fleet: Fleet, asked: CommandRecord) -> CommandRecord:
     """The command once it is over; without a controller that is at its deadline."""
-    grace = 15.0
+    from edge.protocol.messages import Failure
+
     while (now := fleet.command(asked.id)).state in {"waiting", "sent"}:
-        if time.time() > asked.deadline + grace:
-            return msgspec.structs.replace(now, state="expired")
+        if time.time() > asked.deadline + _GRACE_S:
+            why = Failure(code="deadline_exceeded", message=_NOBODY)
+            return msgspec.structs.replace(now, state="expired", failure=why)
         time.sleep(_POLL_S)
     return now
+
+
+_NOBODY: Final = "No controller took it up: is 'fieldpost fleet controller' running?"
+
+
+def _reported(fleet: Fleet, before: Device) -> Device:
+    """The device with the report that it was asked for, which comes after the answer."""
+    ends = time.monotonic() + _REPORT_S
+    while time.monotonic() < ends:
+        device = fleet.device(before.name)
+        if (device.boot, device.seq) > (before.boot, before.seq):
+            return device
+        time.sleep(_POLL_S)
+    return before

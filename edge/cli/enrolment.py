@@ -57,12 +57,21 @@ def claims(workspace: str | None, folder: Path | None, as_json: bool) -> None:
 
 @click.command(help="Take a token back, by its id.")
 @click.argument("id_", metavar="ID")
+@changes
 @common
-def cancel(id_: str, workspace: str | None, folder: Path | None, as_json: bool) -> None:
+def cancel(
+    id_: str, workspace: str | None, folder: Path | None, dry_run: bool, as_json: bool
+) -> None:
     """Takes the claim ID back."""
+    from scoring.errors import NotFoundError
+
     with opened(workspace, folder) as (_, security):
-        security.enrolment().cancel(id_)
-    show({"cancelled": id_}, f"Cancelled {id_}.", as_json=as_json)
+        if not dry_run:
+            security.enrolment().cancel(id_)
+        elif all(one.id != id_ for one in security.enrolment().claims()):
+            raise NotFoundError(f"There is no claim {id_[:64]!a}.", hint="See 'device claims'.")
+    text = f"{'Would cancel' if dry_run else 'Cancelled'} {id_}."
+    show({"cancelled": id_, "dry_run": dry_run}, text, as_json=as_json)
 
 
 @click.command(help="List the certificates of a device, or of all.")

@@ -39,6 +39,10 @@ _DEVICE: Final = {
     "remove": Entry("edge.cli.device:remove", "Forget a device; nothing more is taken from it."),
     "restart": Entry("edge.cli.device:restart", "Restart what a device runs."),
     "logs": Entry("edge.cli.device:logs", "Fetch the end of a device's logs."),
+    "shell": Entry(
+        "edge.cli.device:shell",
+        "Run a program on a device whose agent.toml says 'shell = true': shell NAME -- ls -l.",
+    ),
     "simulate": Entry(
         "edge.cli.simulate:simulate",
         "Simulate devices at a broker, until Ctrl-C: the agent's own state machine.",

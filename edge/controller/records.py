@@ -39,6 +39,8 @@ CHANGES: Final = "changes"
 
 _MOST_TAG: Final = 256
 _COMMAND_S: Final = 60.0
+_MOST_COMMAND_S: Final = 30 * 86_400.0
+_MOST_KEY: Final = 256
 
 
 class Deploying(NamedTuple):
@@ -72,8 +74,12 @@ class Fleet:
         tables.prepare(database)
 
     @contextmanager
-    def _change(self) -> Iterator[Connection]:
-        """A transaction after which the controller looks anew."""
+    def _change(self, *, dry_run: bool = False) -> Iterator[Connection]:
+        """A transaction after which the controller looks anew; one that only reads in a dry run."""
+        if dry_run:
+            with self.database.read() as connection:
+                yield connection
+            return
         with self.database.write() as connection:
             yield connection
             rows.count_up(connection, CHANGES)
@@ -81,7 +87,12 @@ class Fleet:
     # -- devices
 
     def add_device(
-        self, name: str, site: str = "default", tags: Mapping[str, str] | None = None
+        self,
+        name: str,
+        site: str = "default",
+        tags: Mapping[str, str] | None = None,
+        *,
+        dry_run: bool = False,
     ) -> Device:
         """Makes a device known: from others nothing is taken.
 
@@ -89,6 +100,7 @@ class Fleet:
             name: Unique in the fleet.
             site: Where it is.
             tags: What conditions may ask for.
+            dry_run: Only say what it would be.
 
         Raises:
             InvalidNameError: A name does not fill exactly one level of a topic.
@@ -101,13 +113,14 @@ class Fleet:
             tags=_checked(tags or {}),
             created_at=self.clock(),
         )
-        with self._change() as connection:
+        with self._change(dry_run=dry_run) as connection:
             if rows.read_devices(connection, name):
                 raise AlreadyExistsError(
                     f"The fleet has a device {name} already.",
                     hint="Names are unique in a fleet, whatever the site.",
                 )
-            rows.write_devices(connection, [device])
+            if not dry_run:
+                rows.write_devices(connection, [device])
         return device
 
     def add_devices(
@@ -158,14 +171,17 @@ class Fleet:
         name: str,
         tags: Mapping[str, str],
         remove: Iterable[str] = (),
+        *,
+        dry_run: bool = False,
     ) -> Device:
         """Gives a device tags, or takes them; raises NotFoundError, UsageError."""
-        with self._change() as connection:
+        with self._change(dry_run=dry_run) as connection:
             device = _device(connection, name)
             gone = frozenset(remove)
             kept = {key: value for key, value in device.tags.items() if key not in gone}
             device.tags = _checked(kept | dict(tags))
-            rows.write_devices(connection, [device])
+            if not dry_run:
+                rows.write_devices(connection, [device])
         return device
 
     def remove_device(self, name: str) -> Device:
@@ -347,12 +363,10 @@ class Fleet:
             NotFoundError: There is none.
             InUseError: A rollout of it has not ended.
         """
-        with self.database.read() as connection:
+        with self._change(dry_run=dry_run) as connection:
             _require_ended(connection, name)
-        if dry_run:
-            return
-        with self._change() as connection:
-            _require_ended(connection, name)
+            if dry_run:
+                return
             for table in ("assignments", "members", "rollouts", "revisions"):
                 connection.execute(f"DELETE FROM fleet_{table} WHERE deployment = :name", name=name)  # noqa: S608
             connection.execute("DELETE FROM fleet_deployments WHERE name = :name", name=name)
@@ -422,7 +436,7 @@ class Fleet:
         self, ref: str, word: str, act: Callable[[Course], object], dry_run: bool
     ) -> Rollout:
         """The rollout after what was done; as it is where it only might be done, and may."""
-        with self.database.read() if dry_run else self._change() as connection:
+        with self._change(dry_run=dry_run) as connection:
             course = _course(connection, ref)
             before = msgspec.structs.replace(course.rollout)
             act(course)
@@ -460,8 +474,14 @@ class Fleet:
 
         Raises:
             NotFoundError: There is no such device.
+            UsageError: The time or the key is too long.
         """
         now = self.clock()
+        if timeout_s > _MOST_COMMAND_S or len(key) > _MOST_KEY:
+            raise UsageError(
+                f"A command has up to {_MOST_COMMAND_S / 86_400:g} days, and its key up to "
+                f"{_MOST_KEY} characters."
+            )
         made = CommandRecord(
             id=secrets.token_hex(8),
             device=device,

@@ -36,7 +36,7 @@ def test_commands_are_what_the_table_says(group: LazyGroup, name: str) -> None:
     if name == "demo":  # in a workspace of its own, which goes with it
         return
     assert "--workspace" in options
-    if name not in READING | {"cancel", "revoked-list"}:
+    if name not in READING:
         assert "--dry-run" in options
 
 
