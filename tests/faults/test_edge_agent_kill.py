@@ -17,7 +17,8 @@ import pytest
 
 from edge.agent.config import Config
 from tests.faults.harness import LONG
-from tests.support.edge_site import EdgeSite, ask, package
+from tests.support.edge_agents import require_verified
+from tests.support.edge_site import EdgeSite, ask, stamped
 from tests.support.server import until
 
 KILLS = 200 if LONG else 8
@@ -54,7 +55,7 @@ def test_after_every_kill_a_known_version_answers_and_the_last_one_in_the_end(
     chance = random.Random(1606)
     config = site.enrol(tmp_path / "device")
     agent = start(config)
-    versions = [package(f"v{number}") for number in range(KILLS + 1)]
+    versions = [stamped(f"v{number}") for number in range(KILLS + 1)]
     seen: set[str] = set()
     over = threading.Event()
     try:
@@ -83,5 +84,6 @@ def test_after_every_kill_a_known_version_answers_and_the_last_one_in_the_end(
         agent.terminate()
         agent.wait(20)
     watching.join()
+    require_verified(Path(config.state), versions)
     assert seen <= {f"v{number}" for number in range(KILLS + 1)}
     assert {"v0", f"v{KILLS}"} <= seen

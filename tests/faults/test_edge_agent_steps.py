@@ -16,11 +16,10 @@ from pathlib import Path
 import pytest
 
 from edge.agent.config import Config
-from edge.agent.journal import Journal
 from tests.faults.harness import LONG
 from tests.support.blob_source import BlobSource, Made, cut, send
-from tests.support.edge_agents import AgentProcess, answers, watching
-from tests.support.edge_site import EdgeSite, package
+from tests.support.edge_agents import AgentProcess, answers, require_verified, watching
+from tests.support.edge_site import EdgeSite, stamped
 from tests.support.server import until
 
 SAMPLE = 5
@@ -58,19 +57,9 @@ Started = Callable[[Config], AgentProcess]
 def first(site: EdgeSite, agent: AgentProcess) -> int:
     """Brings the first version up; its port."""
     agent.start()
-    made = package("v0")
+    made = stamped("v0")
     site.wish(made)
     return site.wait_for("good", made).port
-
-
-def require_verified(state: Path, known: list[Made]) -> None:
-    """By its own journal the device never ran anything else, and took no step without a reason."""
-    digests = {"", *(made.digest for made in known)}
-    with Journal(state) as journal:
-        assert journal.damage == ""
-        for line in journal.history():
-            assert {line.active, line.good, line.wanted} <= digests
-            assert line.phase != "failed" or line.failure
 
 
 @pytest.mark.slow
@@ -80,7 +69,7 @@ def test_killed_at_each_step_of_its_journal(
 ) -> None:
     """Each update is killed once, at another of its saves; then the next one goes on from there."""
     agent = started(config)
-    known = [package("v0")]
+    known = [stamped("v0")]
     port = first(site, agent)
     agent.end()
     saves = range(1, _MOST_STEPS)
@@ -88,7 +77,7 @@ def test_killed_at_each_step_of_its_journal(
     if not LONG:
         steps = sorted(random.Random(16).sample(steps[:16], SAMPLE))
     for number, (save, when) in enumerate(steps, 1):
-        known.append(package(f"v{number}"))
+        known.append(stamped(f"v{number}"))
         with watching(port) as seen:
             agent.start_to_die(save, when)
             site.wish(known[-1])
@@ -133,7 +122,7 @@ def test_a_full_disk_keeps_the_version_and_says_why_until_there_is_room(
     port = first(site, agent)
     filler = small_disk / "recordings"
     _fill(filler, shutil.disk_usage(small_disk).free - (6 << 20))  # less than the device keeps
-    made = package("v1")
+    made = stamped("v1")
     with watching(port) as seen:
         site.wish(made, timeout_s=3.0)
         state = site.wait_for("failed")
@@ -149,7 +138,7 @@ def test_a_full_disk_keeps_the_version_and_says_why_until_there_is_room(
     until(lambda: answers(port, "v1"), 20)
     assert seen <= {"v0"}
     agent.end()
-    require_verified(agent.state, [package("v0"), made])
+    require_verified(agent.state, [stamped("v0"), made])
 
 
 def _fill(path: Path, size: int) -> None:
@@ -175,12 +164,12 @@ def test_bits_that_flip_on_the_disk_are_mended_from_the_sources(
         path.write_bytes(b"{")
     agent.start()
     until(lambda: answers(port, "v0"), 60)
-    made = package("v1")
+    made = stamped("v1")
     site.wish(made)
     site.wait_for("good", made)
     until(lambda: answers(port, "v1"), 20)
     agent.end()
-    require_verified(agent.state, [package("v0"), made])
+    require_verified(agent.state, [stamped("v0"), made])
 
 
 def _flip(path: Path, chance: random.Random) -> None:
@@ -198,8 +187,8 @@ def test_a_mirror_that_cuts_lies_and_swaps_files(
     """Each answer is bad in another way; what is signed comes from the source behind it."""
     agent = started(config)
     port = first(site, agent)
-    evil = package("evil")
-    made = package("v1")
+    evil = stamped("evil")
+    made = stamped("v1")
     faults = (
         cut(10),
         send(200, evil.layers[-1].packed),
@@ -218,7 +207,7 @@ def test_a_mirror_that_cuts_lies_and_swaps_files(
         assert len(mirror.asked("GET", "blobs")) > 1
     assert seen <= {"v0", "v1"}
     agent.end()
-    require_verified(agent.state, [package("v0"), made])
+    require_verified(agent.state, [stamped("v0"), made])
 
 
 def test_a_registry_that_serves_nothing_but_lies_changes_nothing(
@@ -226,8 +215,8 @@ def test_a_registry_that_serves_nothing_but_lies_changes_nothing(
 ) -> None:
     agent = started(config)
     port = first(site, agent)
-    made = package("v1")
-    site.source.on("GET", "blobs", send(200, package("evil").blobs[package("evil").digest]), 99)
+    made = stamped("v1")
+    site.source.on("GET", "blobs", send(200, stamped("evil").blobs[stamped("evil").digest]), 99)
     with watching(port) as seen:
         site.wish(made, timeout_s=5.0)
         state = site.wait_for("failed")
@@ -235,4 +224,4 @@ def test_a_registry_that_serves_nothing_but_lies_changes_nothing(
     assert state.failure.code == "digest_mismatch"
     assert seen == {"v0"}
     agent.end()
-    require_verified(agent.state, [package("v0"), made])
+    require_verified(agent.state, [stamped("v0"), made])

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edge.agent.config import Config
+from edge.agent.journal import Journal
+from tests.support.blob_source import Made
 from tests.support.edge_site import ask
 
 _STEPPING = """
@@ -129,3 +131,13 @@ def answers(port: int, begins: str) -> bool:
     with contextlib.suppress(OSError, ValueError):
         return ask(port).split()[0] == begins
     return False
+
+
+def require_verified(state: Path, known: Sequence[Made]) -> None:
+    """By its own journal the device never ran anything else, and took no step without a reason."""
+    digests = {"", *(made.digest for made in known)}
+    with Journal(state) as journal:
+        assert journal.damage == ""
+        for line in journal.history():
+            assert {line.active, line.good, line.wanted} <= digests
+            assert line.phase != "failed" or line.failure

@@ -11,7 +11,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,25 +49,41 @@ WORKER = Path(__file__).with_name("tiny_worker.py")
 
 # The worker of tests wants a gate, and its behaviour beside it.
 _BOOT = b"""
-import os, runpy, sys
+import json, os, runpy, sys, tempfile
 gate, write = os.pipe()
 os.close(write)
 os.environ["FIELDPOST_GATE_FD"] = str(gate)
 root = sys.argv[1]
 sys.argv[1] = root + "/model"
+if os.path.exists(root + "/runtime/stamp"):
+    with open(root + "/runtime/stamp") as stamp, open(root + "/model/behaviour.json") as told:
+        if stamp.read() != json.load(told)["answer"]:
+            sys.argv[1] = tempfile.mkdtemp()
+            with open(sys.argv[1] + "/behaviour.json", "w") as mixed:
+                json.dump({"answer": "mixture"}, mixed)
 runpy.run_path(root + "/runtime/worker.py", run_name="__main__")
 """
 
 
 def package(answer: str, **behaviour: object) -> Made:
     """A package whose worker is the small one of tests."""
+    return package_of(_files(answer, behaviour))
+
+
+def stamped(answer: str) -> Made:
+    """Like `package`, of which two layers differ: it answers `mixture` if they do not belong."""
+    files = _files(answer, {})
+    files["runtime"]["stamp"] = answer.encode()
+    return package_of(files)
+
+
+def _files(answer: str, behaviour: Mapping[str, object]) -> dict[str, dict[str, bytes]]:
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    files = {
+    return {
         "env": {"environment.json": json.dumps({"python": python}).encode()},
         "runtime": {"scoring/boot.py": _BOOT, "worker.py": WORKER.read_bytes()},
         "model": {"behaviour.json": json.dumps({"answer": answer, **behaviour}).encode()},
     }
-    return package_of(files)
 
 
 def package_of(files: dict[str, dict[str, bytes]]) -> Made:
