@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tuf.api.exceptions import DownloadHTTPError
+from tuf.api.metadata import MetaFile, Snapshot, Timestamp
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from edge.security import fields
@@ -16,7 +17,7 @@ from edge.security.director import Director
 from edge.security.drafts import change_directors, change_keys, permit, sign_draft, withdraw
 from edge.security.keys import SigningKey
 from edge.security.metadatastore import FolderStore
-from edge.security.repository import Repository, releases
+from edge.security.repository import Repository, releases, sign
 from edge.security.trust import DeviceTrust
 from edge.security.trusted import Documents, Trusted
 from scoring import digest as digests
@@ -234,6 +235,45 @@ def test_a_target_of_other_bytes(fleet: Fleet, device: DeviceTrust) -> None:
     fleet.publish(targets=sign_draft(draft, [fleet.keys.targets]))
     with pytest.raises(VerificationError, match="another digest"):
         device.verify(fleet.wish(1, module), START, fleet.fetch)
+
+
+def _lying(fleet: Fleet, named: int, meta: dict[str, MetaFile]) -> dict[str, bytes]:
+    """What a thief of the online keys signs: a timestamp and a snapshot of his own choosing."""
+    expires = fields.moment(START + DAY_S)
+    snapshot = sign(Snapshot(version=7, expires=expires, meta=meta), [fleet.keys.snapshot])
+    timestamp = Timestamp(
+        version=7,
+        expires=expires,
+        snapshot_meta=MetaFile.from_data(named, snapshot, ["sha256"]),
+    )
+    signed = sign(timestamp, [fleet.keys.timestamp])
+    return {f"{named}.snapshot.json": snapshot, "timestamp.json": signed}
+
+
+def test_a_thief_of_the_online_keys_lies_about_versions(fleet: Fleet, device: DeviceTrust) -> None:
+    """Of what is served under a higher number than it bears, the device could never go back."""
+    fleet.permit("v1")
+    targets = fleet.repository.trusted().documents.targets
+    before = device.versions
+    for named, of_targets in ((9, 2), (7, 9)):
+        mirror = Mirror(fleet)
+        meta = {"targets.json": MetaFile.from_data(of_targets, targets, ["sha256"])}
+        mirror.instead |= _lying(fleet, named, meta)
+        mirror.instead[f"{of_targets}.targets.json"] = targets
+        with pytest.raises(VerificationError, match="was signed"):
+            device.refresh(mirror, START)
+        assert device.versions == before
+
+
+def test_a_thief_of_the_online_keys_leaves_the_targets_out(
+    fleet: Fleet, device: DeviceTrust
+) -> None:
+    before = device.versions
+    mirror = Mirror(fleet)
+    mirror.instead |= _lying(fleet, 7, {"others.json": MetaFile(1)})
+    with pytest.raises(RollbackError, match="no longer names"):
+        device.refresh(mirror, START)
+    assert device.versions == before
 
 
 # Fast-forward, key compromise
