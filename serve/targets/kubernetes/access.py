@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from scoring.errors import TargetError, UsageError
+from serve.targets.kubernetes.plugins import Command, cluster_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,6 +35,8 @@ class Access(NamedTuple):
         proxy: The proxy on the way; None for what the environment says.
         server_name: That the cluster's certificate is for, where it is not that of its URL.
         headers: That say as whom the login acts.
+        plugin: That gives the login.
+        told: What it is told of the cluster.
     """
 
     context: str
@@ -43,6 +46,8 @@ class Access(NamedTuple):
     proxy: str | None = None
     server_name: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    plugin: Command | None = None
+    told: Mapping[str, Any] = {}
 
     def __repr__(self) -> str:
         return f"Access(context={self.context!r}, server={self.server!r})"
@@ -107,13 +112,14 @@ def _from_files(merged: dict[str, Any], context: str | None) -> Access:
             where="context",
         )
     _require_entries(merged, name)
+    user = _entry(merged, "users", _entry(merged, "contexts", name).get("user") or "")
     try:
         config = KubeConfig.from_dict(merged).get(name)
+        plugin = _plugin(user)
     except (msgspec.ValidationError, KeyError) as error:
         raise TargetError(f"The kubeconfig is not valid: {error}.", where=KUBECONFIG) from error
     assert config is not None
     cluster = _entry(merged, "clusters", config.context.cluster)
-    user = _entry(merged, "users", config.context.user or "")
     return Access(
         name,
         config.cluster.server,
@@ -122,7 +128,13 @@ def _from_files(merged: dict[str, Any], context: str | None) -> Access:
         cluster.get("proxy-url"),
         str(cluster.get("tls-server-name") or ""),
         tuple(_impersonation(user)),
+        plugin,
+        cluster_info(cluster),
     )
+
+
+def _plugin(user: Mapping[str, Any]) -> Command | None:
+    return msgspec.convert(user["exec"], Command) if user.get("exec") else None
 
 
 def _impersonation(user: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
+import ssl
+import tempfile
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
-import msgspec
 
 from scoring.errors import TargetError
+from serve.targets.kubernetes import plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
-    from lightkube.config.models import User, UserExec
+    from lightkube.config.models import User
+
+    from serve.targets.kubernetes.access import Access
 
 _UNAUTHORIZED = 401
 _EARLY = timedelta(seconds=30)
-_PLUGIN_S = 120.0
-_SHOWN = 400
 
 
 class TokenFile(httpx2.Auth):
@@ -46,78 +46,75 @@ class TokenFile(httpx2.Auth):
 
 
 class Plugin(httpx2.Auth):
-    """A program that prints a credential: those of cloud providers work so."""
+    """Asks a program for a token or a certificate, and puts it on requests.
 
-    def __init__(self, plugin: UserExec, cluster: dict[str, Any]) -> None:
-        self._plugin = plugin
+    Args:
+        command: The program.
+        cluster: What it is told of the cluster, where it wants to be told.
+        tls: Takes certificates; connections that are opened from then on show them.
+    """
+
+    def __init__(
+        self,
+        command: plugins.Command,
+        cluster: Mapping[str, Any],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._command = command
         self._cluster = cluster
-        self._token = ""
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._given: tuple[str, str] | None = None
         self._until: datetime | None = None
 
     def sync_auth_flow(
         self, request: httpx2.Request
     ) -> Generator[httpx2.Request, httpx2.Response, None]:
-        """Asks the plugin where its last token is over, or is not accepted any more."""
-        fresh = self._refresh()
-        request.headers["Authorization"] = f"Bearer {self._token}"
+        """Asks the plugin where its last credential is over, or is not accepted any more."""
+        given, fresh = self._credential()
+        _show(request, given)
         response = yield request
         if response.status_code == _UNAUTHORIZED and not fresh:
-            self._token = ""
-            self._refresh()
-            request.headers["Authorization"] = f"Bearer {self._token}"
+            _show(request, self._credential(refused=given)[0])
             yield request
 
-    def _refresh(self) -> bool:
-        """Makes sure that there is a token; whether it was got now."""
-        if self._token and (self._until is None or datetime.now(UTC) < self._until - _EARLY):
-            return False
-        status = self._run().get("status") or {}
-        if not status.get("token"):
-            raise TargetError(
-                f"The login plugin {self._plugin.command!r} gave no token.",
-                hint="Plugins that give certificates are not supported: use one with tokens.",
-            )
-        self._token = str(status["token"])
-        self._until = _time(status.get("expirationTimestamp"))
-        return True
+    def _credential(self, refused: tuple[str, str] | None = None) -> tuple[tuple[str, str], bool]:
+        """Token and certificate, and whether the plugin was asked for them now."""
+        with self._lock:  # one question for all threads
+            known = self._given
+            over = self._until is not None and datetime.now(UTC) >= self._until - _EARLY
+            if known is not None and not over and known is not refused:
+                return known, False
+            status = plugins.ask(self._command, self._cluster)
+            self._given = self._taken(status)
+            self._until = _time(status.get("expirationTimestamp"))
+            return self._given, True
 
-    def _run(self) -> dict[str, Any]:
-        try:
-            done = subprocess.run(  # noqa: S603 - what the kubeconfig names, as kubectl runs it
-                [self._plugin.command, *(self._plugin.args or ())],
-                env=self._environment(),
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                timeout=_PLUGIN_S,
-                check=True,
-            )
-            return dict(msgspec.json.decode(done.stdout))
-        except FileNotFoundError as error:
+    def _taken(self, status: Mapping[str, Any]) -> tuple[str, str]:
+        token = str(status.get("token") or "")
+        certificate = str(status.get("clientCertificateData") or "")
+        if not token and not certificate:
             raise TargetError(
-                f"The login plugin {self._plugin.command!r} of the kubeconfig is not installed.",
-                hint=self._plugin.installHint or "Install it, or log in another way.",
-            ) from error
-        except subprocess.CalledProcessError as error:
-            said = error.stderr.decode(errors="replace").strip()[-_SHOWN:]
-            raise TargetError(
-                f"The login plugin {self._plugin.command!r} ended with {error.returncode}.",
+                f"The login plugin {self._command.command!r} gave no token and no certificate.",
                 hint="Log in again with your provider's tool.",
-                detail=said,
-            ) from error
-        except (OSError, subprocess.TimeoutExpired, msgspec.DecodeError, TypeError) as error:
-            raise TargetError(
-                f"The login plugin {self._plugin.command!r} gave no credential: "
-                f"{type(error).__name__}."
-            ) from error
+            )
+        if certificate and self._tls is not None:
+            self._wear(self._tls, certificate, str(status.get("clientKeyData") or ""))
+        return token, certificate
 
-    def _environment(self) -> dict[str, str]:
-        info = {
-            "apiVersion": self._plugin.apiVersion,
-            "kind": "ExecCredential",
-            "spec": {"interactive": False, "cluster": self._cluster},
-        }
-        given = {each.name: each.value for each in self._plugin.env or ()}
-        return {**os.environ, "KUBERNETES_EXEC_INFO": json.dumps(info), **given}
+    def _wear(self, tls: ssl.SSLContext, certificate: str, key: str) -> None:
+        """Certificates are read from files only: theirs are gone at once."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "login.pem")
+            path.touch(0o600)
+            path.write_text(f"{certificate}\n{key}\n")
+            try:
+                tls.load_cert_chain(path)
+            except (ssl.SSLError, OSError) as error:
+                raise TargetError(
+                    f"The certificate of the login plugin {self._command.command!r} cannot be "
+                    f"used: {error}."
+                ) from error
 
 
 class Bearer(httpx2.Auth):
@@ -134,20 +131,25 @@ class Bearer(httpx2.Auth):
         yield request
 
 
-def login_of(user: User | None, server: str) -> httpx2.Auth | None:
+def login_of(access: Access, tls: ssl.SSLContext | None = None) -> httpx2.Auth | None:
     """How requests show who asks; None where certificates do, or nothing.
+
+    Args:
+        access: The cluster and the login.
+        tls: Takes the certificate of a plugin that gives one.
 
     Raises:
         TargetError: The kubeconfig wants what is not supported.
     """
+    user: User | None = access.config.user
     if user is None:
         return None
     if user.token_file:
         return TokenFile(user.token_file)
     if user.token:
         return Bearer(user.token)
-    if user.exec:
-        return Plugin(user.exec, {"server": server})
+    if access.plugin is not None:
+        return Plugin(access.plugin, access.told, tls)
     if user.username and user.password is not None:
         return httpx2.BasicAuth(user.username, user.password)
     if user.auth_provider:
@@ -158,8 +160,14 @@ def login_of(user: User | None, server: str) -> httpx2.Auth | None:
     return None
 
 
+def _show(request: httpx2.Request, given: tuple[str, str]) -> None:
+    if given[0]:
+        request.headers["Authorization"] = f"Bearer {given[0]}"
+
+
 def _time(text: object) -> datetime | None:
     try:
-        return datetime.fromisoformat(str(text)) if text else None
+        found = datetime.fromisoformat(str(text)) if text else None
     except ValueError:
         return None
+    return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)

@@ -212,15 +212,24 @@ class _Client(GenericSyncClient):
                 f"{error}.",
                 where="context",
             ) from error
-        return httpx2.Client(
-            base_url=config.cluster.server,
-            verify=verify,
-            auth=login_of(config.user, config.cluster.server),
-            timeout=params.timeout,
-            proxy=params.proxy,
-            headers=list(self._access.headers),
-            event_hooks={"request": [self._name_server]},
-        )
+        try:
+            return httpx2.Client(
+                base_url=config.cluster.server,
+                verify=verify,
+                auth=login_of(self._access, verify),
+                timeout=params.timeout,
+                proxy=params.proxy,
+                headers=list(self._access.headers),
+                event_hooks={"request": [self._name_server]},
+            )
+        except (ImportError, ValueError, httpx2.InvalidURL) as error:
+            raise TargetError(
+                f"The address or the proxy of the context {self._access.context!r} cannot be "
+                f"used: {error}.",
+                hint="Correct the kubeconfig, or HTTPS_PROXY and ALL_PROXY. Proxies of SOCKS need "
+                "'pip install socksio'.",
+                where="context",
+            ) from error
 
     def _name_server(self, request: httpx2.Request) -> None:
         """Has the certificate checked for another name than that of the URL."""

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import stat
+import threading
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -11,16 +13,20 @@ import yaml
 
 from scoring.errors import TargetError, UsageError
 from serve.targets.kubernetes.access import IN_CLUSTER, find_access
+from serve.targets.kubernetes.client import Cluster
 from serve.targets.kubernetes.login import Plugin, TokenFile, login_of
+from tests.support.certificates import Authority
+from tests.support.kubernetes_double.server import KubernetesDouble
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def _config(path: Path, name: str, **user: Any) -> Path:
+def _config(path: Path, name: str, *, cluster: dict[str, str] | None = None, **user: Any) -> Path:
+    server = {"server": f"https://{name}:6443"}
     document = {
         "current-context": name,
-        "clusters": [{"name": name, "cluster": {"server": f"https://{name}:6443"}}],
+        "clusters": [{"name": name, "cluster": cluster or server}],
         "users": [{"name": name, "user": user}],
         "contexts": [
             {"name": name, "context": {"cluster": name, "user": name, "namespace": f"ns-{name}"}}
@@ -110,7 +116,7 @@ def test_a_context_without_a_user_is_fine(tmp_path: Path) -> None:
     )
     found = find_access(environment=_environment(path))
     assert (found.namespace, found.proxy) == ("default", "http://p:1")
-    assert login_of(found.config.user, found.server) is None
+    assert login_of(found) is None
 
 
 def _account(tmp_path: Path) -> tuple[dict[str, str], str]:
@@ -181,7 +187,7 @@ def _plugin(tmp_path: Path, body: str, **given: Any) -> httpx2.Auth:
     plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "./login", **given}
     path = _config(tmp_path / "config", "one", exec=plugin)
     found = find_access(environment=_environment(path))
-    login = login_of(found.config.user, found.server)
+    login = login_of(found)
     assert isinstance(login, Plugin)
     return login
 
@@ -215,8 +221,57 @@ def test_a_plugin_is_told_what_it_is_for(tmp_path: Path) -> None:
     body = f"echo \"$KUBERNETES_EXEC_INFO $WHO $1\" > {out}; echo '{_credential(token='a')}'"
     env = [{"name": "WHO", "value": "me"}]
     _bearer(_plugin(tmp_path, body, env=env, args=["get-token"]), 200)
-    assert "https://one:6443" in out.read_text()
+    assert "https://one:6443" not in out.read_text()
     assert out.read_text().endswith("me get-token\n")
+    _bearer(_plugin(tmp_path, body, env=env, provideClusterInfo=True), 200)
+    spec = json.loads(out.read_text().rpartition("}")[0] + "}")["spec"]
+    assert spec == {"interactive": False, "cluster": {"server": "https://one:6443"}}
+
+
+def test_a_plugin_that_needs_a_person_is_not_asked_without_one(tmp_path: Path) -> None:
+    body = f"echo '{_credential(token='a')}'"
+    with pytest.raises(TargetError, match="asks at a terminal"):
+        _bearer(_plugin(tmp_path, body, interactiveMode="Always"), 200)
+    assert _bearer(_plugin(tmp_path, body, interactiveMode="Never"), 200) == ["Bearer a"]
+
+
+def test_a_plugin_is_asked_once_by_all_threads(tmp_path: Path) -> None:
+    counter = tmp_path / "count"
+    login = _plugin(tmp_path, f"echo x >> {counter}; sleep 0.2; echo '{_credential(token='a')}'")
+    threads = [threading.Thread(target=_bearer, args=(login, 200)) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(30)
+    assert counter.read_text() == "x\n"
+
+
+def test_a_plugin_may_give_a_certificate(tmp_path: Path) -> None:
+    authority = Authority()
+    ca = authority.write(tmp_path / "ca.pem")
+    for name in ("api", "me"):
+        authority.issue(tmp_path, name)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+    tls.load_cert_chain(tmp_path / "api.pem", tmp_path / "api.key")
+    tls.verify_mode = ssl.CERT_OPTIONAL
+    files = {"clientCertificateData": "me.pem", "clientKeyData": "me.key"}
+    status = {key: (tmp_path / name).read_text() for key, name in files.items()}
+    told = tmp_path / "told.json"
+    told.write_text(_credential(**status))
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "cat"}
+    with KubernetesDouble(tls) as double:
+        path = _config(
+            tmp_path / "config",
+            "one",
+            exec={**plugin, "args": [str(told)]},
+            cluster={"server": double.url, "certificate-authority": "ca.pem"},
+        )
+        access = find_access(environment=_environment(path))
+        with Cluster(access) as cluster:
+            assert cluster.list("Pod").items == []
+        told.write_text(_credential(clientCertificateData="nonsense", clientKeyData="x"))
+        with Cluster(access) as cluster, pytest.raises(TargetError, match="cannot be used"):
+            cluster.list("Pod")
 
 
 @pytest.mark.parametrize(
@@ -238,15 +293,16 @@ def test_a_plugin_that_is_not_installed(tmp_path: Path) -> None:
     path = _config(tmp_path / "config", "one", exec=plugin)
     found = find_access(environment=_environment(path))
     with pytest.raises(TargetError, match="is not installed") as caught:
-        _bearer(login_of(found.config.user, found.server), 200)
+        _bearer(login_of(found), 200)
     assert caught.value.hint == "Get it at x."
 
 
 def test_what_kubernetes_gave_up_is_told(tmp_path: Path) -> None:
-    path = _config(tmp_path / "config", "one", **{"auth-provider": {"name": "gcp"}})
+    given: dict[str, Any] = {"auth-provider": {"name": "gcp"}}
+    path = _config(tmp_path / "config", "one", **given)
     found = find_access(environment=_environment(path))
     with pytest.raises(TargetError, match="auth-provider"):
-        login_of(found.config.user, found.server)
+        login_of(found)
 
 
 def test_a_login_may_act_as_another(tmp_path: Path) -> None:
@@ -258,3 +314,12 @@ def test_a_login_may_act_as_another(tmp_path: Path) -> None:
         ("Impersonate-Group", "x"),
         ("Impersonate-Group", "y"),
     )
+
+
+@pytest.mark.parametrize("proxy", ["no-scheme:3128", "ftp://proxy:21"])
+def test_a_proxy_that_cannot_be_used_is_named(tmp_path: Path, proxy: str) -> None:
+    cluster = {"server": "https://one:6443", "proxy-url": proxy}
+    path = _config(tmp_path / "config", "one", cluster=cluster)
+    with pytest.raises(TargetError, match="proxy of the context 'one'") as caught:
+        Cluster(find_access(environment=_environment(path)))
+    assert "HTTPS_PROXY" in caught.value.hint
