@@ -14,10 +14,11 @@ from scoring.batch import blocks, files, parquet, signature, textfiles
 from scoring.batch.chunks import Chunk
 from scoring.batch.decoding import Decoder
 from scoring.batch.models import Model
+from scoring.batch.places import require_apart
 from scoring.batch.reading import read_chunks
 from scoring.batch.records import Answer, Options, Plan, Shard, Source
 from scoring.batch.scripts import body_of
-from scoring.batch.stores import Entry, Store, store_of
+from scoring.batch.stores import Entry, Store, is_url, store_of
 from scoring.errors import FieldpostError, InputError, NotFoundError, UsageError
 
 _PROBED_ROWS = 100
@@ -45,6 +46,7 @@ def make_plan(options: Options, model: Model, digest: str) -> Plan:
             hint="Give a file, a folder, a glob in quotation marks, or a URL.",
             where=options.input,
         )
+    require_apart(options.input, options.output, _named_files(options.input, entries))
     sources, problems = _sources(store, entries, options)
     filled = [source for source in sources if source.columns]
     if not filled and not problems:
@@ -79,6 +81,12 @@ def make_plan(options: Options, model: Model, digest: str) -> Plan:
         kept=signature.kept_columns(options, filled[0], seen),
         answers=answers,
     )
+
+
+def _named_files(place: str, entries: Sequence[Entry]) -> list[str]:
+    """The files, named as the user names places: a store of fsspec leaves the protocol out."""
+    scheme = f"{place.partition('://')[0]}://" if is_url(place) else ""
+    return [f"{scheme}{each.path.lstrip('/') if scheme else each.path}" for each in entries]
 
 
 def _wanted(fitted: signature.Fit) -> str:

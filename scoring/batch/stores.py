@@ -142,7 +142,7 @@ class LocalStore:
         """See `Store`."""
         path = Path(place)
         if path.is_dir():
-            below = (p for p in path.rglob("*") if not _is_hidden(p.relative_to(path).parts))
+            below = (p for p in path.rglob("*") if not is_hidden(p.relative_to(path).parts))
             return [self._entry(p) for p in sorted(below) if p.is_file()]
         if path.exists():
             return [self._entry(path)]
@@ -240,7 +240,7 @@ class RemoteStore:
                 paths = [
                     path
                     for path in self._system.find(place)
-                    if not _is_hidden(tuple(str(path).split("/")[skip:]))
+                    if not is_hidden(tuple(str(path).split("/")[skip:]))
                 ]
             else:
                 paths = [place] if self._system.isfile(place) else []
@@ -320,5 +320,6 @@ class RemoteStore:
             raise WorkspaceError(f"{path} cannot be used: {error}.", where=path) from error
 
 
-def _is_hidden(parts: tuple[str, ...]) -> bool:
+def is_hidden(parts: tuple[str, ...]) -> bool:
+    """Whether one of the steps of a path is passed over."""
     return any(part.startswith(_HIDDEN) for part in parts)

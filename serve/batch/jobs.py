@@ -115,7 +115,8 @@ def render(package: PackageFacts, image: str, options: Options, given: Mapping[s
 
 
 def _require_places(options: Options, settings: KubernetesSettings) -> None:
-    from scoring.batch.stores import is_url  # noqa: PLC0415 - pure as well
+    from scoring.batch.places import require_apart  # noqa: PLC0415 - pure as well
+    from scoring.batch.stores import is_url  # noqa: PLC0415
 
     for what, place in (("INPUT", options.input), ("OUTPUT", options.output)):
         if not is_url(place) and not (place.startswith("/") and settings.volumes):
@@ -125,6 +126,7 @@ def _require_places(options: Options, settings: KubernetesSettings) -> None:
                 "--set volumes=CLAIM:/data.",
                 where=what,
             )
+    require_apart(options.input, options.output)
 
 
 def _job(of: Deployable, own: JobSettings, work: Work) -> Object:
