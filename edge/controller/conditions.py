@@ -4,7 +4,7 @@
 
 Two-valued: what a device does not have equals nothing, so `tags.env != 'prod'` holds for a device
 without that tag, and `tags.level < 3` does not. Text that is a number compares as one, text that is
-a version (`1.10.2`) as one, all else by its characters.
+a version (`1.10.2`, `6.1.0-13-amd64`) as one, all else by its characters.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ from scoring.errors import UsageError
 
 Value = str | int | float | bool
 
+
+class Decimal(float):
+    """A number with the digits that it was written with: as a version, 3.10 is not 3.1."""
+
+    text = ""
+
+
 MOST_CHARACTERS: Final = 4096
 _MOST_DEPTH: Final = 50
 _MOST_DIGITS: Final = 64
@@ -33,7 +40,13 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.ASCII,
 )
-_VERSION = re.compile(r"v?\d+(?:\.\d+)+", re.ASCII)
+_VERSION = re.compile(
+    r"v?(?P<numbers>\d+(?:\.\d+)+)(?P<rest>(?:[-+~_ ]?[A-Za-z]|[-+~])[^\s]*)?", re.ASCII
+)
+_BEFORE = re.compile(
+    r"[-~_.]?(?:a|alpha|b|beta|c|rc|dev|pre|preview)(?![A-Za-z])|~", re.ASCII | re.IGNORECASE
+)
+"""What is after a version's numbers and makes it come before them: `1.2.0-rc1`."""
 _ORDERS: Final[Mapping[str, Callable[[int], bool]]] = {
     "<": lambda order: order < 0,
     "<=": lambda order: order <= 0,
@@ -275,13 +288,28 @@ def _tokens(text: str) -> list[_Token]:
             column = at + len(text[at:]) - len(text[at:].lstrip()) + 1
             raise UsageError(
                 f"The condition {_shown(text)} cannot be read at column {column}.",
-                hint="A text ends with the quote that it begins with. " + _EXAMPLE,
+                hint=f"{_strange(text[column - 1 :])} {_EXAMPLE}",
                 where=f"column {column}",
             )
         kind = match.lastgroup or ""
         tokens.append(_Token(kind, match[kind], match.start(kind)))
         at = match.end()
     return [*tokens, _Token("end", "", end)]
+
+
+def _strange(rest: str) -> str:
+    """What to write in place of what begins here and is nothing."""
+    for sign, word in _OTHERS.items():
+        if rest.startswith(sign):
+            return f"Write {word} for {sign}."
+    if rest[0] in "'\"":
+        return "A text ends with the quote that it begins with."
+    if rest[0] in "+-.0123456789":
+        return "A number has digits, and one dot; text stands in quotes."
+    return "A name with other signs than letters, digits, '-' and '_' is written tags['any text']."
+
+
+_OTHERS: Final = {"&": "'and'", "|": "'or'", "!": "'not'", "~": "'like'"}
 
 
 def _shown(text: str) -> str:
@@ -293,7 +321,9 @@ def _number(text: str) -> int | float:
     try:
         return int(text)
     except ValueError:
-        return float(text)
+        number = Decimal(text)
+        number.text = text
+        return number
 
 
 def _equal(read: _Read, wanted: Value) -> Test:
@@ -341,10 +371,18 @@ def _compare(one: Value, other: Value) -> int | None:
         return 0 if _text(one).lower() == _text(other).lower() else None
     if isinstance(one, str) and isinstance(other, str):
         return _order(*_as_versions(one, other))
+    if isinstance(one, str) and _VERSION.fullmatch(one) and _as_number(one) is None:
+        return _order(*_as_versions(one, _written(other)))
     numbers = _as_number(one), _as_number(other)
     if numbers[0] is None or numbers[1] is None:
         return None
     return _order(numbers[0], numbers[1])
+
+
+def _written(number: Value) -> str:
+    """A number as a version: `3` as `3.0`."""
+    text = number.text if isinstance(number, Decimal) else str(number)
+    return text if "." in text else f"{text}.0"
 
 
 def _order(one: object, other: object) -> int | None:
@@ -357,16 +395,20 @@ def _order(one: object, other: object) -> int | None:
 
 
 def _as_versions(one: str, other: str) -> tuple[object, object]:
-    if _VERSION.fullmatch(one) and _VERSION.fullmatch(other):
-        return _parts(one), _parts(other)
+    found = _VERSION.fullmatch(one), _VERSION.fullmatch(other)
+    if found[0] and found[1]:
+        return _parts(found[0]), _parts(found[1])
     return one, other
 
 
-def _parts(version: str) -> tuple[int, ...]:
-    numbers = [int(part[:18]) for part in version.removeprefix("v").split(".")]
+def _parts(version: re.Match[str]) -> tuple[tuple[int, ...], int, str]:
+    """Numbers, then whether what is after them comes before nothing at all, then that."""
+    numbers = [int(part[:18]) for part in version["numbers"].split(".")]
     while numbers and numbers[-1] == 0:
         numbers.pop()
-    return tuple(numbers)
+    rest = version["rest"] or ""
+    place = (-1 if _BEFORE.match(rest) else 1) if rest else 0
+    return tuple(numbers), place, rest
 
 
 def _as_number(value: Value) -> float | None:

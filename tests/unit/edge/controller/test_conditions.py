@@ -19,6 +19,9 @@ CAMERA = Subject(
         "gpu": False,
         "runtime.onnx": "1.9",
         "platform": "linux/arm64",
+        "kernel": "5.4.0-100-generic",
+        "python": "3.11.7",
+        "beta": "1.2.0-rc1",
     },
 )
 
@@ -38,6 +41,9 @@ CAMERA = Subject(
         *("device not like 'x*'", "tags.area", "not tags.env", "tags.env != 'prod'"),
         *("not tags.env = 'prod'", "tags.area='yard' and tags.floor='3' and not tags.env"),
         *("false or false or true", "not (true and false)", "false and true or true"),
+        *("facts.kernel < '5.10'", "facts.kernel > '5.4'", "facts.kernel > '5.4.0-099'"),
+        *("facts.python >= 3.9", "facts.python > 3.10", "facts.python > 3", "facts.python < 4"),
+        *("facts.beta < '1.2'", "facts.beta > 1.1", "facts.beta = '1.2.0-rc1'"),
         *("tags.area == 'yard' AND NOT site IN ['paris', 'rome']", "  *  "),
     ],
 )
@@ -52,6 +58,7 @@ def test_conditions_that_hold(text: str) -> None:
         *("tags.env < 3", "tags.env >= ''", "tags.env in ['a']", "tags.env like '*'", "tags.env"),
         *("facts.memory_mib < 1024", "tags.area > 3", "facts.gpu > 0", "facts.gpu = 0"),
         *("facts.gpu < true", "true and false or false", "facts.platform = 'LINUX/arm64'"),
+        *("facts.kernel = '5.4.0'", "facts.python = 3.11", "facts.python < 3.9"),
         *("facts.platform like 'linux'", "not (tags.area == 'yard')", "tags.agent < '1.9'"),
     ],
 )
@@ -73,9 +80,11 @@ def test_conditions_that_do_not(text: str) -> None:
         ("tags.area in 'yard'", 14, "in ['a', 'b']"),
         ("tags.area in []", 15, "a value is missing"),
         ("tags.area not 'x'", 15, "'in' or 'like'"),
-        ("device == 'a' && device == 'b'", 15, "column 15"),
+        ("device == 'a' && device == 'b'", 15, "Write 'and'"),
+        ("!tags.area", 1, "Write 'not'"),
+        ("tags.größe == 1", 8, "tags['any text']"),
         ("tags.['x'] == 1", 6, "after the dot"),
-        ("tags.a == 12abc", 11, "column 11"),
+        ("tags.a == 12abc", 11, "in quotes"),
         ("__import__('os').system('x')", 1, "__import__"),
         ("*; drop table", 2, "column 2"),
     ],
