@@ -339,6 +339,58 @@ def test_a_pod_that_dies_on_its_first_request_is_shown(
     double.controllers.outcome = lambda _pod: READY
 
 
+def test_a_pod_that_was_killed_by_a_request_and_runs_again_says_so(
+    yard: ClusterYard, double: KubernetesDouble
+) -> None:
+    kind, pod = double.store.kinds["pods"], next(iter(double.items("pods").values()))
+    status = pod["status"]
+    killed = {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-01-01T00:00:00Z"}
+    again = {"restartCount": 1, "lastState": {"terminated": killed}}
+    status["containerStatuses"] = [{**status["containerStatuses"][0], **again}]
+    double.controllers.paused.set()
+    double.store.put(kind, {**pod, "status": status}, "MODIFIED")
+    view = yard.view("iris")
+    double.controllers.paused.clear()
+    assert (view.state, view.restarts) == ("running", 1)
+    assert "needs more memory than it may have. It has been started again." in view.note
+    assert view.last_error is not None
+
+
+def test_what_changed_under_the_cluster_s_hands_is_applied_again(
+    yard: ClusterYard, double: KubernetesDouble
+) -> None:
+    many = iter(range(2))
+
+    def fault(ask: Ask) -> str | None:
+        if ask.method == "PATCH" and next(many, None) is not None:
+            raise StatusError(
+                409,
+                'Operation cannot be fulfilled on resourcequotas "team": the object has been '
+                "modified; please apply your changes to the latest version and try again",
+            )
+        return None
+
+    double.fault = fault
+    yard.deploy("iris", yard.package(2))
+    _answers(yard, 2)
+
+
+def test_lines_with_progress_bars_and_from_nodes_in_other_zones(
+    yard: ClusterYard, double: KubernetesDouble
+) -> None:
+    (pod,) = double.items("pods")
+    double.controllers.logs["default", pod] = [
+        ("2026-01-01T01:00:00.123456789+01:00", "10%\r20%\rdone"),
+        ("2026-01-01T00:00:01.000000000Z", "ready"),
+    ]
+    lines = list(yard.workspace.deployments.logs("iris"))
+    name = pod.rpartition("-")[2]
+    assert lines == [
+        f"2026-01-01T00:00:00.123Z r1/{name} 10%\r20%\rdone",
+        f"2026-01-01T00:00:01.000Z r1/{name} ready",
+    ]
+
+
 def test_logs_are_followed_over_revisions(yard: ClusterYard, double: KubernetesDouble) -> None:
     lines: list[str] = []
     stream = yard.workspace.deployments.logs("iris", follow=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, NamedTuple
 
-from serve.targets.kubernetes.faults import ClusterError, FieldConflictError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from serve.targets.kubernetes.faults import ChangedError, ClusterError, FieldConflictError
 from serve.targets.kubernetes.kinds import Object, find_kind, name_of, title_of
 from serve.targets.kubernetes.ownership import (
     Owner,
@@ -27,6 +29,7 @@ SCALER_MANAGER = "fieldpost-scaler"
 
 _SCALERS = (find_kind("HorizontalPodAutoscaler"), find_kind("ScaledObject"))
 _REPLICAS = ".spec.replicas"
+_ATTEMPTS = 5
 _NO_DRY_RUN = ("does not support dry run", "dry run is not supported")
 
 
@@ -118,12 +121,24 @@ class Applier:
     def _apply_one(self, item: Object, prepared: Prepared, *, dry_run: bool = False) -> Object:
         """Applies one; what we, or scalers of ours, hold under another name gives way."""
         try:
-            return self._cluster.apply(item, force=self._force, dry_run=dry_run)
+            return self._send(item, force=self._force, dry_run=dry_run)
         except FieldConflictError as error:
             pairs = zip(error.fields, error.managers, strict=True)
             if not all(_gives_way(field, name, prepared) for field, name in pairs):
                 raise
-            return self._cluster.apply(item, force=True, dry_run=dry_run)
+            return self._send(item, force=True, dry_run=dry_run)
+
+    def _send(self, item: Object, *, force: bool, dry_run: bool) -> Object:
+        """Applies one, again where something else (a quota, say) changed under the cluster."""
+        for attempt in Retrying(
+            retry=retry_if_exception_type(ChangedError),
+            stop=stop_after_attempt(_ATTEMPTS),
+            wait=wait_exponential(0.1, max=1.0),
+            reraise=True,
+        ):
+            with attempt:
+                return self._cluster.apply(item, force=force, dry_run=dry_run)
+        raise AssertionError("tenacity gives up by raising")
 
     def _leaving(self, objects: Sequence[Object]) -> Iterator[Object]:
         wanted = {identity(each) for each in objects}

@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections import deque
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from scoring.errors import FieldpostError
@@ -127,10 +128,22 @@ def _past(place: Place, pod: Object, tail: int | None = None) -> Iterator[Line]:
 
 def _stamped(pod: Object, text: str) -> Line:
     stamp, _, rest = text.partition(" ")
+    stamp = _in_utc(stamp)
     source = f"r{rollout.revision_of(pod)}/{name_of(pod).rpartition('-')[2]}"
     if is_json(rest):
         return stamp, with_source(source, rest)
     return stamp, f"{stamp.rstrip('Z')[:_STAMP]}Z {source} {rest}"
+
+
+def _in_utc(stamp: str) -> str:
+    """Nodes write their own time, with what it is off from UTC; lines of several are sorted."""
+    if stamp.endswith("Z"):
+        return stamp
+    try:
+        found = datetime.fromisoformat(stamp)
+    except ValueError:
+        return stamp
+    return f"{found.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def _uid(pod: Object) -> str:

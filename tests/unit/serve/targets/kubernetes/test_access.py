@@ -306,7 +306,8 @@ def test_what_kubernetes_gave_up_is_told(tmp_path: Path) -> None:
 
 
 def test_a_login_may_act_as_another(tmp_path: Path) -> None:
-    path = _config(tmp_path / "a", "one", **{"as": "bot", "as-groups": ["x", "y"], "as-uid": 7})
+    given: dict[str, Any] = {"as": "bot", "as-groups": ["x", "y"], "as-uid": 7}
+    path = _config(tmp_path / "a", "one", **given)
     found = find_access(environment=_environment(path))
     assert found.headers == (
         ("Impersonate-User", "bot"),
