@@ -23,6 +23,10 @@ from tests.support.controllers import Site, eventually, site
 KILLS = 100 if LONG else 2
 """Of controllers and of brokers each, for each kind of broker."""
 
+ALIVE_S = 2.5
+HURRY = 0.05
+"""How often a version comes before the last one is everywhere."""
+
 DEVICES = 4
 PLAN = Plan(waves=("1", "2", "100%"), timeout_s=600.0)
 
@@ -140,15 +144,17 @@ def test_whatever_is_killed_the_fleet_comes_to_the_last_version(
         place.deploy("v0", plan=PLAN)
         leading.start()
         for turn in range(1, KILLS + 1):
-            time.sleep(chance.uniform(0, 1.5))
+            time.sleep(chance.uniform(0, ALIVE_S))
             leading.kill()
-            if chance.random() < 0.3 or place.fleet.rollout("iris").rollout.state == "complete":
-                completed += place.fleet.rollout("iris").rollout.state == "complete"
+            is_complete = place.fleet.rollout("iris").rollout.state == "complete"
+            completed += is_complete
+            if is_complete or chance.random() < HURRY:
                 place.deploy(f"v{turn}", plan=PLAN)
             time.sleep(chance.uniform(0, 0.5))
+            leading.start()
+            time.sleep(chance.uniform(0, ALIVE_S))
             place.broker.kill()
             place.broker.start()
-            leading.start()
         last = f"v{KILLS + 1}"
         place.deploy(last, plan=PLAN)
         assert place.until("complete") == {"good": DEVICES}
@@ -157,4 +163,4 @@ def test_whatever_is_killed_the_fleet_comes_to_the_last_version(
             assert device.desired is not None
             assert device.desired.modules["m0"].package == package
         check_what_devices_heard(place)
-    assert completed or not LONG
+    assert completed > KILLS / 20 or not LONG

@@ -75,6 +75,7 @@ class FakeDevice:
         self.client.will_set(self.topic("status"), will, 1, retain=True)
         self.client.on_connect = self._on_connect
         self.client.on_message = self._on_message
+        self.client.reconnect_delay_set(1, 2)
         self.client.connect_async("127.0.0.1", port, 30)
 
     def topic(self, kind: Kind) -> str:

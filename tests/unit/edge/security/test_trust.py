@@ -70,6 +70,21 @@ def test_what_was_taken_on_starts_years_later_without_a_connection(
     assert later.expired(START + 3650 * DAY_S) == ("root", "timestamp", "snapshot", "targets")
 
 
+def test_a_kept_wish_that_was_changed_on_the_disk_is_refused(
+    fleet: Fleet, device: DeviceTrust, tmp_path: Path
+) -> None:
+    """Whoever writes to the device's disk wishes for nothing, of whatever generation."""
+    module = fleet.permit("v1")
+    device.verify(fleet.wish(5, module), START, fleet.fetch)
+    again = fleet.device(tmp_path / "device")
+    stranger = Director(SigningKey.generate())
+    for generation in (5, 6):
+        with pytest.raises(VerificationError):
+            again.recheck(stranger.sign(fleet.desired(generation)))
+    with pytest.raises(RollbackError):
+        again.recheck(fleet.wish(4, module))
+
+
 def test_a_package_that_nothing_permits_is_refused(fleet: Fleet, device: DeviceTrust) -> None:
     module = fleet.permit("v1")
     other = msgspec.structs.replace(module, package="sha256:" + "0" * 64)
