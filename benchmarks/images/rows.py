@@ -8,12 +8,14 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.images import starting
 from benchmarks.images.contenders import Contender, Dockerfile, Fieldpost
 from benchmarks.images.place import FIELDPOST, Place, make_models
 from benchmarks.images.proxy import CountingProxy, counting
 from benchmarks.results import Row
 
 MODEL_BYTES = 2_000_000
+INPUTS = 500  # of a model of this size, see `weights`
 LARGE_BYTES = 2_000_000_000
 _MANIFESTS_BYTES = 20_000
 _MEMORY_MIB = 150
@@ -27,7 +29,7 @@ class Bench:
         self.place = place
         self.ours = ours
         self.peers = peers
-        self._models = iter(make_models(place.folder / "models", 4 * _ROUNDS + 3, MODEL_BYTES))
+        self._models = iter(make_models(place.folder / "models", 4 * _ROUNDS + 4, MODEL_BYTES))
 
     @property
     def everyone(self) -> list[Contender]:
@@ -143,6 +145,13 @@ def _model_layer_bytes(ours: Fieldpost) -> int:
     return int(next(layer["size"] for layer in layers if layer["name"] == "model"))
 
 
+def started(bench: Bench) -> list[Row]:
+    """Of a container of our image."""
+    bench.ours.take(bench.next_model())
+    bench.ours.build_and_push()
+    return starting.measure(bench.place, bench.ours, INPUTS)
+
+
 def memory(bench: Bench, size: int = LARGE_BYTES) -> list[Row]:
     """Peak memory of the commands that build and push a large model."""
     folder = bench.place.folder / "large"
@@ -186,5 +195,6 @@ ROWS: dict[str, Callable[[Bench], list[Row]]] = {
     "changed": changed,
     "nothing": nothing,
     "sent": sent,
+    "started": started,
     "memory": memory,
 }

@@ -8,7 +8,7 @@ import threading
 import onnx
 import pytest
 
-from benchmarks.images import weights
+from benchmarks.images import rows, weights
 from benchmarks.images.proxy import counting
 
 
@@ -42,3 +42,9 @@ def test_models_have_their_size_and_differ(size: int) -> None:
     onnx.checker.check_model(first)
     assert size <= first.ByteSize() < size + 1000
     assert first.SerializeToString() != second.SerializeToString()
+
+
+def test_the_models_take_as_many_numbers_as_they_are_asked_with() -> None:
+    (taken,) = weights.model(rows.MODEL_BYTES, 0).graph.input
+
+    assert taken.type.tensor_type.shape.dim[1].dim_value == rows.INPUTS
