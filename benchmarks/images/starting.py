@@ -82,7 +82,7 @@ def _answer(url: str, columns: int) -> None:
 
 def _processor_s(place: Place, name: str) -> float:
     """What the kernel has counted for all processes of a container."""
-    import docker  # noqa: PLC0415 - an extra
+    import docker
 
     with docker.APIClient(base_url=place.docker["DOCKER_HOST"]) as client:
         found = client.stats(name, stream=False)
