@@ -27,6 +27,7 @@ ALIVE_S = 2.5
 HURRY = 0.05
 """How often a version comes before the last one is everywhere."""
 
+MOST_WRITES = 60
 DEVICES = 4
 PLAN = Plan(waves=("1", "2", "100%"), timeout_s=600.0)
 
@@ -36,6 +37,7 @@ import os, signal, sys
 from pathlib import Path
 from edge.controller.broker import parse_url
 from edge.controller.controller import Controller
+from edge.controller.ledger import Ledger
 from edge.controller.permits import SignedPermits
 from edge.controller.records import Fleet
 from edge.security import keys
@@ -58,10 +60,28 @@ def lead():
         ).run()
 
 
+def die_at(number, when):
+    real, left = Ledger.write, [number]
+
+    def write(*given):
+        left[0] -= 1
+        if not left[0] and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        done = real(*given)
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+    Ledger.write = write
+
+
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-for _ in sys.stdin:
+for line in sys.stdin:
     child = os.fork()
     if not child:
+        if line.strip():
+            number, when = line.split()
+            die_at(int(number), when)
         lead()
         os._exit(0)
     print(child, flush=True)
@@ -75,18 +95,20 @@ class Controllers:
         self._ask, self._answer = ask, answer
         self._pid = 0
 
-    def start(self) -> None:
-        self._ask.write("\n")
-        self._ask.flush()
+    def start(self, *step: object) -> None:
+        """One that lives, or kills itself at a step: which of its writes, `before` or `after`."""
+        print(*step, file=self._ask, flush=True)
         self._pid = int(self._answer.readline())
 
     def kill(self) -> None:
         if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
-            eventually(self._is_gone)
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            eventually(self.is_gone)
             self._pid = 0
 
-    def _is_gone(self) -> bool:
+    def is_gone(self) -> bool:
+        """Whether it has ended."""
         with suppress(ProcessLookupError):
             os.kill(self._pid, 0)
             return False
@@ -127,6 +149,39 @@ def check_what_devices_heard(place: Site) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_controller_is_killed_at_each_write_of_its_records(tmp_path: Path) -> None:
+    """Before it, nobody was told; after it, nobody was told yet: the next one tells them."""
+    chance = random.Random(77)
+    steps = [(number, when) for number in range(1, MOST_WRITES) for when in ("before", "after")]
+    with (
+        site(tmp_path) as place,
+        controllers(tmp_path, place.broker.url) as leading,
+    ):
+        keys.write(place.trust.keys.director, tmp_path / "director.pem")
+        for number in range(DEVICES):
+            place.device(f"d{number}")
+        came_to_its_end = False
+        for step in steps if LONG else sorted(chance.sample(steps[:12], 2)):
+            place.deploy(f"v{step[0]}-{step[1]}", plan=PLAN)
+            leading.start(*step)
+            eventually(lambda: leading.is_gone() or _is_complete(place))
+            came_to_its_end = not leading.is_gone()
+            leading.kill()
+            leading.start()
+            assert place.until("complete") == {"good": DEVICES}
+            leading.kill()
+            check_what_devices_heard(place)
+            if came_to_its_end:
+                break
+        assert came_to_its_end or not LONG
+
+
+def _is_complete(place: Site) -> bool:
+    return place.fleet.rollout("iris").rollout.state == "complete"
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(120 + 12 * KILLS)
 @pytest.mark.parametrize("persistent", [False, True])
 def test_whatever_is_killed_the_fleet_comes_to_the_last_version(
@@ -146,7 +201,7 @@ def test_whatever_is_killed_the_fleet_comes_to_the_last_version(
         for turn in range(1, KILLS + 1):
             time.sleep(chance.uniform(0, ALIVE_S))
             leading.kill()
-            is_complete = place.fleet.rollout("iris").rollout.state == "complete"
+            is_complete = _is_complete(place)
             completed += is_complete
             if is_complete or chance.random() < HURRY:
                 place.deploy(f"v{turn}", plan=PLAN)
