@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from scoring.errors import DeploymentFailedError, FieldpostError
+from serve.batch import needs
 from serve.batch.jobs import CONTAINER, RUN, Job, JobSettings, Object, render, split_settings
 from serve.targets.kubernetes.client import Cluster
 from serve.targets.kubernetes.deployable import facts_of
@@ -39,6 +40,7 @@ def job_of(
 
     Raises:
         UsageError: A setting is wrong or missing.
+        MissingDependencyError: The package's environment cannot read or write the data.
         RegistryError: The registry refuses the image.
     """
     from serve.targets.base import TargetContext, ignore  # noqa: PLC0415 - entry points
@@ -54,6 +56,7 @@ def job_of(
     )
     image = find_image(package.digest, settings, context)
     job = render(facts_of(package.digest, registry.blobs), image.reference, options, given)
+    needs.require(package, options, registry)
     if push:
         publish(image, settings, context, ignore)
     return job
