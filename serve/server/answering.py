@@ -271,7 +271,7 @@ class Answering(asyncio.Protocol):
             while self._waiting and self._current is None and self._writable and not self._closing:
                 entry = self._waiting.popleft()
                 if isinstance(entry, FieldpostError):
-                    self._write_answer(error_response(entry), keep_alive=False)
+                    self._write_answer(self._refusal(entry), keep_alive=False)
                     if self.hub.telemetry is not None:
                         self.hub.telemetry.rejected(entry.code)
                 else:
@@ -288,6 +288,10 @@ class Answering(asyncio.Protocol):
         if self._owes_continue and self._is_idle():
             self._owes_continue = False
             self._transport.write(wire.CONTINUE)
+
+    def _refusal(self, error: FieldpostError) -> Response:
+        """The answer to a request that is not read to its end."""
+        return error_response(error)
 
     def _refuse(self, error: FieldpostError) -> None:
         """Answers with an error when its turn comes, and closes: what follows is not trusted."""

@@ -18,7 +18,7 @@ from scoring.errors import MalformedPayloadError
 from scoring.http import Response
 from scoring.payload import coding
 from serve.server.errors import MethodNotAllowedError, RouteNotFoundError
-from serve.server.status import JSON
+from serve.server.status import JSON, failure_response
 
 if TYPE_CHECKING:
     from scoring.errors import FieldpostError
@@ -154,12 +154,16 @@ class App:
         if self.telemetry is not None:
             self._routes.update(self.telemetry.routes)
 
+    def shape(self, path: str) -> Shape:
+        """The form that errors have at a path."""
+        for prefix, shape in self._shapes.items():
+            if path.startswith(prefix):
+                return shape
+        return failure_response
+
     def handle(self, exchange: Exchange) -> None:
         """Answers an exchange, now or later; whatever goes wrong becomes its answer."""
-        for prefix, shape in self._shapes.items():
-            if exchange.path.startswith(prefix):
-                exchange.shape = shape
-                break
+        exchange.shape = self.shape(exchange.path)
         try:
             if self.guard is None or exchange.principal is not None:
                 self._admitted(exchange)

@@ -11,6 +11,7 @@ from serve.server.clock import Clock
 if TYPE_CHECKING:
     from scoring.http import Response
     from serve.server.access.guard import Gate
+    from serve.server.app import Shape
     from serve.server.exchange import Exchange
     from serve.server.jobs import Jobs
     from serve.server.models.call import Call
@@ -56,6 +57,10 @@ class Routes(Protocol):
         """Answers an exchange, now or later."""
         ...
 
+    def shape(self, path: str) -> Shape:
+        """The form that errors have at a path."""
+        ...
+
 
 class Hub:
     """The shared part of all connections; it lives on the event loop's thread.
@@ -82,6 +87,7 @@ class Hub:
         self.body_digits = settings.body_digits
         self.fast = routes.fast
         self.handle = routes.handle
+        self.shape = routes.shape
         self.routes = routes
         self.guard = routes.guard
         self.telemetry = routes.telemetry

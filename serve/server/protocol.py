@@ -33,11 +33,12 @@ from serve.server.exchange import Exchange
 from serve.server.heads import Head, Heads
 from serve.server.hub import TENSORS
 from serve.server.telemetry.channel import Details
-from serve.server.wire import address_of
+from serve.server.wire import address_of, split_target
 
 if TYPE_CHECKING:
     import asyncio
 
+    from scoring.http import Response
     from serve.server.access.principal import Principal
     from serve.server.hub import Fast, Hub
 
@@ -472,6 +473,11 @@ class Connection(Answering):
         self._closing = True
         GrpcConnection(self.hub, self._transport, data)
         return True
+
+    def _refusal(self, error: FieldpostError) -> Response:
+        """In the form of the route that was asked, as far as it has been read."""
+        path, _ = split_target(self._target)
+        return self.hub.shape(path)(error, path)
 
     # Parts of requests
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import orjson
 
 from scoring.http import Request, Response
 from serve.server.exchange import Exchange
@@ -53,7 +55,7 @@ class ScriptService:
         if entry.loop is None:
             self.fast = {_SCORE: self._submit_fast}
         self.prefixes: Mapping[str, Handler] = {}
-        self.shapes: Mapping[str, Shape] = {}
+        self.shapes: Mapping[str, Shape] = {_SCORE.decode(): failure}
         self.routes: Table = {"/openapi.json": {"GET": self._openapi}}
         self.fallback: Handler | None = self._handle
         self.bodies_as_sent = entry.takes_bodies_as_sent
@@ -101,6 +103,19 @@ class ScriptService:
             exchange.job = self._jobs.submit_coroutine(start, exchange.settle, deadline=deadline)
 
 
+def failure(error: BaseException, request: str) -> Response:
+    """The answer to what goes wrong around a script: as everywhere, with Azure's `message` beside.
+
+    Args:
+        error: What went wrong.
+        request: What was asked, for the log.
+    """
+    response = failure_response(error, request)
+    told = orjson.loads(cast("bytes", response.body))
+    response.body = orjson.dumps({**told, "message": told["error"]["message"]})
+    return response
+
+
 class ScriptCall(Call):
     """A plain POST to `/score`, without all that an exchange knows.
 
@@ -136,9 +151,9 @@ class ScriptCall(Call):
         if self.details is not None:
             self.details.trace = self.trace
         if error is not None or result is None:
-            failure = error or RuntimeError("a job returned no response")
-            told = failure_response(failure, "POST /score")
-            self._connection.answer_response(self, told, code_of(failure))
+            reason = error or RuntimeError("a job returned no response")
+            told = failure(reason, "POST /score")
+            self._connection.answer_response(self, told, code_of(reason))
         elif isinstance(result.body, bytes):
             self._connection.answer_response(self, result)
         else:

@@ -279,6 +279,7 @@ def test_a_deadline_cancels_an_async_run(asynchronous: ScriptWorker) -> None:
         timeout=9,
     )
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert answer.json()["message"], "as Azure's clients look for it"
     assert "cancelled late" in told(asynchronous)["log"]
 
 

@@ -14,9 +14,8 @@ from serve.server.exchange import Exchange
 from serve.server.grpc import frames as f
 from serve.server.grpc.heads import encode, is_field
 from serve.server.grpc.streams import Stream
-from serve.server.status import error_response
 from serve.server.streaming import Stream as BodyStream
-from serve.server.wire import NO_BODY, SERVER
+from serve.server.wire import NO_BODY, SERVER, split_target
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +180,8 @@ class RestStream(Stream):
             self.connection.abort_stream(self, f.INTERNAL_ERROR)
 
     def _refuse(self, error: FieldpostError) -> None:
-        response = error_response(error)
+        path, _ = split_target(self.head.path)
+        response = self.hub.shape(path)(error, path)
         self._gone = True
         self._body.clear()
         block = self._head_block(response, len(cast("bytes", response.body)))

@@ -341,6 +341,34 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(client: Client) -> N
     assert client.closed()
 
 
+FORMS = {
+    "/v2/models/sums/infer": {"error": str},
+    "/v1/models/sums:predict": {"error": str},
+    "/invocations": {"error_code": str, "message": str},
+    "/score": {"error": dict},
+}
+
+
+@pytest.mark.parametrize("path", FORMS)
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b"Host: a\r\nContent-Length: 4097\r\n\r\n", 413),
+        (b"Host: a\r\nTransfer-Encoding: chunked\r\n\r\n2000\r\n" + b" " * 8192, 413),
+        (b"Host: a\r\nX: " + b"x" * 70_000 + b"\r\n\r\n", 431),
+        (b"Host: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    ],
+    ids=["length", "chunks", "head", "framing"],
+)
+def test_a_request_that_is_not_read_is_refused_in_the_form_of_its_protocol(
+    client: Client, path: str, rest: bytes, status: int
+) -> None:
+    client.send(b"POST %b HTTP/1.1\r\n" % path.encode() + rest)
+    answer = client.read()
+    assert answer.status == status
+    assert {name: type(value) for name, value in json.loads(answer.body).items()} == FORMS[path]
+
+
 def test_a_body_at_the_limit_is_taken(client: Client) -> None:
     client.send(post(BODY + b" " * (4096 - len(BODY))))
     assert client.read().status == 200

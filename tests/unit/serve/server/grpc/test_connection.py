@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -656,11 +657,13 @@ def test_plain_inference_in_pieces(client: Http2Client) -> None:
 def test_plain_limits(client: Http2Client) -> None:
     client.send(client.head(1, rest("POST", "/score", ("content-length", "999999999"))))
     assert client.answer(1)[0][":status"] == "413"
-    client.send(client.head(3, rest("POST", "/score")))
+    client.send(client.head(7, rest("POST", "/v2/x", ("content-length", "999999999"))))
+    assert isinstance(json.loads(client.answer(7)[1])["error"], str), "as the protocol has it"
+    client.send(client.head(9, rest("POST", "/score")))
     for _ in range(65):
-        client.send(f.frame(f.DATA, 0, 3, b" " * FRAME_SIZE))
-    assert client.answer(3)[0][":status"] == "413"
-    assert client.is_alive(5)
+        client.send(f.frame(f.DATA, 0, 9, b" " * FRAME_SIZE))
+    assert client.answer(9)[0][":status"] == "413"
+    assert client.is_alive(11)
 
 
 @pytest.mark.parametrize("kind", ["application/grpc", "application/grpc+proto"])
