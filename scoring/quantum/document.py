@@ -323,4 +323,6 @@ def _list(document: dict[str, Any], key: str, where: str) -> list[Any]:
 
 def _kind(value: object) -> str:
     names = {str: "a string", bool: "a truth value", int: "a number", float: "a number"}
+    if value is None:
+        return "null"
     return names.get(type(value), "a list" if isinstance(value, list) else "an object")

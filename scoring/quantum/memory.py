@@ -7,6 +7,8 @@ from pathlib import Path
 
 from scoring.errors import CircuitTooLargeError
 
+MAX_FILE_BYTES = (2 << 30) - (16 << 20)
+"""Of the constants of an ONNX file: protobuf takes less than 2 GiB, with all else that is in it."""
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 
@@ -23,6 +25,20 @@ def check(needed: int, what: str) -> None:
         raise CircuitTooLargeError(
             f"{what} need {_size(needed)} of memory; {_size(free)} are free.",
             hint="Use fewer qubits, or a machine with more memory.",
+        )
+
+
+def check_file(needed: int, what: str) -> None:
+    """Raises `CircuitTooLargeError` where `needed` bytes are more than a file of ONNX takes.
+
+    Args:
+        needed: Bytes.
+        what: What they are for, as for `check`.
+    """
+    if needed > MAX_FILE_BYTES:
+        raise CircuitTooLargeError(
+            f"{what} would take {_size(needed)}; a file of ONNX takes less than 2 GiB.",
+            hint="Use the fused form, fewer qubits, or fewer features.",
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scoring.errors import MissingDependencyError
+from scoring.quantum import memory
 
 try:
     import onnx
@@ -38,6 +39,7 @@ class _Shared:
         self.numbers = count()
         self.constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self.initializers: list[Any] = []
+        self.bytes = 0
 
 
 class Scope:
@@ -81,12 +83,18 @@ class Scope:
         return self.constant(np.asarray(values, dtype=np.int64))
 
     def constant(self, values: NDArray[Any]) -> str:
-        """A constant, kept once however often it is used."""
+        """A constant, kept once however often it is used.
+
+        Raises:
+            CircuitTooLargeError: All constants together are more than a file of ONNX takes.
+        """
+        memory.check_file(self.shared.bytes + values.nbytes, "The compiled circuit")
         content = values.tobytes() if values.dtype != object else repr(values.tolist()).encode()
         key = (values.dtype.str, values.shape, content)
         known = self.shared.constants
         if key not in known:
             known[key] = f"c{len(known)}"
+            self.shared.bytes += values.nbytes
             whole = np.ascontiguousarray(values).reshape(values.shape)
             self.initializers.append(numpy_helper.from_array(whole, known[key]))
         return known[key]

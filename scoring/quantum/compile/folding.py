@@ -58,11 +58,14 @@ def fold(circuit: Circuit, outcomes: Sequence[int]) -> Folded:
         outcomes: Which outcomes of the measured qubits to keep, in this order.
 
     Raises:
-        CircuitTooLargeError: The matrix would not fit into memory.
+        CircuitTooLargeError: The matrix would not fit into memory, or into a file of ONNX.
     """
     features = circuit.encoding.width()
     rows = 2 ** (circuit.qubits - len(circuit.measured)) * (1 if circuit.is_real else 2)
     least = min(rows, features)
+    memory.check_file(
+        8 * features * least * len(outcomes), f"The matrix of {circuit.qubits} qubits folded"
+    )
     memory.check(
         8 * features * (rows + 2 * least) * len(outcomes),
         f"The matrix of {circuit.qubits} qubits folded",

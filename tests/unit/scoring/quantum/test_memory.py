@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scoring.errors import CircuitTooLargeError
 from scoring.quantum import memory, simulate
-from scoring.quantum.circuit import Circuit
+from scoring.quantum.circuit import Circuit, Gate
+from scoring.quantum.compile.compiler import compile_circuit
 from scoring.quantum.features import Encoding
 
 
@@ -26,6 +28,14 @@ def test_sizes_are_readable(size: int, text: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(memory, "available", lambda: 0)
     with pytest.raises(CircuitTooLargeError, match=f"need {text} of memory; 0 B are free"):
         memory.check(size, "They")
+
+
+@pytest.mark.parametrize(("form", "qubits"), [("folded", 14), ("folded", 17), ("fused", 30)])
+def test_what_no_onnx_file_could_hold_is_refused_before_it_is_made(form: Any, qubits: int) -> None:
+    circuit = Circuit(qubits, (Gate(0, "X", 0, (qubits - 1,)),), (1.0,))
+    with pytest.raises(CircuitTooLargeError, match="a file of ONNX takes less than 2 GiB") as told:
+        assert compile_circuit(circuit, form=form).onnx
+    assert "fused" in told.value.hint
 
 
 def test_the_control_groups_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
