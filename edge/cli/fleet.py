@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
 from edge.cli.output import DURATION, RATE, document, opened
 from edge.cli.watching import print_out as print_watched
 from edge.cli.watching import watchable
-from scoring.commands.output import changes, common, fields, note, table
+from scoring.commands.output import changes, common, fields, note, table, write_line
 from scoring.commands.output import pairs as read_pairs
 from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
-    from edge.controller.entities import Deployment, Plan, Revision
+    from edge.controller.entities import Deployment, Event, Plan, Revision
     from edge.controller.records import Deploying, Fleet
     from edge.protocol.messages import Module, Window
     from edge.workspace import Workspace
@@ -348,23 +350,32 @@ def remove(name: str, dry_run: bool, as_json: bool, workspace: str | None) -> No
 
 @click.command(help="Tell what happened, the newest last.")
 @click.option("-n", "--tail", type=click.IntRange(1, 20_000), default=50, show_default=True)
-@click.option("-f", "--follow", is_flag=True, help="Go on as things happen.")
+@click.option(
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Go on as things happen: with --json one document in each line.",
+)
 @common
 def events(tail: int, follow: bool, as_json: bool, workspace: str | None) -> None:
     """Lists events of rollouts, devices and security."""
     with opened(workspace) as (_, fleet):
         found = fleet.events(most=tail)
-        if as_json:
-            print_out(found, "", as_json=True)
+        if not follow:
+            print_out(found, "\n".join(map(_event, found)), as_json=as_json)
+            if not found and not as_json:
+                note("Nothing has happened yet.")
             return
+        last = 0
         while True:
             for one in found:
-                at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
-                click.echo(f"{at}  {one.kind:<10}  {one.subject}  {one.text}")
-            if not follow:
-                if not found:
-                    note("Nothing has happened yet.")
-                return
-            last = found[-1].number if found else 0
+                last = one.number
+                write_line(msgspec.json.encode(one).decode() if as_json else _event(one))
+            sys.stdout.flush()
             time.sleep(_POLL_S)
             found = fleet.events(after=last)
+
+
+def _event(one: Event) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
+    return f"{at}  {one.kind:<10}  {one.subject}  {one.text}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +205,27 @@ def test_a_claim_is_cancelled_in_a_dry_run(where: Path) -> None:
     assert document(where, enrolment.cancel, one["id"], "--dry-run")["dry_run"] is True
     assert raised(where, enrolment.cancel, "none", "--dry-run") is not None
     assert len(document(where, enrolment.claims)["claims"]) == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_events_that_are_followed_are_told_once(
+    where: Path, known: Fleet, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    left = iter([None, lambda: known.pause("iris"), None, None])
+
+    def wait(_seconds: float) -> None:
+        act = next(left, KeyboardInterrupt)
+        if act is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        if act is not None:
+            act()
+
+    known.add_device("third")
+    monkeypatch.setattr(time, "sleep", wait)
+    lines = run(where, fleet.events, "-f", "-n", "1", *options).stdout.splitlines()
+    assert [("begun" in line, "paused" in line) for line in lines if line] == [
+        (True, False),
+        (False, True),
+    ]
+    if options:
+        assert [json.loads(line)["number"] for line in lines if line] == [1, 2]
