@@ -45,7 +45,7 @@ def check(revision: Revision) -> None:
         _require_readable(module, f"The module {check_name(name, 'module')}")
         _require_settings(name, module)
     _require_readable(revision, f"The revision of {revision.deployment}")
-    _require_ports(revision.modules)
+    require_ports(revision.modules)
 
 
 def _require_readable(made: Module | Revision, what: str) -> None:
@@ -68,12 +68,23 @@ def _require_settings(name: str, module: Module) -> None:
             raise UsageError(f"The setting {key[:64]} of {name} has a zero byte.", where="settings")
 
 
-def _require_ports(modules: Mapping[str, Module]) -> None:
+def require_ports(modules: Mapping[str, Module], who: str = "The") -> None:
+    """Refuses modules that would have one port: devices refuse all that comes with them.
+
+    Args:
+        modules: Those of one device.
+        who: How the sentence begins that says so.
+
+    Raises:
+        UsageError: Two of them have.
+    """
     owners: dict[int, str] = {}
     for name, module in sorted(modules.items()):
         if module.port and (other := owners.setdefault(module.port, name)) != name:
             raise UsageError(
-                f"The modules {other} and {name} have one port, {module.port}.", where="port"
+                f"{who} modules {other} and {name} would have one port, {module.port}.",
+                hint="Give one of them another with --port.",
+                where="port",
             )
 
 

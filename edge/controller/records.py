@@ -303,7 +303,12 @@ class Fleet:
             created_at=now,
             changed_at=now,
         )
-        course = Course(rollout, waves.members(revision.id, plan, image.targets(revision)))
+        targets = image.targets(revision)
+        if any(module.port for module in revision.modules.values()):
+            for device in targets:
+                modules = image.choose_with(device, revision).modules
+                checking.require_ports(modules, f"On {device.name} the")
+        course = Course(rollout, waves.members(revision.id, plan, targets))
         return Deploying(revision, rollout, course.members)
 
     def _write(self, connection: Connection, made: Deploying) -> None:
@@ -575,13 +580,16 @@ class Image:
         """Whether a device would run something of a revision."""
         if not conditions.parse(revision.condition).matches(device.subject):
             return False
+        return revision.deployment in self.choose_with(device, revision).owners.values()
+
+    def choose_with(self, device: Device, revision: Revision) -> targeting.Choice:
+        """What a device would run if it were told a revision."""
         name = revision.deployment
         known = self.deployments.get(name)
         newest = max((one.made for one in self.deployments.values()), default=0) + 1
         mine = Candidate(revision, known.made if known else newest)
         others = [one for one in self.candidates(device.name) if one.revision.deployment != name]
-        choice = targeting.choose(device.subject, [*others, mine])
-        return name in choice.owners.values()
+        return targeting.choose(device.subject, [*others, mine])
 
 
 def _device(connection: Connection, name: str) -> Device:

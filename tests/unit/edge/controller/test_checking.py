@@ -84,3 +84,16 @@ def test_devices_go_to_no_lower_release() -> None:
     with pytest.raises(UsageError, match="cam runs release 3") as caught:
         require_later(devices, {"main": Module(package=DIGEST, release=2)})
     assert DIGEST in caught.value.hint
+
+
+def test_a_layer_does_not_take_the_port_of_what_it_is_added_to(fleet: Fleet) -> None:
+    fleet.add_device("cam", tags={"area": "yard"})
+    fleet.add_device("other")
+    fleet.deploy("iris", {"main": Module(package=DIGEST, port=8080)}, condition="*")
+    with fleet.database.write() as connection:
+        connection.execute("UPDATE fleet_deployments SET stable = 1")
+    extra = {"extra": Module(package=DIGEST, port=8080)}
+    with pytest.raises(UsageError, match="On cam the modules extra and main"):
+        fleet.deploy("lay", extra, condition="tags.area", layer=True)
+    fleet.deploy("lay", {"extra": Module(package=DIGEST, port=8081)}, condition="*", layer=True)
+    fleet.deploy("iris", {"main": Module(package=DIGEST, port=8080)}, condition="*")
