@@ -100,10 +100,9 @@ def _unpack_layer(layer: PackageLayer, blobs: Blobs, cache_dir: Path, raw: Raw) 
 
 
 def _unpack_into(target: Path, layer: PackageLayer, blobs: Blobs, raw: Raw) -> None:
-    # The manifest says how large the archive is, which bounds it better than a ratio would:
-    # a model of zeros compresses a thousandfold.
-    limits = Limits(max_ratio=0)
+    limits = Limits()
     if layer.unpacked_size:
+        # That bounds it better than a ratio would: a model of zeros compresses a thousandfold.
         limits = Limits(max_ratio=0, max_bytes=min(layer.unpacked_size, limits.max_bytes))
     found = raw(layer)
     digest = "" if found else layer.digest

@@ -88,10 +88,19 @@ def _files(answer: str, behaviour: Mapping[str, object]) -> dict[str, dict[str, 
 
 def package_of(files: dict[str, dict[str, bytes]]) -> Made:
     """A package of layers: their names to the paths and contents of their files."""
-    layers = []
-    for name, content in files.items():
-        raw = tar({f"opt/fieldpost/{name}/{path}": data for path, data in content.items()})
-        layers.append(MadeLayer(name, raw, gzip.compress(raw, 1, mtime=0)))
+    return package_of_archives(
+        {
+            name: tar({f"opt/fieldpost/{name}/{path}": data for path, data in content.items()})
+            for name, content in files.items()
+        }
+    )
+
+
+def package_of_archives(archives: Mapping[str, bytes], sizes: Mapping[str, int] = {}) -> Made:
+    """A package of layers: their names to archives, and to how large the manifest says they are."""
+    layers = [
+        MadeLayer(name, raw, gzip.compress(raw, 1, mtime=0)) for name, raw in archives.items()
+    ]
     machine = "arm64" if platform.machine() == "aarch64" else "amd64"
     config = json.dumps(
         {
@@ -100,13 +109,13 @@ def package_of(files: dict[str, dict[str, bytes]]) -> Made:
             "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
         }
     ).encode()
-    manifest = _manifest(config, layers)
+    manifest = _manifest(config, layers, sizes)
     blobs = {digest_of(data): data for data in (config, manifest)}
     blobs |= {layer.digest: layer.packed for layer in layers}
     return Made(digest_of(manifest), blobs, tuple(layers))
 
 
-def _manifest(config: bytes, layers: list[MadeLayer]) -> bytes:
+def _manifest(config: bytes, layers: list[MadeLayer], sizes: Mapping[str, int]) -> bytes:
     described = [
         {
             "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -114,7 +123,7 @@ def _manifest(config: bytes, layers: list[MadeLayer]) -> bytes:
             "size": len(layer.packed),
             "annotations": {
                 "dev.fieldpost.layer": layer.name,
-                "dev.fieldpost.unpacked-size": str(len(layer.raw)),
+                "dev.fieldpost.unpacked-size": str(sizes.get(layer.name, len(layer.raw))),
             },
         }
         for layer in layers

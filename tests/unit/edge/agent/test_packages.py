@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,9 @@ from edge.agent.throttle import Stop, Throttle
 from edge.agent.transfer import Wishes
 from edge.agent.web import Web
 from edge.protocol.messages import Module
-from scoring.errors import PackagingError
+from scoring.errors import PackagingError, UnsafeArchiveError
 from tests.support.blob_source import BlobSource, Made, digest_of
-from tests.support.edge_site import package
+from tests.support.edge_site import package, package_of_archives
 
 
 @pytest.fixture
@@ -76,6 +78,47 @@ def test_byte_code_of_containers_goes_with_their_package(packages: Packages) -> 
     assert folder.is_dir()
     packages.clean(set(), set())
     assert not folder.exists()
+
+
+def archive_of(name: str, **changes: object) -> bytes:
+    """One entry, as nobody who builds packages makes it."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        member = tarfile.TarInfo(name)
+        for key, value in changes.items():
+            setattr(member, key, value)
+        archive.addfile(member, io.BytesIO(bytes(member.size)))
+    return out.getvalue()
+
+
+INSIDE = "opt/fieldpost/model"
+HOSTILE = {
+    "beside": (archive_of(f"{INSIDE}/../../../../../evil"), None),
+    "absolute": (archive_of("/tmp/evil"), None),
+    "link": (archive_of(f"{INSIDE}/evil", type=tarfile.SYMTYPE, linkname="/etc/passwd"), None),
+    "device": (archive_of(f"{INSIDE}/evil", type=tarfile.CHRTYPE), None),
+    "more than it says": (archive_of(f"{INSIDE}/evil", size=1 << 20), 5000),
+    "bomb that says nothing": (archive_of(f"{INSIDE}/evil", size=80 << 20), 0),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+@pytest.mark.parametrize("kept", ["packed", "raw"])
+def test_archives_that_escape_or_burst_are_refused(
+    packages: Packages, tmp_path: Path, case: str, kept: str
+) -> None:
+    """Also where they came as deltas, and are kept as what those gave."""
+    archive, size = HOSTILE[case]
+    if kept == "raw" and case == "bomb that says nothing":
+        pytest.skip("what is kept unpacked has filled the disk with all its bytes already")
+    made = package_of_archives({"model": archive}, {} if size is None else {"model": size})
+    run = have(packages, made)
+    if kept == "raw":
+        packages.blobs.put_bytes(archive)
+    with pytest.raises(UnsafeArchiveError):
+        packages.root(run)
+    assert not list(tmp_path.rglob("evil"))
+    assert not list((tmp_path / "device" / "unpacked").glob("layers/*"))
 
 
 def test_no_lock_is_left_of_what_is_gone(packages: Packages, tmp_path: Path) -> None:
