@@ -19,7 +19,7 @@ from scoring.errors import MissingDependencyError, TrainingDataError
 from scoring.quantum import document, simulate
 from scoring.quantum.circuit import Circuit, Gate, Model
 from scoring.quantum.features import Step
-from scoring.quantum.learning import Samples, learn
+from scoring.quantum.learning import Samples, learn, plan
 from scoring.quantum.noise import Noise, Seed, sampled_probabilities
 from scoring.quantum.training.options import TrainingOptions
 
@@ -193,10 +193,8 @@ class SequentialClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
             CircuitError: The structure or the encoding does not fit the rows.
             CircuitTooLargeError: The states would not fit into memory.
         """
-        rows, labels = self._checked(X, y)
-        self.classes_ = self._classes(labels)
+        samples = self._samples(X, y)
         seed = self._seed()
-        samples = Samples(rows, np.searchsorted(self.classes_, labels), named(self.classes_))
         self.model_: Model = learn(
             samples,
             self.options(),
@@ -213,6 +211,21 @@ class SequentialClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         )
         self.n_iter_ = max(1, int(self.model_.record["epochs"]))
         return self
+
+    def plan(self, X: ArrayLike, y: ArrayLike) -> Circuit:  # noqa: N803
+        """What `fit` would train, all angles zero, after its checks: a circuit, or one of several.
+
+        Raises:
+            TrainingDataError, CircuitError, CircuitTooLargeError: As `fit`.
+        """
+        self.options()
+        return plan(
+            self._samples(X, y),
+            self.structure,
+            self.encoding or (),
+            _plain(self.qubits),
+            self.multiclass,
+        )
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
         """The probability of each class, exactly: the shape (samples, classes)."""
@@ -294,6 +307,11 @@ class SequentialClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         except ValueError as error:
             raise TrainingDataError(str(error)) from error
         return found
+
+    def _samples(self, X: ArrayLike, y: ArrayLike) -> Samples:  # noqa: N803
+        rows, labels = self._checked(X, y)
+        self.classes_ = self._classes(labels)
+        return Samples(rows, np.searchsorted(self.classes_, labels), named(self.classes_))
 
     def _checked(self, X: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDArray[Any]]:  # noqa: N803
         try:

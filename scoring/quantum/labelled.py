@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.errors import TrainingDataError
+from scoring.errors import TrainingDataError, WrongTypeError
 from scoring.quantum.encoding import as_table, check_finite
 from scoring.sample import read_sample
 
@@ -49,6 +49,7 @@ def read_labelled(path: Path, label: str = "") -> Labelled:
         ModelNotFoundError: It cannot be read.
         MalformedPayloadError: Its content is not what its name says.
         TrainingDataError: It is no table with a column of labels.
+        WrongTypeError: A feature is no number.
         MissingValueError: A feature is missing or infinite.
     """
     found = _labelled(read_sample(Path(path)), label)
@@ -103,8 +104,15 @@ def _named(content: Mapping[str, Any], label: str) -> Labelled:
     features = tuple(key for key in content if key != name)
     if not features:
         raise TrainingDataError("The data have labels and no features.")
-    columns = [np.asarray(content[key], dtype=object) for key in features]
-    return Labelled(_rows(np.stack(columns, axis=1)), _labels(content[name]), features)
+    columns = [_column(key, content[key]) for key in features]
+    return Labelled(_rows(np.stack(columns, axis=1), features), _labels(content[name]), features)
+
+
+def _column(name: str, values: Any) -> NDArray[Any]:
+    found = np.asarray(values)
+    if found.dtype.kind in "mM":  # as objects they would be whole numbers
+        raise _no_number(f"The column {name!r}", found[0].astype(str).item(), 0)
+    return found.astype(object)
 
 
 def _place(label: str, width: int) -> int:
@@ -120,11 +128,33 @@ def _place(label: str, width: int) -> int:
     return place % width
 
 
-def _rows(values: Any) -> NDArray[np.float64]:
+def _rows(values: Any, names: Sequence[str] = ()) -> NDArray[np.float64]:
     table = np.asarray(values)
     if table.dtype == object:
         table = np.where(table == None, np.nan, table)  # noqa: E711 - elementwise
-    return as_table(table)
+    try:
+        return as_table(table)
+    except WrongTypeError:
+        _check_numbers(table, names)
+        raise
+
+
+def _check_numbers(table: NDArray[Any], names: Sequence[str]) -> None:
+    """Raises `WrongTypeError` at the first value that is no number, with the column's name."""
+    for (row, *inner), value in np.ndenumerate(table):
+        try:
+            float(value)
+        except (TypeError, ValueError) as error:
+            column = repr(names[inner[0]]) if names else f"{inner[0] if inner else 0}"
+            raise _no_number(f"The column {column}", value, row) from error
+
+
+def _no_number(what: str, value: object, row: int) -> WrongTypeError:
+    return WrongTypeError(
+        f"{what} has {value!r} in row {row}, which is no number.",
+        hint="If these are the labels, name their column: --label COLUMN. Leave out other columns "
+        "of text, or make numbers of them.",
+    )
 
 
 def _labels(values: Any) -> NDArray[Any]:
@@ -135,6 +165,12 @@ def _labels(values: Any) -> NDArray[Any]:
             raise TrainingDataError(f"The label of row {place} is missing.", where=f"[{place}]")
         if not isinstance(value, str | int | float):
             raise TrainingDataError(f"{value!r} is no label.", where=f"[{place}]")
+        if isinstance(value, float) and value != int(value):
+            raise TrainingDataError(
+                f"The label of row {place} is {value!r}: labels are whole numbers or words.",
+                hint="Name the column of the labels, if this is another: --label COLUMN.",
+                where=f"[{place}]",
+            )
     if all(not isinstance(value, str) and value == int(value) for value in found):
         return np.array([int(value) for value in found], dtype=np.int64)
     return np.array([str(value) for value in found])

@@ -31,7 +31,7 @@ from scoring.quantum.features import Encoding, Step, qubits_for
 from scoring.quantum.progress import bar
 from scoring.quantum.training import checkpoint as checkpoints
 from scoring.quantum.training.options import TrainingOptions
-from scoring.quantum.training.problem import Problem
+from scoring.quantum.training.problem import Problem, require_gates
 from scoring.quantum.training.run import Trained, train
 
 DEFAULT_STRUCTURE = "local-z local-x cyclic-x partial-x:-1"
@@ -79,18 +79,11 @@ def learn(
         CircuitError: The structure or the encoding does not fit the rows.
         CircuitTooLargeError: The states would not fit into memory.
     """
-    if multiclass not in MULTICLASS:
-        raise TrainingDataError(
-            f"multiclass is {multiclass!r}; it has to be one of {', '.join(MULTICLASS)}.",
-            where="multiclass",
-        )
-    together = len(samples.classes) > 2 and multiclass == "qubits"  # noqa: PLR2004
-    measured = math.ceil(math.log2(len(samples.classes))) if together else 1
-    blank = blank_circuit(samples.rows, structure, encoding, qubits, measured)
-    states = _encoded(blank, samples.rows)
+    blank = plan(samples, structure, encoding, qubits, multiclass)
+    states = encode(blank, samples.rows)
     places = [_places(name, given, len(states)) for name, given in _named(schedules)]
 
-    alone = together or len(samples.classes) == 2  # noqa: PLR2004
+    alone = len(samples.classes) == 2 or not blank.is_binary  # noqa: PLR2004
 
     def one(classes: tuple[Label, ...], labels: NDArray[np.intp], number: int) -> Circuit:
         circuit = replace(blank, classes=classes)
@@ -123,6 +116,31 @@ def learn(
     parts = [dict(circuit.record) for circuit in circuits]
     bare = tuple(replace(circuit, record={}) for circuit in circuits)
     return OneVersusRest(bare, samples.classes, record | {"circuits": parts})
+
+
+def plan(
+    samples: Samples,
+    structure: str | Sequence[Gate] | None,
+    encoding: str | Sequence[Step],
+    qubits: int | None,
+    multiclass: str,
+) -> Circuit:
+    """The circuit that would be trained (one of them, with one against rest), all angles zero.
+
+    Raises:
+        TrainingDataError, CircuitError, CircuitTooLargeError: As `learn`, before it begins.
+    """
+    if multiclass not in MULTICLASS:
+        raise TrainingDataError(
+            f"multiclass is {multiclass!r}; it has to be one of {', '.join(MULTICLASS)}.",
+            where="multiclass",
+        )
+    together = len(samples.classes) > 2 and multiclass == "qubits"  # noqa: PLR2004
+    measured = math.ceil(math.log2(len(samples.classes))) if together else 1
+    blank = blank_circuit(samples.rows, structure, encoding, qubits, measured)
+    require_gates(blank)
+    _check_memory(blank, len(samples.rows))
+    return blank
 
 
 def _part(checkpoint: Path, number: int) -> Path:
@@ -187,13 +205,7 @@ def start_points(circuit: Circuit, starts: Starts, seed: int) -> list[list[float
     return [[float(value) for value in start] for start in starts]
 
 
-def _encoded(circuit: Circuit, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """All states; refused before they are made where they would not fit."""
-    check_memory(circuit, len(rows))
-    return encode(circuit, rows)
-
-
-def check_memory(circuit: Circuit, samples: int) -> None:
+def _check_memory(circuit: Circuit, samples: int) -> None:
     """Raises `CircuitTooLargeError` where the samples' states would not fit into memory."""
     memory.check(
         3 * samples << (circuit.qubits + 3),

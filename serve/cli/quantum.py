@@ -109,6 +109,7 @@ def train(
     )
     path = _output(out, "circuit")
     _require_folder(path)
+    _check_held_out(learned, held_out)
     if checkpoint is not None:
         _require_folder(checkpoint, "--checkpoint")
     if dry_run:
@@ -183,26 +184,32 @@ def _split(
     return found.part(np.sort(order[held:])), found.part(np.sort(order[:held]))
 
 
+def _check_held_out(learned: Labelled, held_out: Labelled | None) -> None:
+    """Before training, which would end without its evaluation."""
+    from scoring.errors import TrainingDataError
+
+    if held_out is None:
+        return
+    width, held_width = learned.rows.shape[1], held_out.rows.shape[1]
+    if width != held_width:
+        raise TrainingDataError(
+            f"The rows held out have {held_width} features; those to learn from have {width}."
+        )
+    known = set(learned.labels.tolist())
+    strange = [label for label in held_out.labels.tolist() if label not in known]
+    if strange:
+        raise TrainingDataError(
+            f"The label {strange[0]!r} is in rows that are held out, and in none to learn from.",
+            hint="Give rows of every class to learn from; with --test-share, try another --seed.",
+        )
+
+
 def _tell_plan(
     classifier: SequentialClassifier, learned: Labelled, path: Path, *, as_json: bool
 ) -> None:
     """What training would do, after the same checks."""
-    import numpy as np
-
-    from scoring.quantum.learning import blank_circuit, check_memory
-
-    classifier.options()
-    classes = np.unique(learned.labels).tolist()
-    several = classifier.multiclass == "qubits" and len(classes) > 2  # noqa: PLR2004
-    measured = (len(classes) - 1).bit_length() if several else 1
-    circuit = blank_circuit(
-        learned.rows,
-        classifier.structure,
-        classifier.encoding or (),
-        classifier.qubits,
-        measured,
-    )
-    check_memory(circuit, len(learned.rows))
+    circuit = classifier.plan(learned.rows, learned.labels)
+    classes = classifier.classes_.tolist()
     plan = {
         "rows": len(learned.rows),
         "features": learned.rows.shape[1],
@@ -335,11 +342,16 @@ def _sample_rows(model: Model, sample: Path, label: str) -> Any:
         from scoring.quantum.labelled import read_labelled
 
         return read_labelled(sample, label).rows
+    from scoring.errors import InputError
     from scoring.quantum.describing import describe
     from scoring.sample import read_sample, to_inputs
 
     schema = describe(model)
-    return to_inputs(read_sample(sample), schema)[schema.inputs[0].name]
+    try:
+        return to_inputs(read_sample(sample), schema)[schema.inputs[0].name]
+    except InputError as error:
+        error.hint = f"{error.hint} If a column holds labels, name it: --label COLUMN.".strip()
+        raise
 
 
 def _near_text(report: dict[str, Any]) -> str:

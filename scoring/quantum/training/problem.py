@@ -25,6 +25,16 @@ _LEAST = 1e-3
 zero, and a steeper wall there would be all that an optimizer sees."""
 
 
+def require_gates(circuit: Circuit) -> None:
+    """Raises `TrainingDataError` where there is no gate whose angle could be learned."""
+    if not circuit.gates:
+        raise TrainingDataError(
+            "The structure has no gates: there is nothing to learn.",
+            hint='Give one, such as "local-x cyclic-z".',
+            where="structure",
+        )
+
+
 @dataclass
 class Problem:
     """Samples, classes and a structure.
@@ -54,12 +64,7 @@ class Problem:
             places = getattr(self, name)
             if (self.options.released and name == "training") or not len(places):
                 setattr(self, name, np.arange(samples))
-        if len(self.circuit.gates) == 0:
-            raise TrainingDataError(
-                "The structure has no gates: there is nothing to learn.",
-                hint='Give one, such as "local-x cyclic-z".',
-                where="structure",
-            )
+        require_gates(self.circuit)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is made anew where it is needed: it holds large buffers."""

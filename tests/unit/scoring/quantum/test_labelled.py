@@ -64,7 +64,10 @@ def test_words_are_labels(tmp_path: Path) -> None:
         ("1,2\n3,4\n", "2", TrainingDataError, "no column 2"),
         ("x,y\n1,\n2,1\n", "", TrainingDataError, "label of row 0 is missing"),
         ("x,y\n,1\n2,1\n", "", MissingValueError, "row 0 is nan"),
-        ("x,y\ncat,1\n2,1\n", "", WrongTypeError, "no table of real numbers"),
+        ("x,y\ncat,1\n2,1\n", "", WrongTypeError, "column 'x' has 'cat' in row 0, which is no num"),
+        ("kind,x\ncat,1.5\ndog,2\n", "", WrongTypeError, "column 'kind' has 'cat' in row 0"),
+        ("1,cat,1\n2,dog,0\n", "", WrongTypeError, "column 1 has 'cat' in row 0"),
+        ("x,y\n1,2\n1,0.25\n", "", TrainingDataError, "label of row 1 is 0.25: labels are whole"),
         ("x\n1\n", "", TrainingDataError, "no features"),
         ("x,y\n", "", TrainingDataError, "has no rows"),
     ],
@@ -74,6 +77,14 @@ def test_what_is_no_labelled_table(
 ) -> None:
     with pytest.raises(error, match=message):
         read_labelled(written(tmp_path, "a.csv", content), label)
+
+
+def test_columns_of_time_are_no_features(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    table = pandas.DataFrame({"at": pandas.to_datetime(["2024-01-01", "2024-01-02"]), "y": [0, 1]})
+    table.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(WrongTypeError, match="column 'at' has '2024-01-01"):
+        read_labelled(tmp_path / "a.parquet")
 
 
 def test_rows_and_labels_of_different_lengths(tmp_path: Path) -> None:

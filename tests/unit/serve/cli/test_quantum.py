@@ -95,6 +95,28 @@ def test_a_dry_run_checks_and_writes_nothing(quantum: Command, table: Path) -> N
     assert {path.name for path in quantum.folder.iterdir()} == {"clouds.csv", "a.circuit.json"}
 
 
+def test_a_dry_run_finds_what_training_would_not_do(quantum: Command, table: Path) -> None:
+    alone = quantum.folder / "alone.csv"
+    alone.write_text("x,kind\n1,left\n2,left\n")
+    for given in ((alone,), (table, "--structure", ""), (table, "--learning-rate", "-1")):
+        told = quantum("train", *given, "--out", "a", "--dry-run", expect=1)
+        assert told == quantum("train", *given, "--out", "a", expect=1)
+        assert told["error"]["code"] == "bad_training_data"
+
+
+@pytest.mark.parametrize(
+    ("held", "message"), [("x,y,kind\n1,2,up\n", "'up'"), ("x,kind\n1,left\n", "have 1 features")]
+)
+def test_rows_held_out_are_looked_at_before_training(
+    quantum: Command, table: Path, held: str, message: str
+) -> None:
+    (quantum.folder / "held.csv").write_text(held)
+    for more in ((), ("--dry-run",)):
+        told = quantum("train", table, "--test", "held.csv", "--out", "a", *more, expect=1)
+        assert message in told["error"]["message"]
+    assert not (quantum.folder / "a.circuit.json").exists()
+
+
 @pytest.mark.parametrize("form", ["auto", "folded", "fused"])
 def test_compiling_writes_onnx(quantum: Command, form: str) -> None:
     told = quantum("compile", saved(quantum.folder), "--form", form)
@@ -116,6 +138,8 @@ def test_compiling_tells_of_rows_near_the_threshold(quantum: Command) -> None:
     assert "2 of 3 rows" in text
     labelled = quantum.folder / "rows.csv"
     labelled.write_text("a,b,kind\n1,1,0\n1,2,1\n")
+    told = quantum("compile", saved(quantum.folder, half), "--sample", labelled, expect=1)
+    assert "--label" in told["error"]["hint"]
     told = quantum("compile", saved(quantum.folder, half), "--sample", labelled, "--label", "kind")
     assert (told["near_threshold"], told["rows"]) == (1, 2)
 
