@@ -339,7 +339,6 @@ class GrpcConnection(Leaving):
             self._expected, self._awaiting = None, inf
         if not flags & f.ACK:
             self._set_peer(frame.settings, self._streams)
-            self.send(f.frame(f.SETTINGS, f.ACK, 0))
 
     def _on_window_update(self, frame: Any, _flags: int) -> None:
         self._pay(1)

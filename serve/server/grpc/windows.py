@@ -249,7 +249,7 @@ class Sending(asyncio.Protocol):
             self._pump()
 
     def _set_peer(self, values: dict[int, int], streams: dict[int, Stream]) -> None:
-        """The peer's SETTINGS."""
+        """The peer's SETTINGS, which are acknowledged."""
         size = values.get(f.MAX_FRAME_SIZE, self._most)
         window = values.get(f.INITIAL_WINDOW_SIZE, self._first_window)
         if not f.DEFAULT_FRAME_SIZE <= size <= f.LARGEST_FRAME_SIZE:
@@ -266,5 +266,8 @@ class Sending(asyncio.Protocol):
             stream.window += change
             if stream.window > f.LARGEST_WINDOW:
                 raise f.ConnectionFault(f.FLOW_CONTROL_ERROR, "a stream's window is too large")
-        if change > 0 and self._blocked:
+        # What the new windows allow goes out behind the word that they are known: before it, the
+        # peer holds us to the old ones.
+        self.send(f.frame(f.SETTINGS, f.ACK, 0))
+        if self._blocked:
             self._pump()

@@ -143,6 +143,17 @@ def test_keeps_to_small_windows(server: LiveServer) -> None:
         assert client.is_alive(5)
 
 
+def test_new_windows_are_used_behind_the_word_that_they_are_known(server: LiveServer) -> None:
+    """Until they are acknowledged the client holds us to the old ones, as gRPC's own does."""
+    with Http2Client(server.port, {f.INITIAL_WINDOW_SIZE: 10}) as client:
+        client.call(1)
+        assert len(client.until(f.DATA).data) == 10
+        client.send(f.settings({f.INITIAL_WINDOW_SIZE: 100_000}))
+        frame = client.read()
+        assert (frame.type, "ACK" in frame.flags) == (f.SETTINGS, True)
+        assert client.until(f.DATA).data
+
+
 def test_keeps_to_the_window_of_the_connection(server: LiveServer) -> None:
     size = 50_000
     settings = {f.INITIAL_WINDOW_SIZE: 1 << 20}
