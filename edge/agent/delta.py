@@ -35,6 +35,7 @@ MARGIN_BYTES: Final = 256 << 10
 
 LEVEL: Final = 9
 
+MOST_BYTES: Final = 1 << 40
 _MOST_CHUNK: Final = 4 << 20
 _MOST_PIECE: Final = 8 << 20
 _MOST_HEAD: Final = 4096
@@ -59,7 +60,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     v: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
     new: str
-    size: Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
+    size: Annotated[int, msgspec.Meta(ge=0, le=MOST_BYTES)]
     chunk: Annotated[int, msgspec.Meta(ge=1, le=_MOST_CHUNK)]
 
 
@@ -88,7 +89,13 @@ def make(old: BinaryIO, new: BinaryIO, out: BinaryIO, *, level: int = LEVEL) -> 
 
 
 def apply(
-    patch: BinaryIO, old: BinaryIO, diff_id: str, blobs: DeviceBlobs, stop: Stop | None = None
+    patch: BinaryIO,
+    old: BinaryIO,
+    diff_id: str,
+    blobs: DeviceBlobs,
+    stop: Stop | None = None,
+    *,
+    most_bytes: int = MOST_BYTES,
 ) -> Head:
     """Makes the new layer, and keeps it uncompressed under its `diff_id`.
 
@@ -98,6 +105,8 @@ def apply(
         diff_id: What the result has to be.
         blobs: Where to.
         stop: Breaks off.
+        most_bytes: How large the result may be: nobody has signed what the delta says of that, and
+            a device has no room for whatever it says.
 
     Raises:
         DigestMismatchError: The delta is broken, or for another base, or gives something else.
@@ -106,7 +115,7 @@ def apply(
         StoppedError: It is not wanted any more.
     """
     try:
-        head = _read_head(patch, diff_id)
+        head = _read_head(patch, diff_id, most_bytes)
         with blobs.incoming(diff_id, head.size) as incoming:
             incoming.restart()
             pieces = _Pieces(old)
@@ -192,7 +201,7 @@ def _drift(chunk: bytes, piece: bytes, offset: int, drift: int) -> int:
     return drift
 
 
-def _read_head(patch: BinaryIO, diff_id: str) -> Head:
+def _read_head(patch: BinaryIO, diff_id: str, most_bytes: int) -> Head:
     if _exactly(patch, len(MAGIC)) != MAGIC:
         raise EOFError("it is no delta")
     (length,) = _LENGTH.unpack(_exactly(patch, _LENGTH.size))
@@ -204,6 +213,8 @@ def _read_head(patch: BinaryIO, diff_id: str) -> Head:
         raise EOFError(f"its head is none: {error}") from error
     if head.new != diff_id:
         raise EOFError("it leads to something else")
+    if head.size > most_bytes:
+        raise EOFError(f"it gives {head.size} bytes, and {most_bytes} are the most")
     return head
 
 

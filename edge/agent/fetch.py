@@ -36,6 +36,8 @@ _MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i68
 _SIZE: Final = re.compile(r"\d{1,15}", re.ASCII)
 _OK: Final = 200
 _NOT_FOUND: Final = 404
+_MOST_RATIO: Final = 200
+_LEAST_MOST: Final = 64 << 20
 
 _Document = TypeVar("_Document", bound=msgspec.Struct)
 
@@ -366,9 +368,21 @@ class _Fetch:
                 self._blobs.open(offer.digest) as patch,
                 open_raw(self._blobs, base.blob.digest, base.diff_id) as old,
             ):
-                delta.apply(patch, old, layer.diff_id, self._blobs, wishes.stop)
+                delta.apply(
+                    patch,
+                    old,
+                    layer.diff_id,
+                    self._blobs,
+                    wishes.stop,
+                    most_bytes=_most_unpacked(layer),
+                )
         finally:
             self._blobs.delete(offer.digest)
+
+
+def _most_unpacked(layer: Layer) -> int:
+    """By the manifest; where that does not say, what an archive may unpack to."""
+    return layer.unpacked_size or max(_LEAST_MOST, _MOST_RATIO * layer.blob.size)
 
 
 def _read(digest: str, document: Callable[[str], bytes], *, any_machine: bool) -> Package:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import platform
+import struct
 from pathlib import Path
 
+import msgspec
 import pytest
+import zstandard
 
-from edge.agent import fetch
+from edge.agent import delta, fetch
 from edge.agent.blobs import DeviceBlobs
 from edge.agent.layers import open_raw
 from edge.protocol.messages import Source
@@ -238,6 +241,24 @@ def test_a_delta_with_a_flipped_bit_falls_back_to_the_whole(blobs: DeviceBlobs, 
     assert result.wholes == result.spoiled
     require_whole(TWO, blobs)
     assert not list(blobs.arriving.iterdir())
+
+
+def test_a_delta_that_would_fill_the_disk_falls_back_to_the_whole(blobs: DeviceBlobs) -> None:
+    """A controller that was broken into has no offline key, and says any size it likes."""
+    new = TWO.layer("model")
+    chunk = delta.CHUNK_BYTES
+    zeros = zstandard.ZstdCompressor(level=1).compress(bytes(chunk))
+    frame = struct.pack("<QII", 0, 0, len(zeros)) + zeros
+    for chunks in (20, 1 << 16):
+        head = msgspec.json.encode(delta.Head(new=new.diff_id, size=chunk * chunks, chunk=chunk))
+        patch = delta.MAGIC + struct.pack("<I", len(head)) + head + frame * 20
+        with BlobSource(ONE, TWO) as source:
+            source.deltas[ONE.layer("model").digest, new.digest] = patch
+            fetch.fetch(ONE.digest, blobs, wishes(source))
+            result = fetch.fetch(TWO.digest, blobs, wishes(source), bases=[ONE.digest])
+        assert (result.wholes, result.deltas, result.spoiled) == (1, 0, 1)
+        require_whole(TWO, blobs)
+        blobs.delete(new.digest)
 
 
 def test_a_delta_that_is_not_what_it_says(blobs: DeviceBlobs) -> None:
