@@ -27,7 +27,7 @@ from serve.distribution.reference import parse_reference
 from serve.distribution.referrers import attach, list_referrers
 from serve.provenance import artifacts, slsa
 from serve.provenance.artifacts import Subject
-from serve.provenance.keyfiles import write_pair
+from serve.provenance.keyfiles import load_private, load_public, write_pair
 from serve.provenance.keys import PrivateKey
 from tests.support import registry as registries
 from tests.support import smallbases
@@ -200,6 +200,31 @@ def test_cosign_signs_with_our_keys_what_we_accept(
     done = run("cosign", "sign", *options, f"{pushed.name}@{pushed.digest}")
     assert done.returncode == 0, done.stderr
     assert pushed.verify().keys == (pushed.key.public.fingerprint,)
+
+
+def test_keys_and_attestations_of_cosign_itself_are_taken(
+    pushed: Pushed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("cosign") is None:
+        pytest.skip("cosign is not installed")
+    monkeypatch.setenv("COSIGN_PASSWORD", "pw")
+    prefix, predicate = str(tmp_path / "theirs"), tmp_path / "predicate.json"
+    assert run("cosign", "generate-key-pair", "--output-key-prefix", prefix).returncode == 0
+    predicate.write_text('{"scanned": "today"}')
+    options = ("--tlog-upload=false", "--yes", "--allow-http-registry", "--type", "custom")
+    image = f"{pushed.name}@{pushed.digest}"
+    done = run(
+        *("cosign", "attest", "--key", f"{prefix}.key", "--predicate", predicate, *options, image)
+    )
+    assert done.returncode == 0, done.stderr
+    pushed.workspace.packages.sign_image(image, load_private(Path(f"{prefix}.key"), lambda: "pw"))
+    (public,) = load_public(Path(f"{prefix}.pub"))
+    verdict = pushed.workspace.packages.verify_image(image, [public])
+    assert "https://cosign.sigstore.dev/attestation/v1" in verdict.attestations
+    assert len(verdict.attestations) == 4
+    checking = ("--key", f"{prefix}.pub", "--insecure-ignore-tlog=true", "--allow-http-registry")
+    for command in (["verify"], ["verify-attestation", "--type", "custom"]):
+        assert run("cosign", *command, *checking, image).returncode == 0
 
 
 def test_the_library_of_skopeo_and_podman_finds_it(signed: Pushed, tmp_path: Path) -> None:
