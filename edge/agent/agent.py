@@ -61,8 +61,10 @@ class Trust(Permits, Protocol):
         """It is not earlier than this."""
         ...
 
-    def verify(self, data: bytes, now: float, fetch: Fetch | None = None) -> Desired:
-        """A wish that the device may take on."""
+    def verify(
+        self, data: bytes, now: float, fetch: Fetch | None, runs: Mapping[str, str]
+    ) -> Desired:
+        """A wish that the device may take on, beside the packages that its modules run."""
         ...
 
     def recheck(self, data: bytes) -> Desired:
@@ -385,7 +387,8 @@ class Agent:
         if not data:  # a retained message that was removed
             return
         try:
-            desired = self._trust.verify(data, self.clock.now(), self._metadata)
+            runs = states.proven(self.journal.state)
+            desired = self._trust.verify(data, self.clock.now(), self._metadata, runs)
         except FieldpostError as error:
             logger.warning("a desired state is refused: %s", error)
             self._refused = msgspec.structs.replace(

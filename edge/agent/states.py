@@ -108,6 +108,15 @@ def same_run(one: Module | None, other: Module | None) -> bool:
     )
 
 
+def proven(state: DeviceState) -> dict[str, str]:
+    """Module to the package that has shown what it had to, and runs."""
+    return {
+        name: track.good.package
+        for name, track in state.tracks.items()
+        if track.good is not None and track.active == track.good
+    }
+
+
 def reported(state: DeviceState, live: Mapping[str, Live]) -> dict[str, ModuleState]:
     """The modules as a report tells them."""
     return {

@@ -39,7 +39,7 @@ CHANGES: Final = "changes"
 
 _MOST_TAG: Final = 256
 _COMMAND_S: Final = 60.0
-_MOST_COMMAND_S: Final = 30 * 86_400.0
+_MOST_COMMAND_S: Final = 23 * 3600.0  # devices take none that is further off than a day
 _MOST_KEY: Final = 256
 
 
@@ -484,7 +484,7 @@ class Fleet:
         now = self.clock()
         if timeout_s > _MOST_COMMAND_S or len(key) > _MOST_KEY:
             raise UsageError(
-                f"A command has up to {_MOST_COMMAND_S / 86_400:g} days, and its key up to "
+                f"A command begins within {_MOST_COMMAND_S / 3600:g} hours, and its key has up to "
                 f"{_MOST_KEY} characters."
             )
         made = CommandRecord(

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import msgspec
@@ -130,7 +131,13 @@ class DeviceTrust:
     def _at(self, now: float) -> float:
         return max(now, self._state.floor)
 
-    def verify(self, data: bytes, now: float, fetch: Fetch | None = None) -> Desired:
+    def verify(
+        self,
+        data: bytes,
+        now: float,
+        fetch: Fetch | None = None,
+        runs: Mapping[str, str] = MappingProxyType({}),
+    ) -> Desired:
         """A wish that this device may take on, remembered on disk before it is returned.
 
         The same wish may come again (it is retained) and is returned again.
@@ -139,6 +146,8 @@ class DeviceTrust:
             data: The envelope, from anyone.
             now: Seconds since the epoch, by the device's clock.
             fetch: Gets newer metadata where it is needed; None while there is no connection.
+            runs: Module to the package that is good there and runs. A wish that leaves it as it is
+                takes nothing back, whatever of the same name runs in another module.
 
         Raises:
             MalformedPayloadError: It is no wish.
@@ -159,7 +168,7 @@ class DeviceTrust:
             self._verify_signature(self._envelope(data, "desired"), body)
             self._require_no_replay(desired.generation, digest)
         for name, module in desired.modules.items():
-            self._require_permitted(name, module)
+            self._require_permitted(name, module, stays=runs.get(name) == module.package)
         self._remember(desired.generation, digest)
         return desired
 
@@ -404,7 +413,7 @@ class DeviceTrust:
         held = self.versions
         return [role for role, named in desired.metadata.items() if held.get(role, 0) < named]
 
-    def _require_permitted(self, name: str, module: Module) -> None:
+    def _require_permitted(self, name: str, module: Module, *, stays: bool) -> None:
         signed = self._trusted.release(module.package)
         if module.release != signed.release:
             raise VerificationError(
@@ -413,7 +422,7 @@ class DeviceTrust:
                 where=f"modules.{name}",
             )
         good = self._state.releases.get(signed.name, 0)
-        if signed.release < good:
+        if signed.release < good and not stays:
             raise RollbackError(
                 f"Release {signed.release} of {signed.name} is older than {good}, which was good "
                 "here.",

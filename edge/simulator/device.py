@@ -266,7 +266,8 @@ class SimulatedDevice:
 
     def _hear_desired(self, data: bytes) -> None:
         try:
-            desired = self._trust.verify(data, self._clock.now(), self._setting.metadata)
+            runs = states.proven(self._machine.state)
+            desired = self._trust.verify(data, self._clock.now(), self._setting.metadata, runs)
         except FieldpostError as error:
             self._refused = failure_of(error)
             if isinstance(error, ExpiredError | UnreachableError | WorkspaceError):

@@ -115,6 +115,24 @@ def test_rollback_of_a_release(fleet: Fleet, device: DeviceTrust) -> None:
     assert device.verify(fleet.wish(4, again), START, fleet.fetch).modules["main"] == again
 
 
+def test_what_runs_in_another_module_is_not_taken_back_by_staying(
+    fleet: Fleet, device: DeviceTrust
+) -> None:
+    """Two modules of one name: the newer of them does not shut out every later wish."""
+    first, second = fleet.permit("v1"), fleet.permit("v2")
+    both = {"main": second, "side": first}
+    device.verify(fleet.wish(1, modules=both), START, fleet.fetch)
+    device.found_good(second.package)
+    with pytest.raises(RollbackError):
+        device.verify(fleet.wish(2, modules=both), START, fleet.fetch)
+    runs = {"main": second.package, "side": first.package}
+    again = device.verify(fleet.wish(3, modules=both), START, fleet.fetch, runs)
+    assert again.modules == both
+    for wish in ({"main": first, "side": second}, {"main": first}, {"new": first}):
+        with pytest.raises(RollbackError):
+            device.verify(fleet.wish(4, modules=wish), START, fleet.fetch, runs)
+
+
 def test_a_withdrawn_release_neither_starts_nor_comes_back(
     fleet: Fleet, device: DeviceTrust
 ) -> None:
