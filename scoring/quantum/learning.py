@@ -220,14 +220,15 @@ def _named(schedules: tuple[Schedule, Schedule]) -> list[tuple[str, Schedule]]:
 def _places(name: str, given: Schedule, samples: int) -> NDArray[np.intp]:
     if given is None:
         return np.arange(samples)
-    places = np.asarray(given, dtype=np.intp)
-    if not len(places) or places.min() < 0 or places.max() >= samples:
+    places = np.asarray(given)
+    whole = places.ndim == 1 and places.dtype.kind in "iu"
+    if not whole or not len(places) or places.min() < 0 or places.max() >= samples:
         raise TrainingDataError(
             f"{name} names samples that are not there, or none.",
             hint=f"Samples count from 0 to {samples - 1}.",
             where=name,
         )
-    return places
+    return places.astype(np.intp)
 
 
 def _record(

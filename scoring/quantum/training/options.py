@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,6 +13,9 @@ from scoring.quantum.gradients import Method
 
 OPTIMIZERS = ("library", "adam", "lbfgs")
 BIASES = ("auto", "library", "best", "trained")
+_WHOLE = {"minibatch_size": 1, "n_measurements": 1, "scoring_period": 1, "spsa_directions": 1}
+_WHOLE |= {"max_epochs": 0, "max_stalls": 0}
+"""Options that count something, and the least that they may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +60,18 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "tolerance", "spsa_step"):
-            _check(name, getattr(self, name) > 0, getattr(self, name), "over 0")
-        whole = ("minibatch_size", "n_measurements", "scoring_period", "spsa_directions")
-        for name in whole:
-            _check(name, getattr(self, name) >= 1, getattr(self, name), "1 or more")
-        for name in ("max_epochs", "max_stalls", "stochastic_rescale_factor"):
-            _check(name, getattr(self, name) >= 0, getattr(self, name), "0 or more")
+            value = getattr(self, name)
+            _check(name, _is_number(value) and value > 0, value, "a finite number over 0")
+        factor = self.stochastic_rescale_factor
+        good = _is_number(factor) and factor >= 0
+        _check("stochastic_rescale_factor", good, factor, "a finite number, 0 or more")
+        for name, least in _WHOLE.items():
+            value = getattr(self, name)
+            _check(name, _is_whole(value, least), value, f"a whole number, {least} or more")
+        good = self.patience is None or _is_whole(self.patience, 1)
+        _check("patience", good, self.patience, "a whole number, 1 or more, or None")
         _check("optimizer", self.optimizer in OPTIMIZERS, self.optimizer, _one_of(OPTIMIZERS))
         _check("bias", self.bias in BIASES, self.bias, _one_of(BIASES))
-        if self.patience is not None:
-            _check("patience", self.patience >= 1, self.patience, "1 or more, or None")
         self.method()
 
     def method(self) -> Method:
@@ -101,6 +107,14 @@ def from_qsharp(options: Mapping[str, Any]) -> TrainingOptions:
             raise TrainingDataError(f"{name!r} is no training option of the Q# library.")
         given[ours] = value
     return TrainingOptions(**given)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and value >= least
 
 
 def _one_of(names: tuple[str, ...]) -> str:

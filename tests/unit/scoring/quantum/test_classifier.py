@@ -140,8 +140,9 @@ def test_schedules_say_who_learns_and_who_is_asked() -> None:
     model = quick(training_schedule=some, validation_schedule=[1, 99]).fit(*TWO)
     assert isinstance(model.model_, Circuit)
     assert model.model_.record["misses"] <= 2
-    with pytest.raises(TrainingDataError, match="samples that are not there"):
-        quick(training_schedule=[100]).fit(*TWO)
+    for wrong in ([100], [-1], [0.5], [], [[0]]):
+        with pytest.raises(TrainingDataError, match="samples that are not there"):
+            quick(training_schedule=wrong).fit(*TWO)
 
 
 def test_shots_and_noise_are_seeded() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from scoring.errors import TrainingDataError
@@ -21,6 +23,23 @@ def test_options_by_their_q_sharp_names() -> None:
     for name in ("LearningSpeed", "learning_rate"):
         with pytest.raises(TrainingDataError, match=name):
             from_qsharp({name: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("learning_rate", value) for value in (0, -1.0, float("inf"), float("nan"), "0.1")),
+        ("tolerance", None),
+        ("stochastic_rescale_factor", -0.1),
+        *(("max_epochs", value) for value in (-1, 2.5, "3")),
+        ("minibatch_size", 0),
+        ("patience", 0.5),
+    ],
+)
+def test_what_options_cannot_be(name: str, value: Any) -> None:
+    with pytest.raises(TrainingDataError, match=f"{name} is .*; it has to be a ") as told:
+        TrainingOptions(**{name: value})
+    assert told.value.where == name
 
 
 @pytest.mark.parametrize(
