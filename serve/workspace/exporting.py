@@ -95,7 +95,11 @@ class Exporter:
             package=of.package.digest,
             image="" if form == "ray" else of.reference,
             left_out=tuple(left_out),
-            next=tuple(next_steps(form, folder, names.base, of.settings.env, names.secret)),
+            next=tuple(
+                next_steps(
+                    form, folder, names.base, of.settings.env, names.secret, of.settings.namespace
+                )
+            ),
         )
 
     def _gather(

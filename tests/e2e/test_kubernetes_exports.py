@@ -14,6 +14,7 @@ import yaml
 
 from serve.targets.kubernetes.export import export_files
 from serve.targets.kubernetes.export.writing import write_files
+from serve.targets.kubernetes.names import content_hash
 from serve.targets.kubernetes.objects import render
 from tests.support import renderers
 from tests.support.kubernetes_objects import VERSIONS, deployable, restricted_faults
@@ -86,7 +87,7 @@ def test_helm_turns_on_what_is_off(tmp_path: Path) -> None:
     values = {
         "name": "",
         "replicas": 5,
-        "settings": {"FIELDPOST_SERVER_RATE_LIMIT": 7},
+        "settings": {"FIELDPOST_SERVER_RATE_LIMIT": 7.5, "FIELDPOST_SERVER_RATE_BURST": 2_000_000},
         "autoscaling": {"enabled": True, "maxReplicas": 40},
         "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
         "ingress": {"enabled": True, "className": "nginx"},
@@ -96,7 +97,10 @@ def test_helm_turns_on_what_is_off(tmp_path: Path) -> None:
     assert names["Deployment"] == names["Service"] == renderers.RELEASE
     (container,) = found["Deployment", "release"]["spec"]["template"]["spec"]["containers"]
     assert container["envFrom"][0]["configMapRef"]["name"] == names["ConfigMap"]
-    assert found["ConfigMap", names["ConfigMap"]]["data"]["FIELDPOST_SERVER_RATE_LIMIT"] == "7"
+    data = found["ConfigMap", names["ConfigMap"]]["data"]
+    assert data["FIELDPOST_SERVER_RATE_LIMIT"] == "7.5"
+    assert data["FIELDPOST_SERVER_RATE_BURST"] == "2000000"  # 2e+06, as Helm writes its floats
+    assert names["ConfigMap"] == f"release-config-{content_hash(data)}"
     assert found["HorizontalPodAutoscaler", "release"]["spec"]["maxReplicas"] == 40
     assert "replicas" not in found["Deployment", "release"]["spec"]
     for each in found.values():

@@ -66,6 +66,17 @@ def interpreter() -> str:
     return found
 
 
+def from_here(names: list[str]) -> dict[str, str]:
+    """Variables of this replica; raises RuntimeError where one is missing."""
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise RuntimeError(
+            f"The replica lacks the variables {', '.join(missing)}: give them to Ray, by "
+            "runtime_env: {env_vars: …} in serve.yaml or before it is started."
+        )
+    return {name: os.environ[name] for name in names}
+
+
 class Server:
     """The package's server, which ends when this process does.
 
@@ -129,11 +140,12 @@ class Package:
     Args:
         digest: Of the package that has to be here.
         variables: The settings of its server.
+        passed: Names of variables that the server gets from here.
     """
 
-    def __init__(self, digest: str, variables: dict[str, str]) -> None:
+    def __init__(self, digest: str, variables: dict[str, str], passed: list[str]) -> None:
         verify(digest)
-        self._server = Server(variables)
+        self._server = Server({**variables, **from_here(passed)})
         self._session: aiohttp.ClientSession | None = None
 
     def check_health(self) -> None:
@@ -197,8 +209,10 @@ def app(args: dict[str, Any]) -> Any:
     """The application, as `serve.yaml` names it.
 
     Args:
-        args: `package`, a digest, and `settings`, the variables of the server.
+        args: `package`, a digest, `settings`, the variables of the server, and `variables`, the
+            names of those that it takes from the replica's own environment.
     """
     settings = {str(key): str(value) for key, value in args.get("settings", {}).items()}
+    passed = [str(name) for name in args.get("variables", ())]
     deployment: Any = Package
-    return deployment.bind(str(args["package"]), settings)
+    return deployment.bind(str(args["package"]), settings, passed)

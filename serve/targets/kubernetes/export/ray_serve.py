@@ -58,7 +58,12 @@ def configuration(of: Deployable) -> Object:
                 "name": names_of(of).base,
                 "route_prefix": of.settings.path,
                 "import_path": f"{MODULE}:app",
-                "args": {"package": of.package.digest, "settings": kept},
+                "args": {
+                    "package": of.package.digest,
+                    "settings": kept,
+                    # Their values are in no file: whoever starts Ray gives them to the replicas.
+                    "variables": sorted(of.settings.env),
+                },
                 "deployments": [_deployment(of)],
             }
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from scoring import durable
@@ -39,7 +40,12 @@ def write_files(files: Files, folder: Path) -> list[str]:
 
 
 def next_steps(
-    form: str, folder: Path, base: str, secrets: Iterable[str], secret: str
+    form: str,
+    folder: Path,
+    base: str,
+    secrets: Iterable[str],
+    secret: str,
+    namespace: str | None = None,
 ) -> list[str]:
     """What a user does with an export, in sentences.
 
@@ -49,19 +55,21 @@ def next_steps(
         base: The objects' name.
         secrets: The variables whose values are in no file.
         secret: The Secret that has to hold them.
+        namespace: Where the objects are to be; None for the current one.
     """
+    there, quoted = f" --namespace {namespace}" if namespace else "", shlex.quote(str(folder))
     commands = {
-        "yaml": f"kubectl apply -f {folder}",
-        "kustomize": f"kubectl apply -k {folder}",
-        "helm": f"helm install {base} {folder}",
-        "kserve": f"kubectl apply -f {folder}",
-        "ray": f"cd {folder} && serve run serve.yaml",
+        "yaml": f"kubectl apply -f {quoted}",
+        "kustomize": f"kubectl apply -k {quoted}",
+        "helm": f"helm install {base} {quoted}{there}",
+        "kserve": f"kubectl apply -f {quoted}",
+        "ray": f"cd {quoted} && serve run serve.yaml",
     }
     found = []
     names = sorted(secrets)
     if names and form == "ray":
-        found.append(f"give the replicas these variables by yourself: {', '.join(names)}")
+        found.append(f"set for Ray's workers, or by runtime_env in serve.yaml: {', '.join(names)}")
     elif names:
         literals = " ".join(f"--from-literal={name}=…" for name in names)
-        found.append(f"kubectl create secret generic {secret} {literals}")
+        found.append(f"kubectl create secret generic {secret}{there} {literals}")
     return [*found, commands[form]]

@@ -14,7 +14,7 @@ import yaml
 from scoring.errors import UsageError
 from serve.registry.records import Deployment
 from serve.targets.kubernetes.deployable import Deployable
-from serve.targets.kubernetes.export import FORMS, export_files
+from serve.targets.kubernetes.export import FORMS, export_files, ray_serve
 from serve.targets.kubernetes.export.documents import stream, to_yaml
 from serve.targets.kubernetes.export.ray_serve import copy_package
 from serve.targets.kubernetes.export.source import carried
@@ -201,6 +201,19 @@ def test_the_next_step_is_a_command() -> None:
     assert said[0].startswith("kubectl create secret generic iris-env --from-literal=TOKEN=")
     assert said[1] == "helm install iris chart"
     assert SECRET not in str(said)
+
+
+def test_the_next_step_is_in_the_namespace_of_the_objects() -> None:
+    said = next_steps("helm", Path("my chart"), "iris", {"TOKEN"}, "iris-env", "models")
+    assert said[0].startswith("kubectl create secret generic iris-env --namespace models --from")
+    assert said[1] == "helm install iris 'my chart' --namespace models"
+
+
+def test_ray_passes_on_the_variables_whose_values_are_in_no_file() -> None:
+    of = msgspec.structs.replace(deployable(env__TOKEN=SECRET), outside=True)
+    (application,) = yaml.safe_load(ray_serve.ray_files(of)["serve.yaml"])["applications"]
+    assert application["args"]["variables"] == ["TOKEN"]
+    assert SECRET not in str(application)
 
 
 def test_only_a_digest_names_an_image() -> None:

@@ -33,11 +33,16 @@ annotations:
   {{- include "fieldpost.annotations" . | nindent 2 }}
 {{- end -}}
 
+{{- /* A setting as text. Numbers of a values file are floats for Helm: a million came out as 1e+06. */ -}}
+{{- define "fieldpost.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) -}}{{- int64 . -}}{{- else -}}{{- toString . -}}{{- end -}}
+{{- end -}}
+
 {{- /* The ConfigMap is named by its content, so that pods follow a change and old ones keep theirs. */ -}}
 {{- define "fieldpost.config" -}}
 {{- $lines := "" -}}
 {{- range $key, $value := .Values.settings -}}
-{{- $lines = printf "%s%s=%s\n" $lines $key (toString $value) -}}
+{{- $lines = printf "%s%s=%s\n" $lines $key (include "fieldpost.text" $value) -}}
 {{- end -}}
 {{- printf "%s-config-%s" (include "fieldpost.name" .) ($lines | sha256sum | trunc 10) -}}
 {{- end -}}
