@@ -113,10 +113,25 @@ def test_every_kind_of_damage_is_refused(blobs: DeviceBlobs) -> None:
         assert not list(blobs.arriving.iterdir())
 
 
+class Counting(io.BytesIO):
+    """Knows the most that was asked for at once."""
+
+    most = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.most = max(self.most, len(self.getvalue()) if size is None or size < 0 else size)
+        return super().read(size)
+
+
 def test_numbers_that_would_take_all_memory_are_refused(blobs: DeviceBlobs) -> None:
     new = b"x" * 100
     head = b'{"new":"%s","size":100,"chunk":1048576}' % digest_of(new).encode()
     begin = delta.MAGIC + struct.pack("<I", len(head)) + head
+    base = Counting(bytes(40 << 20))
+    whole = begin + struct.pack("<QII", 0, 40 << 20, 10) + bytes(10)
+    with pytest.raises(DigestMismatchError, match="too large"):
+        delta.apply(io.BytesIO(whole), base, digest_of(new), blobs)
+    assert base.most <= 8 << 20
     for chunk in (
         struct.pack("<QII", 0, 0xFFFFFFFF, 10),
         struct.pack("<QII", 0, 10, 0xFFFFFFFF),

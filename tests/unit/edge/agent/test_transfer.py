@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -263,28 +264,52 @@ def test_a_dead_source_until_the_deadline(blobs: DeviceBlobs) -> None:
     assert time.monotonic() - began < 3
 
 
-def test_a_source_that_dawdles_is_left_for_another(blobs: DeviceBlobs) -> None:
-    released = threading.Event()
+def drip(released: threading.Event) -> Callable[[Handler], bool]:
+    """A byte at a time, for as long as somebody listens."""
 
-    def drip(request: Handler) -> bool:
+    def answer(request: Handler) -> bool:
         request.send_response(200)
         request.send_header("content-length", str(len(DATA)))
         request.end_headers()
-        for place in range(200):
-            request.wfile.write(DATA[place : place + 1])
-            if released.wait(0.02):
-                break
+        with contextlib.suppress(OSError):
+            for place in range(len(DATA)):
+                request.wfile.write(DATA[place : place + 1])
+                if released.wait(0.02):
+                    break
         request.drop()
         return True
 
+    return answer
+
+
+def test_a_source_that_dawdles_is_left_for_another(blobs: DeviceBlobs) -> None:
+    released = threading.Event()
     limits = QUICK._replace(least_rate=10_000, slow_s=0.3)
     with BlobSource(BLOB) as slow, BlobSource(BLOB) as good:
-        slow.on("GET", "blobs", drip)
-        get(blobs, wishes(slow, good, limits=limits))
-        released.set()
+        slow.on("GET", "blobs", drip(released))
+        try:
+            get(blobs, wishes(slow, good, limits=limits, deadline=time.monotonic() + 20))
+        finally:
+            released.set()
         (asked,) = ranges(good)
     assert asked is not None
     assert blobs.read_bytes(DIGEST) == DATA
+
+
+def test_a_source_that_is_just_fast_enough_has_a_deadline(blobs: DeviceBlobs) -> None:
+    """Whoever keeps to the least rate does not keep a device for ever."""
+    released = threading.Event()
+    began = time.monotonic()
+    limits = QUICK._replace(least_rate=1)
+    with BlobSource(BLOB) as slow:
+        slow.on("GET", "blobs", drip(released), times=9)
+        try:
+            with pytest.raises(DeadlineExceededError):
+                get(blobs, wishes(slow, limits=limits, deadline=began + 0.5))
+        finally:
+            released.set()
+    assert time.monotonic() - began < 10
+    assert blobs.waiting(DIGEST)
 
 
 def test_a_rate_that_was_asked_for(blobs: DeviceBlobs) -> None:
