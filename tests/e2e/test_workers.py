@@ -124,7 +124,7 @@ def serving(folder: Path, workers: int, *, limit: int = 0, **env: str) -> Iterat
     finally:
         server.process.terminate()
         try:
-            server.process.wait(10)
+            server.process.wait(30)  # longer than its own drain may take
         except subprocess.TimeoutExpired:
             server.process.kill()
             raise
