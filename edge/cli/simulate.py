@@ -99,6 +99,7 @@ def simulate(
 
     names = roster.names(given["prefix"], given["count"])
     faults = _faults(given)
+    _require_simulated(faults, names)
     with opened(workspace, folder) as (found, security):
         access = _access(broker, security, given["site"])
         if dry_run:
@@ -151,6 +152,16 @@ def _faults(given: dict[str, Any]) -> Faults:
         spell_s=given["spell"],
         reboots_s=given["reboot"],
     )
+
+
+def _require_simulated(faults: Faults, names: list[str]) -> None:
+    """A name that is written wrong would break nothing, and say nothing."""
+    for one in faults.broken:
+        strange = sorted(one.devices - set(names))
+        if strange:
+            raise click.BadParameter(
+                f"There is no {strange[0]!r} among {_range(names)}.", param_hint="--broken"
+            )
 
 
 def _access(url: str, security: FleetSecurity, site: str) -> Access:

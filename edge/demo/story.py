@@ -46,6 +46,7 @@ BROKEN: Final = frozenset(name for name, board in BOARDS.items() if board == "re
 _PLAN: Final = Plan(waves=("1", "4", "100%"), most_failures="1", timeout_s=40.0)
 _LOOK_S: Final = 0.1
 _STEP_S: Final = 55.0
+_FAILURE: Final = ("code", "message", "phase")
 
 
 class Pace(NamedTuple):
@@ -301,18 +302,17 @@ class Stage:
 
 def _device(device: Device, versions: dict[str, int]) -> dict[str, object]:
     module = device.modules.get(MODULE)
-    if module is None:
-        return {"name": device.name, "site": device.site, "tags": device.tags, "version": 0}
+    failure = module.failure if module else None
     return {
         "name": device.name,
         "site": device.site,
         "tags": device.tags,
         "online": device.online,
-        "version": versions.get(module.package, 0),
-        "package": module.package,
-        "phase": module.phase,
-        "healthy": module.healthy,
-        "failure": msgspec.to_builtins(module.failure),
+        "version": versions.get(module.package, 0) if module else 0,
+        "package": module.package if module else "",
+        "phase": module.phase if module else "",
+        "healthy": bool(module and module.healthy),
+        "failure": failure and {name: getattr(failure, name) for name in _FAILURE},
     }
 
 

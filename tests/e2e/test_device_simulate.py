@@ -123,6 +123,7 @@ def test_a_dry_run_changes_nothing(operator: Operator) -> None:
     [
         (("--broker", "http://x"), 2, "mqtt://HOST"),
         (("--broker", "mqtt://127.0.0.1:1", "--broken", "@"), 2, "DIGEST@PHASE"),
+        (("--broker", "mqtt://127.0.0.1:1", "--broken", "ab=cam-1"), 2, "no 'cam-1'"),
         (("--broker", "mqtt://127.0.0.1:1", "--name", "a/b"), 2, "name"),
         (("--broker", "mqtt://127.0.0.1:1", "--failing", "110%"), 2, "--failing"),
         (("--broker", "mqtt://127.0.0.1:1", "--offline", "100%"), 2, "--offline"),
