@@ -118,20 +118,35 @@ class Answer:
         self.close()
 
 
-def failure(host: str, error: Exception) -> Exception:
-    """What a failure of the connection means: most pass, a wrong certificate does not."""
+def failure(host: str, error: Exception, beyond: str = "") -> Exception:
+    """What a failure of the connection means: most pass, a wrong certificate does not.
+
+    Args:
+        host: The registry.
+        error: What broke.
+        beyond: Where the registry has sent the request: its token service, or its storage.
+    """
     cause = _root(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         reason = f"its certificate is not believed ({cause.verify_message or cause.reason})"
-        return UnreachableError(
-            f"The registry {host} cannot be trusted: {reason}.",
-            hint=f"Put its authority's certificate into /etc/docker/certs.d/{host}/ca.crt, or name "
-            "it with SSL_CERT_FILE.",
-        )
+        return _untrusted(host, reason, beyond)
     if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
-        return faults.unreachable(host, "its name is not known")
+        return faults.unreachable(host, "its name is not known", beyond)
     silent = isinstance(error, NotConnectedError)
-    return Passing(faults.unreachable(host, _reason(cause)), silent=silent)
+    return Passing(faults.unreachable(host, _reason(cause), beyond), silent=silent)
+
+
+def _untrusted(host: str, reason: str, beyond: str) -> UnreachableError:
+    if beyond:  # what is believed of a registry is not believed of whom it names
+        return UnreachableError(
+            f"{beyond}, to which the registry {host} sends, cannot be trusted: {reason}.",
+            hint="Name its authority's certificate with SSL_CERT_FILE.",
+        )
+    return UnreachableError(
+        f"The registry {host} cannot be trusted: {reason}.",
+        hint=f"Put its authority's certificate into /etc/docker/certs.d/{host}/ca.crt, or name "
+        "it with SSL_CERT_FILE.",
+    )
 
 
 def _root(error: BaseException) -> BaseException:

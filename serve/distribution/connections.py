@@ -61,13 +61,18 @@ class Connections:
         try:
             raw = self._exchange(url).ask(method, url, {**_HEADERS, **headers}, content)
         except (NotConnectedError, CutOffError, OSError) as error:
-            raise failure(registry, error) from error
+            raise failure(registry, error, self._beyond(url)) from error
         except (ValueError, UnicodeError) as error:  # a URL or header that cannot be sent
             raise RegistryError(
                 f"{registry} cannot be asked: {faults.printable(str(error))}.",
                 hint="Check the registry's address.",
             ) from error
         return Answer(raw, url, registry, self._limits)
+
+    def _beyond(self, url: str) -> str:
+        """The host of a URL where it is not the registry's own; empty for that."""
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        return "" if host == self._place.reference.host else host
 
     def close(self) -> None:
         """Ends all connections."""

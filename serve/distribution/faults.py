@@ -84,7 +84,8 @@ def _plain_refusal(host: str, what: str, status: int, because: str) -> RegistryE
     if status == 405:  # noqa: PLR2004
         return RegistryError(
             f"{host} does not allow that for {what}{because}.",
-            hint="Deleting has to be allowed in the registry's settings.",
+            hint="A registry that mirrors another one takes no pushes, and deleting has to be "
+            "allowed in a registry's settings.",
         )
     if status in {411, 413}:
         return RegistryError(
@@ -106,10 +107,11 @@ def no_document(host: str, what: str, body: bytes, content_type: str) -> Registr
     )
 
 
-def unreachable(host: str, reason: str) -> UnreachableError:
-    """The error for a registry that does not answer."""
+def unreachable(host: str, reason: str, beyond: str = "") -> UnreachableError:
+    """The error for a registry that does not answer, or for where it has sent a request."""
+    who = f"{printable(beyond)}, to which the registry {host} sends," if beyond else ""
     return UnreachableError(
-        f"The registry {host} does not answer: {reason}.",
+        f"{who or f'The registry {host}'} does not answer: {reason}.",
         hint="Check its name and port, the network and the proxy's settings (HTTPS_PROXY, "
         "NO_PROXY), then run the command again; it goes on where it was.",
     )

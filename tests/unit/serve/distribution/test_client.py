@@ -137,6 +137,7 @@ ANSWERS: list[tuple[Action, type[FieldpostError], str]] = [
     (says(500), RegistryBusyError, "fails with 500"),
     (says(503, b"<html>busy"), RegistryBusyError, "fails with 503"),
     (says(400, b'{"errors":[{"code":"X","message":"odd\\u001b[31m"}]}'), RegistryError, "X: odd"),
+    (says(405), RegistryError, "does not allow"),
     (says(418), RegistryError, "418"),
     (says(204), RegistryError, "204"),
     (says(302, location="http://[x"), RegistryError, "followed"),
@@ -179,6 +180,23 @@ def test_each_bad_answer_has_its_message(
     assert caught.value.hint
     assert tiny.host in caught.value.message or "manifest" in caught.value.message
     assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(401, www_authenticate='Bearer realm="http://127.0.0.1:1/token",service="x"'),
+        says(307, location="http://127.0.0.1:1/storage"),
+    ],
+    ids=["token service", "storage"],
+)
+def test_whoever_does_not_answer_is_named(
+    tiny: TinyRegistry, options: Options, answer: Action
+) -> None:
+    tiny.on("GET", "/manifests/", answer, times=100)
+    silent = rf"127\.0\.0\.1:1, to which the registry {tiny.host} sends, does not answer"
+    with client_of(tiny.host, options) as client, pytest.raises(UnreachableError, match=silent):
+        client.manifest("1")
 
 
 def test_a_manifest_that_is_not_the_one_asked_for(
