@@ -22,7 +22,7 @@ import msgspec
 from scoring import durable
 from scoring.errors import FieldpostError, ModelNotFoundError, UsageError
 from scoring.formats.base import Trust
-from serve.roots import PREFIX, ServeOptions, held, remove_abandoned, write_root
+from serve.roots import PREFIX, ServeOptions, held, name_of, remove_abandoned, write_root
 from serve.server.models.folder import MANIFEST, Entry, Manifest, ModelFolder
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _named(things: Sequence[str]) -> dict[str, _Thing]:
                 hint="Serve the script alone, or leave it out.",
             )
         registered = not path.exists()
-        made = rest.partition(":")[0] if registered else path.resolve().stem.lower()
+        made = rest.partition(":")[0] if registered else name_of(path)
         name = name or re.sub(r"[^a-z0-9._-]+", "-", made).strip("-._")
         if not _NAME.match(name):
             raise UsageError(

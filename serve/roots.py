@@ -21,6 +21,7 @@ from scoring.bundle import BUNDLE_FILE, Bundle, ScriptSpec, encode
 from scoring.errors import ModelNotFoundError, NotFoundError, UsageError
 from scoring.formats.base import Trust
 from scoring.prepare import COMPILED_PATH, Prepared, prepare_isolated
+from scoring.quantum.document import SUFFIX
 from serve.bundles import MODELS, registered_bundle
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _file_root(root: Path, path: Path, options: ServeOptions) -> None:
         inner = f"{real.name}/{prepared.primary}" if real.is_dir() else real.name
         model_path = f"{MODELS}/here/{inner}"
     _tell(prepared, options.progress)
-    _write(root, _bundle(_safe_name(path.resolve().stem), 0, prepared, model_path))
+    _write(root, _bundle(name_of(path), 0, prepared, model_path))
 
 
 def _tell(prepared: Prepared, progress: Callable[[str], None]) -> None:
@@ -231,6 +232,15 @@ def _write(root: Path, bundle: Bundle) -> None:
     path = root / BUNDLE_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode(bundle))
+
+
+def name_of(path: Path) -> str:
+    """The name that a model's file or folder is served under: without its ending.
+
+    That of a circuit, `half-moons.circuit.json`, has two parts.
+    """
+    name = path.resolve().name
+    return _safe_name(name.removesuffix(SUFFIX) if name.endswith(SUFFIX) else Path(name).stem)
 
 
 def _safe_name(stem: str) -> str:
