@@ -143,8 +143,9 @@ def broker(url: str) -> Broker:
     """
     try:
         parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme, 0)
-    except ValueError:
+        usual = _PORTS[parts.scheme]  # what is none of these would be spoken to without TLS
+        port = usual if parts.port is None else parts.port
+    except (ValueError, KeyError):
         port = 0
     if not port or not 0 < port <= _MOST_PORT or not parts.hostname or "@" in parts.netloc:
         raise UsageError(

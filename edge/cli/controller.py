@@ -120,6 +120,7 @@ def controller(
     from edge.protocol.messages import Source
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _require_sources(sources)
     with opened(workspace, folder) as (found, security), contextlib.ExitStack() as stack:
         fleet = Fleet(found.registry.database)
         director = security.director
@@ -190,6 +191,19 @@ def _sources(urls: tuple[str, ...], web: _Web, kind: type[Source]) -> list[Sourc
 
     own = kind(url=f"{_with_port(web)}{PREFIX}", kind="controller")
     return [*(kind(url=url.rstrip("/"), kind="registry") for url in urls), own]
+
+
+def _require_sources(urls: tuple[str, ...]) -> None:
+    from urllib.parse import urlsplit
+
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+            raise click.BadParameter(
+                "It is no URL of a repository, as in https://HOST/v2/team/iris; "
+                "logins stand in the agent.toml of devices.",
+                param_hint="--source",
+            )
 
 
 def _with_port(web: _Web) -> str:

@@ -123,7 +123,8 @@ def parse_url(url: str, password: str = "", **files: Path | None) -> BrokerSetti
     """
     parts = urlsplit(url)
     try:
-        port = parts.port or _PORTS[parts.scheme]
+        usual = _PORTS[parts.scheme]  # what is none of these would be spoken to without TLS
+        port = usual if parts.port is None else parts.port
     except (ValueError, KeyError):
         port = 0
     if not port or not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:

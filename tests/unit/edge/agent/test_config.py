@@ -47,7 +47,13 @@ def test_urls_of_brokers(url: str, broker: Broker) -> None:
     assert config.broker(url) == broker
 
 
-@pytest.mark.parametrize("url", ["", "http://x", "mqtt://", "mqtt://x:99999", "mqtt://x:y", "x:1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "http://x", "mqtt://", "mqtt://x:99999", "mqtt://x:y", "x:1", "mqtt://x:0"),
+        *("mqttss://x:8883", "ssl://x:8883", "http://x:1883"),  # none that is spoken without TLS
+    ],
+)
 def test_what_is_no_url_of_a_broker(url: str) -> None:
     with pytest.raises(UsageError, match="no URL of a broker"):
         config.broker(url)

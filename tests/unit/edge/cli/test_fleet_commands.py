@@ -13,8 +13,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from edge.cli import controller, enrolment, fleet, rollout
 from edge.cli import device as devices
-from edge.cli import enrolment, fleet, rollout
 from edge.controller import rows
 from edge.controller.entities import Device, Member, Plan, Revision
 from edge.controller.records import Fleet
@@ -229,3 +229,11 @@ def test_events_that_are_followed_are_told_once(
     ]
     if options:
         assert [json.loads(line)["number"] for line in lines if line] == [1, 2]
+
+
+@pytest.mark.parametrize("url", ["ftp://x/y", "registry.example/v2/x", "https://me:pw@x/v2/y"])
+def test_a_source_that_devices_cannot_ask_is_refused(where: Path, url: str) -> None:
+    words = ("--broker", "mqtts://127.0.0.1:1", "--source", url)
+    result = run(where, controller.controller, *words)
+    assert result.exit_code == 2
+    assert "pw" not in result.output

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from edge.controller.broker import BrokerSettings, Came, Link, Up
+from edge.controller.broker import BrokerSettings, Came, Link, Up, parse_url
+from scoring.errors import UsageError
 from tests.support import brokers
 from tests.support.certificates import Authority
 
@@ -95,3 +96,18 @@ def test_what_was_said_before_the_end_arrives(settings: BrokerSettings) -> None:
     assert saying.backlog == 0
     assert heard(hearing, 100) == [str(one) for one in range(100)]
     hearing.close()
+
+
+@pytest.mark.parametrize("url", ["mqttss://x:8883", "ssl://x:8883", "http://x:1883", "mqtt://x:0"])
+def test_what_is_no_url_of_mqtt_is_not_spoken_to_without_tls(url: str) -> None:
+    with pytest.raises(UsageError, match="none of MQTT"):
+        parse_url(url)
+
+
+def test_urls_of_brokers() -> None:
+    found = parse_url("mqtt://me:s%40cret@[::1]:1884", "other")
+    assert (found.host, found.port, found.tls) == ("::1", 1884, False)
+    assert (found.user, found.password) == ("me", "s@cret")
+    found = parse_url("MQTTS://me@broker", "secret")
+    assert (found.port, found.tls, found.password) == (8883, True, "secret")
+    assert "secret" not in repr(found)
