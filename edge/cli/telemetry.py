@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +16,10 @@ from scoring.commands.output import show as print_out
 
 if TYPE_CHECKING:
     from edge.telemetry.store import Store
+
+
+_CLASSES: Final = ("alarm", "status", "metric", "debug")
+_MOST: Final = 100_000
 
 
 @click.group(help="Ask what devices have told: requests, inputs, resources, alarms.")
@@ -46,14 +50,18 @@ def query(sql: str, workspace: str | None, as_json: bool) -> None:
 @telemetry.command(name="list", help="List the newest records.")
 @click.option("--device", default="", help="Of this device alone.")
 @click.option("--kind", default="", help="Of this kind: requests, inputs, resources, sample, ...")
-@click.option("--class", "name", default="", help="alarm, status, metric or debug.")
+@click.option(
+    "--class", "name", type=click.Choice(_CLASSES), help="Of this class alone. Default: of all."
+)
 @click.option("--since", type=DURATION, default=0.0, help="Not older than this: 90s, 2h, 1d.")
-@click.option("-n", "most", default=50, show_default=True, help="How many.")
+@click.option(
+    "-n", "most", type=click.IntRange(1, _MOST), default=50, show_default=True, help="How many."
+)
 @common
 def list_records(
     device: str,
     kind: str,
-    name: str,
+    name: str | None,
     since: float,
     most: int,
     workspace: str | None,
@@ -64,13 +72,14 @@ def list_records(
 
     begin = time.time() - since if since else 0.0
     with _store(workspace) as store:
-        found = store.records(device=device, kind=kind, name=name, since=begin, most=most)
+        found = store.records(device=device, kind=kind, name=name or "", since=begin, most=most)
     rows = [
         (each["told_at"][:19], each["device"], each["class"], each["kind"], _short(each["data"]))
         for each in found
     ]
     headings = ("TOLD", "DEVICE", "CLASS", "KIND", "DATA")
-    print_out(msgspec.to_builtins(found), table(headings, rows), as_json=as_json)
+    text = table(headings, rows) if rows else "Nothing of that was told."
+    print_out(msgspec.to_builtins(found), text, as_json=as_json)
 
 
 @telemetry.command(name="devices", help="List who tells, and what was lost on the way.")

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from edge.cli import controller, enrolment, fleet, rollout
+from edge.cli import controller, enrolment, fleet, rollout, telemetry
 from edge.cli import device as devices
 from edge.controller import rows
 from edge.controller.entities import Device, Member, Plan, Revision
@@ -237,3 +237,11 @@ def test_a_source_that_devices_cannot_ask_is_refused(where: Path, url: str) -> N
     result = run(where, controller.controller, *words)
     assert result.exit_code == 2
     assert "pw" not in result.output
+
+
+def test_telemetry_is_asked_for_what_there_may_be(where: Path) -> None:
+    listed = telemetry.list_records
+    assert document(where, listed, "--class", "alarm") == []
+    assert "Nothing" in run(where, listed).stdout
+    for words in (("-n", "0"), ("-n", "-2"), ("--class", "loud")):
+        assert run(where, listed, *words).exit_code == 2
