@@ -1,26 +1,27 @@
 """What only a real cluster can tell: that pods run, and answer as this machine does.
 
-FIELDPOST_TEST_KUBECONFIG names the cluster, FIELDPOST_TEST_REGISTRY a registry that it pulls from.
+FIELDPOST_TEST_KUBECONFIG names the cluster; `kubernetes_registry` says from where it pulls.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 
 from scoring.errors import DeploymentFailedError
 from tests.support.kubernetes_double.controllers import Outcome
-from tests.support.kubernetes_yard import TEST_KUBECONFIG, ClusterYard, real_yard
+from tests.support.kubernetes_yard import REAL_TIMEOUT_S, ClusterYard, real_base, real_yard
 from tests.support.local import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(REAL_TIMEOUT_S)
 
 ANSWER = {"colours": ["blue", "gr\u00fcn"], "share": 0.1}
 
@@ -30,20 +31,30 @@ def yard(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ClusterYard]:
     """A workspace and a namespace of its own."""
-    if not os.environ.get(TEST_KUBECONFIG):
-        pytest.skip(f"{TEST_KUBECONFIG} names no cluster")
-    base = f"rootfs:{request.getfixturevalue('base_rootfs')}"
-    with real_yard(tmp_path, monkeypatch, base) as found:
+    with real_yard(tmp_path, monkeypatch, real_base(request)) as found:
         yield found
 
 
-def _score(yard: ClusterYard, name: str, data: dict[str, Any]) -> bytes:
+def _ask(yard: ClusterYard, name: str, data: dict[str, Any]) -> httpx2.Response:
     """Through the cluster's API, which passes requests on to Services."""
     service = f"api/v1/namespaces/{yard.namespace}/services/http:{name}:80/proxy/score"
-    http = yard.cluster._transport._client.http
-    answer = http.post(service, json=data, timeout=30)
+    return yard.cluster._transport._client.http.post(service, json=data, timeout=60)
+
+
+def _score(yard: ClusterYard, name: str, data: dict[str, Any]) -> bytes:
+    """The API knows of pods that come and go a moment later than their status tells."""
+
+    def answered() -> httpx2.Response | None:
+        answer = _ask(yard, name, data)
+        return None if answer.status_code in (502, 503, 504) else answer
+
+    answer: httpx2.Response = eventually(answered, 120)
     answer.raise_for_status()
     return answer.content
+
+
+def _says(yard: ClusterYard, answer: object) -> None:
+    eventually(lambda: json.loads(_score(yard, "iris", {})) == answer, 120)
 
 
 def test_a_pod_answers_as_this_machine_does(yard: ClusterYard) -> None:
@@ -64,16 +75,16 @@ def test_a_broken_revision_leaves_the_old_one_answering(yard: ClusterYard) -> No
     with pytest.raises(DeploymentFailedError, match="status 9") as caught:
         yard.deploy("iris", yard.package("new", crash), replicas=1)
     assert "farewell" in caught.value.detail
-    assert json.loads(_score(yard, "iris", {})) == "old"
+    _says(yard, "old")
     yard.deploy("iris", yard.package("newer"), replicas=1)
-    assert json.loads(_score(yard, "iris", {})) == "newer"
+    _says(yard, "newer")
 
 
 def test_a_pod_that_asks_for_too_much_memory_is_told(yard: ClusterYard) -> None:
     yard.deploy("iris", yard.package("old"), replicas=1)
     with pytest.raises(DeploymentFailedError, match="more memory"):
         yard.deploy("iris", yard.package("new", Outcome("oom")), replicas=1, memory_limit="512Mi")
-    assert json.loads(_score(yard, "iris", {})) == "old"
+    _says(yard, "old")
 
 
 def test_an_image_that_is_not_there_is_told(yard: ClusterYard) -> None:
@@ -87,4 +98,15 @@ def test_logs_of_requests_are_followed(yard: ClusterYard) -> None:
     yard.deploy("iris", yard.package(1), replicas=1)
     stream = yard.workspace.deployments.logs("iris", follow=True)
     _score(yard, "iris", {"say": "hello"})
-    assert eventually(lambda: "hello" in next(stream), 60)
+    assert eventually(lambda: "hello" in next(stream), 120)
+
+
+def test_a_pod_that_is_killed_by_a_request_says_so_and_answers_again(yard: ClusterYard) -> None:
+    yard.deploy("iris", yard.package("old"), replicas=1)
+    _says(yard, "old")
+    with contextlib.suppress(httpx2.HTTPError):
+        _ask(yard, "iris", {"hog": True})
+    view = eventually(lambda: (v := yard.view("iris")).restarts and v, 180)
+    eventually(lambda: "more memory" in yard.view("iris").note, 180)
+    assert view.revision == 1
+    _says(yard, "old")

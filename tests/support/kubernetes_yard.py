@@ -1,7 +1,8 @@
 """A workspace that deploys to a cluster: the double, or a real one by FIELDPOST_TEST_KUBECONFIG.
 
-A real one pulls from FIELDPOST_TEST_REGISTRY (REGISTRY/NAME, with FIELDPOST_TEST_REGISTRY_HTTP=1
-where it has no TLS). Tests make a namespace of their own there, and delete it.
+A real one pulls from where `kubernetes_registry` says; its images stand on FIELDPOST_TEST_BASE, or
+on a system that is made here. Tests make a namespace of their own, in which only what keeps to the
+restricted standard may run, and delete it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from serve.targets.kubernetes.labels import PACKAGE, package_value
 from tests.support.crews import SCRIPT
 from tests.support.kubernetes_double.controllers import READY, Outcome
 from tests.support.kubernetes_double.server import KubernetesDouble
+from tests.support.kubernetes_registry import place_for
 from tests.support.small_packages import small_package
 
 if TYPE_CHECKING:
@@ -31,7 +33,11 @@ if TYPE_CHECKING:
     from serve.workspace.deployments import DeploymentHandle, DeploymentView
 
 TEST_KUBECONFIG = "FIELDPOST_TEST_KUBECONFIG"
-TEST_REGISTRY = "FIELDPOST_TEST_REGISTRY"
+TEST_BASE = "FIELDPOST_TEST_BASE"
+REAL_TIMEOUT_S = 1800
+"""For one test on a real cluster: pods take minutes to come on a slow one."""
+
+_REAL_READY_S = 240
 IMAGE = f"registry.example/team/iris@sha256:{'a' * 64}"
 
 
@@ -93,18 +99,15 @@ class ClusterYard:
         if self.double:
             usual["image"] = IMAGE
         else:
-            usual |= {"registry": self.registry(), "base": self.base}
-            if os.environ.get(f"{TEST_REGISTRY}_HTTP"):
-                usual["plain_http"] = "true"
+            place = place_for(self.cluster)
+            usual |= {"registry": place.name, "base": self.base, "ready_timeout_s": _REAL_READY_S}
+            usual |= {"plain_http": "true"} if place.plain_http else {}
         texts = usual | given
         return {key.replace("__", "."): str(v) for key, v in texts.items() if v is not None}
 
-    @staticmethod
-    def registry() -> str:
+    def registry(self) -> str:
         """Where the real cluster pulls; the test is skipped where there is none."""
-        if TEST_REGISTRY not in os.environ:
-            pytest.skip(f"{TEST_REGISTRY} names no registry that the cluster pulls from")
-        return os.environ[TEST_REGISTRY]
+        return place_for(self.cluster).name
 
     def deploy(
         self,
@@ -135,8 +138,10 @@ class ClusterYard:
         return {each["metadata"]["name"] for each in self.cluster.list(kind, labels=labels).items}
 
     def close(self) -> None:
-        """Stops and deletes all deployments."""
+        """Stops and deletes all deployments; those of a real cluster go with their namespace."""
         for each in self.workspace.registry.deployments.list():
+            if self.double is None and each.target == "kubernetes":
+                continue
             with contextlib.suppress(Exception):
                 self.workspace.deployments.stop(each.name)
                 self.workspace.deployments.delete(each.name)
@@ -156,15 +161,27 @@ def double_yard(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clust
             yard.close()
 
 
+def real_base(request: pytest.FixtureRequest) -> str:
+    """The base under images for a real cluster; the test is skipped where there is neither."""
+    require_cluster()
+    return os.environ.get(TEST_BASE) or f"rootfs:{request.getfixturevalue('base_rootfs')}"
+
+
+def require_cluster() -> str:
+    """The kubeconfig of the real cluster; the test is skipped where there is none."""
+    if not os.environ.get(TEST_KUBECONFIG):
+        pytest.skip(f"{TEST_KUBECONFIG} names no cluster")
+    return os.environ[TEST_KUBECONFIG]
+
+
 @contextlib.contextmanager
 def real_yard(folder: Path, monkeypatch: pytest.MonkeyPatch, base: str) -> Iterator[ClusterYard]:
     """On the cluster that FIELDPOST_TEST_KUBECONFIG names; skipped where it names none."""
-    if not os.environ.get(TEST_KUBECONFIG):
-        pytest.skip(f"{TEST_KUBECONFIG} names no cluster")
-    monkeypatch.setenv(KUBECONFIG, os.environ[TEST_KUBECONFIG])
+    monkeypatch.setenv(KUBECONFIG, require_cluster())
     yard = ClusterYard(folder, None, base)
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": yard.namespace}}
-    yard.cluster.apply(space)
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    metadata = {"name": yard.namespace, "labels": labels}
+    yard.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     try:
         yield yard
     finally:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from serve.targets.kubernetes.kinds import Object
 
 _STATUS_S = 3.0
-_GONE_S = 30.0
+_GONE_S = 60.0
 _LOOK_S = 0.5
 
 

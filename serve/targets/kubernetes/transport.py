@@ -206,7 +206,7 @@ class _Client(GenericSyncClient):
         """The HTTP client; lightkube's own knows no plugins of Kubernetes 1.22 and later."""
         try:
             verify = verify_cluster(config.cluster, config.user or User(), config.abs_file)
-        except (OSError, ssl.SSLError, ValueError) as error:
+        except (OSError, ssl.SSLError, ValueError, TypeError) as error:
             raise TargetError(
                 f"The certificates of the context {self._access.context!r} cannot be read: "
                 f"{error}.",

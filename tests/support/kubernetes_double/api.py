@@ -87,7 +87,7 @@ class Api:
             return {"kind": "APIVersions", "versions": ["v1"]}
         if path == ("apis",):
             return self._groups()
-        if len(path) in (2, 3) and path[0] in ("api", "apis"):
+        if (path[0], len(path)) in (("api", 2), ("apis", 3)):
             return self._kinds("/".join(path[1:]))
         return None
 

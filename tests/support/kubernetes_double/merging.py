@@ -43,13 +43,13 @@ def fields_of(value: Any, node: Node, path: Path = ()) -> set[Path]:
 def _fields_of_list(value: list[Any], node: Node, path: Path) -> set[Path]:
     how = schema.list_type(node)
     if how.kind == "map":
-        found: set[Path] = set() if value else {path}
+        found: set[Path] = set()
         for entry in value:
             here = (*path, f"k:{schema.key_of(entry, how.keys)}")
             found |= {(*here, "."), *fields_of(entry, schema.item(node), here)}
         return found
     if how.kind == "set":
-        return {(*path, f"v:{json.dumps(entry)}") for entry in value} or {path}
+        return {(*path, f"v:{json.dumps(entry)}") for entry in value}
     return {path}
 
 
@@ -110,6 +110,11 @@ def changed(paths: set[Path], before: Any, after: Any, node: Node) -> set[Path]:
     return {path for path in paths if value_at(before, path, node) != value_at(after, path, node)}
 
 
+def present(paths: set[Path], value: Any, node: Node) -> set[Path]:
+    """Those paths at which there is something."""
+    return {path for path in paths if value_at(value, path, node) is not _MISSING}
+
+
 def removed(value: Any, paths: set[Path], node: Node) -> Any:
     """The object without what is at these paths; entries of lists go as a whole."""
     for path in sorted(paths, key=len, reverse=True):
@@ -154,7 +159,14 @@ def to_tree(paths: set[Path]) -> Object:
         place = tree
         for step in path:
             place = place.setdefault(step, {})
-    return tree
+    return _folded(tree)
+
+
+def _folded(tree: Object) -> Object:
+    """Entries of which nothing but themselves is owned have no mark of their own."""
+    if list(tree) == ["."]:
+        return {}
+    return {step: _folded(inner) for step, inner in tree.items()}
 
 
 def from_tree(tree: Object, path: Path = ()) -> set[Path]:
@@ -162,7 +174,10 @@ def from_tree(tree: Object, path: Path = ()) -> set[Path]:
     found: set[Path] = set()
     for step, inner in tree.items():
         here = (*path, step)
-        found |= from_tree(inner, here) if inner else {here}
+        if inner:
+            found |= from_tree(inner, here)
+        else:
+            found.add((*here, ".") if step.startswith("k:") else here)
     return found
 
 

@@ -88,10 +88,11 @@ def applied(
         raise ConflictingError(conflicts)
     others = {who: paths - differing for who, paths in others.items()}
     kept: set[Path] = set().union(*others.values())
-    given_up = {
-        path for path in owned.get(owner, set()) - wanted - kept if not _holds_others(path, kept)
-    }
+    still = kept | wanted
+    given_up = {path for path in owned.get(owner, set()) - still if not _leads_to(path, still)}
     found = merging.removed(found, _outermost(given_up), node)
+    # With an entry of a list goes what others own in it, where none of them owns the entry itself.
+    others = {who: merging.present(paths, found, node) for who, paths in others.items()}
     return found, {**others, owner: wanted}
 
 
@@ -116,9 +117,9 @@ def _without_ours(item: Object) -> Object:
     return {**{k: v for k, v in item.items() if k != "status"}, "metadata": metadata}
 
 
-def _holds_others(path: Path, kept: set[Path]) -> bool:
-    """Whether an entry of a list has to stay for the sake of others."""
-    return path[-1] == "." and any(each[: len(path) - 1] == path[:-1] for each in kept)
+def _leads_to(path: Path, still: set[Path]) -> bool:
+    """Whether what was empty holds fields now."""
+    return any(each[: len(path)] == path for each in still)
 
 
 def _outermost(paths: set[Path]) -> set[Path]:

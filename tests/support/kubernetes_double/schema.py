@@ -124,4 +124,5 @@ def is_atomic(node: Node) -> bool:
 def key_of(entry: dict[str, Any], keys: tuple[str, ...]) -> str:
     """What tells an entry of a list of type `map` from the others."""
     values = {key: entry.get(key, _KEY_DEFAULTS.get(key)) for key in keys}
-    return json.dumps({k: v for k, v in values.items() if v is not None}, sort_keys=True)
+    given = {k: v for k, v in values.items() if v is not None}
+    return json.dumps(given, sort_keys=True, separators=(",", ":"))

@@ -305,6 +305,8 @@ def _undeclared(kind: Kind, config: Object, field: str) -> StatusError:
 def _default(item: Object) -> None:
     """The few defaults that tell whether a client can live with defaults."""
     spec = item.get("spec")
+    if item["kind"] == "Namespace":
+        item.setdefault("status", {"phase": "Active"})
     if item["kind"] == "Deployment" and isinstance(spec, dict):
         spec.setdefault("replicas", 1)
         spec.setdefault("revisionHistoryLimit", 10)

@@ -324,3 +324,11 @@ def test_a_proxy_that_cannot_be_used_is_named(tmp_path: Path, proxy: str) -> Non
     with pytest.raises(TargetError, match="proxy of the context 'one'") as caught:
         Cluster(find_access(environment=_environment(path)))
     assert "HTTPS_PROXY" in caught.value.hint
+
+
+def test_a_certificate_without_its_key_is_named(tmp_path: Path) -> None:
+    Authority().issue(tmp_path, "me")
+    given: dict[str, Any] = {"client-certificate": "me.pem"}
+    path = _config(tmp_path / "config", "one", **given)
+    with pytest.raises(TargetError, match="certificates of the context 'one'"):
+        Cluster(find_access(environment=_environment(path)))

@@ -104,6 +104,35 @@ def test_fields_that_there_are_not_are_named() -> None:
         _apply(None, _deployment(replica=3), US)
 
 
+def test_an_entry_of_a_list_goes_with_what_others_changed_in_it() -> None:
+    server, mesh = {"name": "server", "image": "a"}, {"name": "mesh", "image": "m"}
+    live = _apply(None, _deployment(**_pod(server, mesh)), US)
+    changed = copy.deepcopy(live)
+    _containers(changed)["mesh"]["image"] = "other"
+    kubectl = Owner("kubectl", "Update")
+    found, owned = owning.updated(live, changed, kubectl, NODE)
+    owning.write(found, owned, "apps/v1", "now", live)
+    live = _apply(found, _deployment(**_pod(server)), US)
+    assert set(_containers(live)) == {"server"}
+    assert kubectl not in owning.read(live)
+
+
+def test_what_was_empty_and_is_filled_stays() -> None:
+    live = _apply(None, _deployment(strategy={}), US)
+    live = _apply(live, _deployment(strategy={"type": "Recreate"}), US)
+    assert live["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_entries_are_written_as_a_cluster_writes_them() -> None:
+    port = {"name": "server", "ports": [{"containerPort": 80}]}
+    live = _apply(None, _deployment(**_pod(port, imagePullSecrets=[{"name": "x"}])), US)
+    pod = live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:template"]["f:spec"]
+    container = pod["f:containers"]['k:{"name":"server"}']
+    key = 'k:{"containerPort":80,"protocol":"TCP"}'
+    assert container["f:ports"] == {key: {".": {}, "f:containerPort": {}}}
+    assert pod["f:imagePullSecrets"] == {'k:{"name":"x"}': {}}
+
+
 LABELS = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("xyz"), min_size=1, max_size=4)
 
 
