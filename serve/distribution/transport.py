@@ -52,6 +52,7 @@ class Transport:
         self._connections = Connections(place, self._hosts, limits)
         self._lock = threading.Lock()
         self._scheme: Scheme | None = None
+        self._failed: Passing | UnreachableError | None = None
         self._authorizer = Authorizer(
             self.host,
             lambda: self._logins.find(place.reference),
@@ -187,10 +188,20 @@ class Transport:
     def _base(self) -> str:
         """`https://HOST/`, or with HTTP where that is allowed and spoken."""
         if self._scheme is None:
+            failed_before = self._failed
             with self._lock:
                 if self._scheme is None:
-                    self._scheme = self._find_scheme()
+                    if self._failed is not None and self._failed is not failed_before:
+                        raise self._failed  # found while this thread waited for its turn
+                    self._scheme = self._try_schemes()
         return f"{self._scheme}://{self.place.reference.host}/"
+
+    def _try_schemes(self) -> Scheme:
+        try:
+            return self._find_scheme()
+        except (Passing, UnreachableError) as error:
+            self._failed = error
+            raise
 
     def _find_scheme(self) -> Scheme:
         schemes = self._hosts.schemes(self.place)

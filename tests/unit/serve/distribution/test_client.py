@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from scoring import digest as digests
@@ -169,8 +171,6 @@ ANSWERS: list[tuple[Action, type[FieldpostError], str]] = [
 def test_each_bad_answer_has_its_message(
     tiny: TinyRegistry, options: Options, action: Action, kind: type[FieldpostError], words: str
 ) -> None:
-    import msgspec
-
     limits = msgspec.structs.replace(options.limits, attempts=2, read_s=0.3)
     quick = msgspec.structs.replace(options, limits=limits)
     tiny.on("GET", "/manifests/", action, times=100)
@@ -180,6 +180,25 @@ def test_each_bad_answer_has_its_message(
     assert caught.value.hint
     assert tiny.host in caught.value.message or "manifest" in caught.value.message
     assert caught.value.message.isprintable()
+
+
+def test_a_registry_that_never_answers_is_waited_for_once(
+    options: Options, image: SmallImage
+) -> None:
+    """Not once for each of the questions that are asked side by side."""
+    limits = msgspec.structs.replace(options.limits, connect_s=0.5, read_s=0.5, attempts=1)
+    quick = msgspec.structs.replace(options, limits=limits)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        to = parse_reference(f"127.0.0.1:{silent.getsockname()[1]}/a/b:1")
+        with pytest.raises(UnreachableError, match="takes too long"):
+            push(image.root, image.content, to, options=quick)
+        silent.setblocking(False)
+        tried = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                tried += 1
+    assert tried == 2  # over TLS and without; there are four questions
 
 
 @pytest.mark.parametrize(
