@@ -14,12 +14,9 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
-
-import msgspec
 
 from edge.circuits.service import Service
 from edge.circuits.serving import Serving
@@ -29,13 +26,17 @@ from scoring.accepting import Acceptor, close_all, inherited
 from scoring.errors import FieldpostError, UsageError
 from scoring.quantum import pure
 from scoring.workercontract import Contract
+from scoring.workerreports import (
+    EXIT_NOT_LOADED,
+    EXIT_USAGE,
+    LOG_FORMAT,
+    report_failure,
+    report_ready,
+)
 
 logger = logging.getLogger(__name__)
 
-EXIT_USAGE: Final = 2
-EXIT_NOT_LOADED: Final = 3
 _ARGUMENTS: Final = 2
-_LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -45,9 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         0 after a drain, 2 for wrong usage, 3 where the circuit does not load.
     """
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     if len(arguments) != _ARGUMENTS:
         logger.error("usage: python -m edge.circuits.worker ROOT")
         return EXIT_USAGE
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         service = load(Path(arguments[1]), settings)
         own, spares = _sockets(contract, settings)
     except Exception as error:  # noqa: BLE001 - whatever it is, the supervisor is told
-        _report_failure(contract, error)
+        report_failure(contract, error, logger)
         return EXIT_NOT_LOADED
     gc.collect()
     gc.freeze()
@@ -157,27 +156,7 @@ def _watch(descriptor: int | None, ended: Callable[[], None]) -> None:
 def _report_ready(contract: Contract, own: list[socket.socket]) -> None:
     host, port = own[0].getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    logger.info("Ready: %s", url)
-    _report(contract, {"state": "ready", "url": url, "pid": os.getpid()})
-
-
-def _report_failure(contract: Contract, error: Exception) -> None:
-    detail = getattr(error, "detail", "")
-    if isinstance(error, FieldpostError):
-        document = error.to_dict()
-    else:
-        document = {"code": "internal", "message": f"{type(error).__name__}: {error}"}
-        detail = "".join(traceback.format_exception(error))
-    logger.error("%s%s", document["message"], f"\n{detail}" if detail else "")
-    _report(contract, {"state": "failed", "error": document, "detail": detail})
-
-
-def _report(contract: Contract, document: dict[str, object]) -> None:
-    if contract.status_fd is None:
-        return
-    # The supervisor may have gone; its lifeline says so.
-    with contextlib.suppress(OSError), open(contract.status_fd, "wb", buffering=0) as status:  # noqa: PTH123
-        status.write(msgspec.json.encode(document) + b"\n")
+    report_ready(contract, url, logger)
 
 
 if __name__ == "__main__":

@@ -161,8 +161,8 @@ def _terminate(pid: int, number: int, _frame: FrameType | None) -> None:
 
 def _not_loaded(error: EntryScriptError, *, as_json: bool) -> int:
     """Tells of a script that does not load, with the exit status of Azure ML's own server."""
+    from scoring.workerreports import EXIT_NOT_LOADED
     from serve.cli.main import report
-    from serve.server.worker import EXIT_NOT_LOADED
 
     report(error, as_json=as_json)
     return EXIT_NOT_LOADED

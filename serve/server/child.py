@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from scoring.errors import DeploymentFailedError, FieldpostError
+from scoring.workerreports import EXIT_NOT_LOADED
 from serve.server.spawning import Pipes, spawn
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 LogSink = Callable[[str, str], None]
 """Takes the worker's name (`w0`) and one line without its end."""
-
-EXIT_NOT_LOADED = 3
-"""The exit status of a worker whose model or script does not load, as Azure ML has it."""
 
 _MAX_LINE_BYTES = 16_384
 _TAIL_LINES = 40

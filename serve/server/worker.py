@@ -6,18 +6,22 @@ container, it is the server: one worker, or the pool of as many as its settings 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
-import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import orjson
-
 from scoring.errors import FieldpostError
 from scoring.workercontract import Contract
+from scoring.workerreports import (
+    EXIT_NOT_LOADED,
+    EXIT_USAGE,
+    LOG_FORMAT,
+    report_failure,
+    report_ready,
+)
 from serve.server.cores import take_share
 from serve.server.foreground import needs_pool, run_pool
 from serve.server.settings import from_environment
@@ -26,10 +30,7 @@ from serve.server.telemetry import quiet
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EXIT_USAGE = 2
-EXIT_NOT_LOADED = 3
 _ARGUMENTS = 2
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         0 after a drain, 2 for wrong usage, 3 where the model or the script does not load.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=_LOG_FORMAT)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     quiet.install()
     if len(arguments) != _ARGUMENTS:
         logger.error("usage: python -m serve.server.worker ROOT")
@@ -56,19 +57,20 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _serve(root: Path, contract: Contract) -> int:
+    ready = partial(report_ready, contract, logger=logger)
     try:
         settings = from_environment()
         if not contract.listen_fd and needs_pool(settings):
             command = [sys.executable, *sys.orig_argv[1:]]
-            return run_pool(command, settings, lambda url: _report_ready(contract, url))
+            return run_pool(command, settings, ready)
         _enter_code(root)
         take_share(contract.worker_slot, contract.worker_count, pin=settings.pin == "auto")
         from serve.server.process import ServerProcess  # noqa: PLC0415 - may lack a package
 
-        process = ServerProcess(root, settings, contract, lambda url: _report_ready(contract, url))
+        process = ServerProcess(root, settings, contract, ready)
         process.load()
     except BaseException as error:  # noqa: BLE001 - a script may raise anything; all is reported
-        _report_failure(contract, error)
+        report_failure(contract, error, logger)
         return EXIT_NOT_LOADED
     return process.run()
 
@@ -82,30 +84,6 @@ def _enter_code(root: Path) -> None:
     code = root / "code"
     if code.is_dir() and Path.cwd().samefile(root):
         os.chdir(code)
-
-
-def _report_ready(contract: Contract, url: str) -> None:
-    logger.info("Ready: %s", url)
-    _report(contract, {"state": "ready", "url": url, "pid": os.getpid()})
-
-
-def _report_failure(contract: Contract, error: BaseException) -> None:
-    detail = getattr(error, "detail", "")
-    if isinstance(error, FieldpostError):
-        document = error.to_dict()
-    else:
-        document = {"code": "internal", "message": f"{type(error).__name__}: {error}"}
-        detail = detail or "".join(traceback.format_exception(error))
-    logger.error("%s%s", document["message"], f"\n{detail}" if detail else "")
-    _report(contract, {"state": "failed", "error": document, "detail": detail})
-
-
-def _report(contract: Contract, document: dict[str, object]) -> None:
-    if contract.status_fd is None:
-        return
-    # The supervisor may have gone; its lifeline says so.
-    with contextlib.suppress(OSError), open(contract.status_fd, "wb", buffering=0) as status:  # noqa: PTH123
-        status.write(orjson.dumps(document) + b"\n")
 
 
 if __name__ == "__main__":
