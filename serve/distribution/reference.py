@@ -30,6 +30,10 @@ _DIGEST = re.compile(
     r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}", re.ASCII
 )
 _IDENTIFIER = re.compile(r"[a-f0-9]{64}", re.ASCII)
+# What skopeo and 'package export' call places that are no registries. A host may be called so.
+_ELSEWHERE = re.compile(
+    r"(?:dir|docker-archive|docker-daemon|oci|oci-archive|rootfs):(?![0-9]{1,5}/).*", re.DOTALL
+)
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -132,6 +136,13 @@ def _require_plain(text: str) -> None:
             text,
             f"{text[:_SHOWN]!a} is a URL, not a reference.",
             "Write REGISTRY/NAME:TAG, without the scheme.",
+        )
+    if _ELSEWHERE.fullmatch(text):
+        raise _invalid(
+            text,
+            f"{text[:_SHOWN]!a} is no place in a registry.",
+            "'package export' writes to oci:, oci-archive:, docker-archive:, docker-daemon: and "
+            "podman:, 'package pull' reads the first two; a registry is REGISTRY/NAME:TAG.",
         )
     if _IDENTIFIER.fullmatch(text):
         raise _invalid(

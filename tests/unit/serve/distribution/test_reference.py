@@ -24,6 +24,7 @@ D = "sha256:" + "0123456789abcdef" * 4
         ("localhost:5000/iris:v1", "localhost:5000", "iris", "v1", ""),
         ("127.0.0.1:5000/a/b/c:v1", "127.0.0.1:5000", "a/b/c", "v1", ""),
         ("[::1]:5000/iris", "[::1]:5000", "iris", "", ""),
+        ("oci:5000/iris:1", "oci:5000", "iris", "1", ""),
         ("[fe80::1]/iris:x", "[fe80::1]", "iris", "x", ""),
         ("ghcr.io/team/iris", "ghcr.io", "team/iris", "", ""),
         ("Registry/iris", "Registry", "iris", "", ""),
@@ -45,6 +46,8 @@ def test_reads(text: str, registry: str, repository: str, tag: str, digest: str)
     ("text", "part"),
     [
         ("", "empty"),
+        ("docker-archive:iris.tar", "no place in a registry"),
+        ("oci:folder/iris:1", "no place in a registry"),
         ("Iris", "upper-case"),
         ("ghcr.io/Team/iris", "upper-case"),
         ("ghcr.io/iris:", "'' is not a tag"),
