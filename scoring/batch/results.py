@@ -21,6 +21,7 @@ from scoring.batch.stores import Store, store_of
 from scoring.errors import AlreadyExistsError, CorruptModelError, ScoringFailedError, WorkspaceError
 
 _STATE = "_fieldpost"
+_TAKEN = "Choose another output, or give --overwrite to throw it away (not for jobs)."
 _MARK = re.compile(r"^(?P<shard>\d+)-(?P<plan>[0-9a-f]{12})\.json$")
 
 
@@ -64,12 +65,12 @@ class Result:
         except msgspec.DecodeError as error:
             raise WorkspaceError(
                 f"The plan in {self.state} cannot be read: {error}.",
-                hint="Run again with --overwrite, or choose another output.",
+                hint="Run again with --overwrite (not for jobs), or choose another output.",
             ) from error
         if plan.version != PLAN_VERSION:
             raise WorkspaceError(
                 f"The plan in {self.state} is of version {plan.version}; this is {PLAN_VERSION}.",
-                hint="Run again with --overwrite, or choose another output.",
+                hint="Run again with --overwrite (not for jobs), or choose another output.",
             )
         return plan
 
@@ -85,13 +86,13 @@ class Result:
         if present is not None:
             raise AlreadyExistsError(
                 f"{self.path} holds the result of another run: {_difference(present, plan)}.",
-                hint="Choose another output, or give --overwrite to throw it away.",
+                hint=_TAKEN,
                 where=self.path,
             )
         if self._is_taken():
             raise AlreadyExistsError(
                 f"{self.path} is there already, and no run of this command made it.",
-                hint="Choose another output, or give --overwrite to throw it away.",
+                hint=_TAKEN,
                 where=self.path,
             )
         self.store.write(f"{self.state}/plan.json", msgspec.json.encode(plan))

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from scoring.errors import DeploymentFailedError, FieldpostError
+from scoring.errors import DeploymentFailedError, FieldpostError, InUseError
 from serve.batch import needs
 from serve.batch.jobs import CONTAINER, RUN, Job, JobSettings, Object, render, split_settings
 from serve.targets.kubernetes.client import Cluster
 from serve.targets.kubernetes.deployable import facts_of
+from serve.targets.kubernetes.faults import INVALID, ClusterError
 
 if TYPE_CHECKING:
     from scoring.batch.records import Options
@@ -25,6 +26,9 @@ __all__ = ["JobSettings", "as_yaml", "cancel", "follow", "job_of", "submit", "vi
 
 _LOOK_S = 1.0
 _GONE_S = 60.0
+_STATUS_S = 3.0
+# What a Job that is there cannot be told otherwise.
+_FIXED = ("spec.template", "spec.completion", "spec.podFailurePolicy", "spec.backoffLimitPerIndex")
 _FINAL = ("Complete", "Failed")
 
 
@@ -62,23 +66,45 @@ def job_of(
     return job
 
 
-def submit(job: Job) -> None:
+def submit(job: Job) -> dict[str, str]:
     """Gives a run to the cluster; one that has failed, or was ended, begins again.
 
     What its pods had scored before stays, and is not scored again.
 
+    Returns:
+        The settings that lead to it, whatever the current context is later.
+
     Raises:
+        InUseError: It is under way with other settings.
         ClusterError: The cluster refuses it.
     """
     with _cluster(job.settings.context, job.settings.namespace) as cluster:
         present = cluster.find("Job", job.name)
         ended = "" if present is None else _ended(present)
-        if ended == "Complete":
-            return
         if ended == "Failed":
             _delete(cluster, job.name)
-        for item in job.objects:
-            cluster.apply(item)
+        if ended != "Complete":
+            _apply(cluster, job)
+        return {"context": cluster.access.context, "namespace": cluster.namespace}
+
+
+def _apply(cluster: Cluster, job: Job) -> None:
+    """The Job first: what goes with it is its own, and ends with it. Its pods wait for that."""
+    *others, run = job.objects
+    try:
+        made = cluster.apply(run)
+    except ClusterError as error:
+        if error.status != INVALID or not error.where.startswith(_FIXED):
+            raise
+        raise InUseError(
+            f"The run {job.name} is under way with other settings.",
+            hint=f"Wait for its end, or 'fieldpost batch cancel {job.name}' and begin again: what "
+            "is scored stays.",
+        ) from error
+    uid = made["metadata"]["uid"]
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job.name, "uid": uid}
+    for item in others:
+        cluster.apply({**item, "metadata": {**item["metadata"], "ownerReferences": [owner]}})
 
 
 def cancel(name: str, given: Mapping[str, str]) -> None:
@@ -107,7 +133,7 @@ def view(known: View, given: Mapping[str, str]) -> View:
     from scoring.batch.stores import is_url  # noqa: PLC0415 - as below
     from serve.batch.runs import local_view  # noqa: PLC0415 - imports this module
 
-    with _of(given) as cluster:
+    with _of(given, patience_s=_STATUS_S) as cluster:
         job = cluster.find("Job", known.name)
         note = "" if job is None else _reason(cluster, job)
     if is_url(known.output):
@@ -133,12 +159,14 @@ def as_yaml(objects: list[Object]) -> str:
     return str(yaml.safe_dump_all(objects, sort_keys=False))
 
 
-def _of(given: Mapping[str, str]) -> Cluster:
-    return _cluster(given.get("context"), given.get("namespace"))
+def _of(given: Mapping[str, str], *, patience_s: float | None = None) -> Cluster:
+    return _cluster(given.get("context"), given.get("namespace"), patience_s)
 
 
-def _cluster(context: str | None, namespace: str | None) -> Cluster:
-    return Cluster.connect(context, namespace=namespace)
+def _cluster(
+    context: str | None, namespace: str | None, patience_s: float | None = None
+) -> Cluster:
+    return Cluster.connect(context, namespace=namespace, patience_s=patience_s)
 
 
 def _delete(cluster: Cluster, name: str) -> None:
@@ -171,6 +199,8 @@ def _reason(cluster: Cluster, job: Object) -> str:
         for condition in status.get("conditions") or ()
         if condition.get("type") == "Failed" and condition.get("status") == "True"
     ]
+    if (job.get("spec") or {}).get("suspend"):
+        said.append("it is suspended: whoever runs the cluster, or its queue, lets it go on")
     if status.get("failedIndexes"):
         said.append(f"failed: {status['failedIndexes']}")
     name = str(job["metadata"]["name"])

@@ -19,7 +19,7 @@ from scoring.batch.planning import identity
 from scoring.batch.records import Options, Plan, Summary
 from scoring.batch.results import Result
 from scoring.batch.stores import is_url
-from scoring.errors import NotFoundError, UsageError
+from scoring.errors import MissingDependencyError, NotFoundError, TargetError, UsageError
 from scoring.formats.base import Trust
 from serve.batch import local
 from serve.batch.locking import holder, is_locked
@@ -43,7 +43,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         target: `local` or `kubernetes`.
         output: Where the result is.
         started: Seconds since 1970.
-        settings: Of the target.
+        settings: Of the target, without variables, whose values are nobody's but the pods'.
     """
 
     name: str
@@ -61,7 +61,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         name: Of the run.
         model: What answers.
         target: Where.
-        state: `running`, `interrupted`, `finished`, `failed`, `cancelled`.
+        state: `running`, `interrupted`, `finished`, `failed`, `cancelled`; `unknown` where its
+            cluster does not tell.
         output: Where the result is.
         shards: How many; 0 where it is not known here.
         done: How many of them have their results.
@@ -201,10 +202,12 @@ class Batch:
             target="kubernetes",
             output=output,
             started=time.time(),
-            settings=dict(settings),
+            settings={key: text for key, text in settings.items() if not key.startswith("env.")},
         )
         if not dry_run:
-            kubernetes.submit(job)
+            record = msgspec.structs.replace(
+                record, settings={**record.settings, **kubernetes.submit(job)}
+            )
             self.remember(record)
         return record, list(job.objects)
 
@@ -223,9 +226,27 @@ class Batch:
             path.unlink(missing_ok=True)
 
     def list(self) -> list[View]:
-        """All runs that the workspace knows, the newest first."""
+        """All runs that the workspace knows, the newest first.
+
+        A cluster that does not answer is asked once; its runs are `unknown`.
+        """
         found = [self._record(path.stem) for path in self._folder.glob("*.json")]
-        return [self._view(each) for each in sorted(found, key=lambda r: -r.started)]
+        silent: dict[str, str] = {}
+        return [self._listed(each, silent) for each in sorted(found, key=lambda r: -r.started)]
+
+    def _listed(self, record: Record, silent: dict[str, str]) -> View:
+        context = record.settings.get("context", "")
+        try:
+            if record.target == "local" or context not in silent:
+                return self._view(record)
+        except (TargetError, UsageError, MissingDependencyError) as error:
+            if record.target == "local":
+                raise
+            silent[context] = f"{error.message} {error.hint}".strip()
+        return View(
+            name=record.name, model=record.model, target=record.target, state="unknown",
+            output=record.output, note=silent[context],
+        )  # fmt: skip
 
     def show(self, name: str) -> View:
         """A run, by its name or its output.

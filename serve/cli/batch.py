@@ -126,6 +126,7 @@ def score(
     given = pairs(settings, "--set")
     with _opened(workspace) as batch:
         if target == "kubernetes":
+            _require_none_of_here(overwrite=overwrite, trust=trust_pickle or bool(trusted_types))
             if workers is not None:
                 given.setdefault("workers", str(workers))
             if attempts is not None:
@@ -163,6 +164,22 @@ def _names(text: str | None) -> tuple[str, ...]:
     import csv
 
     return tuple(next(csv.reader([text], skipinitialspace=True)))
+
+
+def _require_none_of_here(*, overwrite: bool, trust: bool) -> None:
+    """Refuses what a job would not heed."""
+    from scoring.errors import UsageError
+
+    if overwrite:
+        raise UsageError(
+            "--overwrite is for runs on this machine.",
+            hint="Choose another OUTPUT: pods cannot tell what they may throw away.",
+        )
+    if trust:
+        raise UsageError(
+            "--trust-pickle and --trust-type are for models; a job runs a package.",
+            hint="Say it when the model is registered.",
+        )
 
 
 def _environment(settings: dict[str, str], detach: bool) -> dict[str, str]:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from scoring.errors import TargetError
+from scoring.errors import InUseError, TargetError
 from serve import Workspace
 from serve.batch.jobs import render
 from serve.batch.local import Nobody
@@ -145,6 +146,75 @@ def test_a_run_is_cancelled(
     assert [view.state for view in workspace.batch.list()] == ["cancelled"]
 
 
+def test_other_settings_wait_for_the_run_that_is_under_way(
+    double: KubernetesDouble, workspace: Workspace, package: Package
+) -> None:
+    name = submit(workspace, package)
+    with pytest.raises(InUseError, match="under way with other settings") as caught:
+        submit(workspace, package, memory="3Gi")
+    assert f"batch cancel {name}" in caught.value.hint
+    workspace.batch.cancel(name)
+    assert submit(workspace, package, memory="3Gi") == name
+
+
+def test_variables_go_with_their_job(
+    double: KubernetesDouble, workspace: Workspace, package: Package
+) -> None:
+    name = submit(workspace, package, **{"env.TOKEN": "open sesame"})
+    (secret,) = double.items("secrets").values()
+    job = double.items("jobs.batch")[name]
+    assert secret["metadata"]["ownerReferences"] == [
+        {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job["metadata"]["uid"]}
+    ]
+    record = (workspace.registry.location.blobs / "batch" / f"{name}.json").read_text()
+    assert "open sesame" not in record
+
+
+def test_a_run_is_found_where_it_was_started(
+    double: KubernetesDouble,
+    workspace: Workspace,
+    package: Package,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = submit(workspace, package)
+    with KubernetesDouble() as other:
+        both = yaml.safe_load((tmp_path / "kubeconfig").read_text())
+        theirs = yaml.safe_load(other.kubeconfig(tmp_path / "other").read_text())
+        theirs["clusters"][0]["name"] = theirs["contexts"][0]["name"] = "other"
+        theirs["contexts"][0]["context"]["cluster"] = "other"
+        for key in ("clusters", "contexts"):
+            both[key] += theirs[key]
+        both["current-context"] = "other"
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(both))
+        assert workspace.batch.show(name).state == "running"
+        assert workspace.batch.cancel(name).state == "cancelled"
+    assert not double.items("jobs.batch")
+
+
+def test_runs_of_a_cluster_that_does_not_answer_are_listed_all_the_same(
+    double: KubernetesDouble, workspace: Workspace, package: Package
+) -> None:
+    name = submit(workspace, package)
+    double.hang_up()
+    began = time.monotonic()
+    (view,) = workspace.batch.list()
+    assert (view.name, view.state) == (name, "unknown")
+    assert "does not answer" in view.note
+    assert time.monotonic() - began < 15
+    double.listen()
+    assert workspace.batch.show(name).state == "running"
+
+
+def test_a_suspended_run_is_told(
+    double: KubernetesDouble, workspace: Workspace, package: Package
+) -> None:
+    name = submit(workspace, package)
+    with Cluster.connect() as cluster:
+        cluster.patch("Job", name, {"spec": {"suspend": True}})
+    assert "suspended" in workspace.batch.show(name).note
+
+
 def test_an_api_that_goes_away_is_waited_for(
     double: KubernetesDouble, workspace: Workspace, package: Package
 ) -> None:
@@ -187,6 +257,7 @@ def test_the_commands_of_a_run(double: KubernetesDouble, package: Package, tmp_p
     shown = json.loads(done.stdout)
     assert (shown["state"], shown["target"]) == ("running", "kubernetes")
     assert shown["name"] in command("batch", "list").stdout
+    assert command(*call, "--overwrite").returncode == 2
     wrong = command(*call[:3], "rows.csv", *call[4:])
     assert wrong.returncode == 2
     assert "no pod sees" in wrong.stderr
