@@ -33,15 +33,19 @@ operation ApplyCircuit(qs : Qubit[]) : Unit {{
 /// A row of encoded features as amplitudes; feature k is that of |k⟩, qubit 0 the least significant
 /// bit. A row of zeros is |0…0⟩.
 operation PrepareRow(row : Double[], qs : Qubit[]) : Unit {{
-    mutable norm = 0.0;
+    mutable largest = 0.0;
     for value in row {{
-        set norm += value * value;
+        set largest = MaxD(largest, AbsD(value));
     }}
-    if norm > 0.0 {{
+    if largest > 0.0 {{
+        mutable norm = 0.0;
+        for value in row {{
+            set norm += (value / largest) * (value / largest);
+        }}
         let length = Sqrt(norm);
         mutable amplitudes : Double[] = [];
         for value in row {{
-            set amplitudes += [value / length];
+            set amplitudes += [value / largest / length];
         }}
         PreparePureStateD(Padded(-{size}, 0.0, amplitudes), Reversed(qs));
     }}

@@ -85,6 +85,9 @@ def register(
         )
     text = f"Registered {version.ref} ({version.format}, {_serving(version)})."
     print_out(version, text, as_json=as_json)
+    reason = _report(version).get("reason", "")
+    if "near the threshold" in reason:  # rows of a circuit: the compiled form may decide otherwise
+        click.echo(f"Warning: {reason}", err=True)
 
 
 def _serving(found: Any) -> str:

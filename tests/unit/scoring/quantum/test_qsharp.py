@@ -47,6 +47,14 @@ def test_qdk_computes_the_same_probabilities(kit: Any, seed: int) -> None:
     assert np.abs(found - wanted).max() < 1e-12
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_rows_whose_squares_are_no_numbers_are_prepared_too(kit: Any, size: float) -> None:
+    circuit = random_circuit(2, 8, 0, bias=0.0)
+    row = size * np.array([1.0, -2.0, 0.5, 0.25])
+    found = simulate.measure(final_state(kit, circuit, row), circuit.measured)
+    assert np.abs(found - simulate.outcome_probabilities(circuit, [row])).max() < 1e-12
+
+
 def test_a_row_of_zeros_is_the_first_state(kit: Any) -> None:
     circuit = random_circuit(2, 8, 0)
     state = final_state(kit, circuit, [0.0] * 4)

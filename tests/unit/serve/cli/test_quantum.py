@@ -144,6 +144,20 @@ def test_compiling_tells_of_rows_near_the_threshold(quantum: Command) -> None:
     assert (told["near_threshold"], told["rows"]) == (1, 2)
 
 
+def test_registering_warns_of_rows_near_the_threshold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.json").write_text("[[1, 1], [1, 2], [3, 3]]")
+    for bias, warned in ((0.0, True), (0.125, False)):
+        path = saved(tmp_path, Circuit(1, (), (), bias=bias))
+        given = ["near", str(path), "--sample", str(tmp_path / "rows.json")]
+        run(["model", "register", *given, "--workspace", str(tmp_path / "workspace"), "--json"])
+        found = capsys.readouterr()
+        assert json.loads(found.out)["serves"] == "compiled"
+        assert ("Warning: " in found.err) == warned
+        assert ("2 of them are so near the threshold" in found.err) == warned
+
+
 def test_to_openqasm_and_back(quantum: Command) -> None:
     saved(quantum.folder)
     quantum("compile", "a.circuit.json", "--to", "qasm")
