@@ -220,6 +220,20 @@ def test_a_scaler_takes_the_number_of_pods_over_and_gives_it_back(yard: ClusterY
     assert yard.cluster.get("Deployment", "iris")["spec"]["replicas"] == 1
 
 
+def test_a_deployment_with_a_scaler_starts_again_with_pods(yard: ClusterYard) -> None:
+    yard.deploy("iris", yard.package(1), replicas=2, max_replicas=4)
+    _scale_as_a_controller(yard, 3)
+    yard.workspace.deployments.stop("iris")
+    assert yard.names("HorizontalPodAutoscaler", "iris") == set()
+    yard.workspace.deployments.start("iris")
+    # An autoscaler never gives the first pod.
+    assert yard.cluster.get("Deployment", "iris")["spec"]["replicas"] == 2
+    assert yard.names("HorizontalPodAutoscaler", "iris") == {"iris"}
+    _scale_as_a_controller(yard, 3)
+    yard.deploy("iris", yard.package(2), replicas=2, max_replicas=4)
+    assert yard.cluster.get("Deployment", "iris")["spec"]["replicas"] == 3
+
+
 def _scale_as_a_controller(yard: ClusterYard, count: int) -> None:
     """As the autoscaler of a cluster does, which tests cannot give a reason to."""
     kind = yard.cluster

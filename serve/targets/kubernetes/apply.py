@@ -76,7 +76,7 @@ class Applier:
             found = self._cluster.find(str(item["kind"]), name_of(item))
             require_ours(item, found, self._owner, self._cluster.where)
             live[identity(item)] = found
-        kept = tuple(self._without_replicas(item, objects) for item in objects)
+        kept = tuple(self._with_replicas(item, objects, live) for item in objects)
         return Prepared(kept, live, tuple(self._leaving(objects)))
 
     def check(self, prepared: Prepared) -> list[Object]:
@@ -146,10 +146,25 @@ class Applier:
             if identity(item) not in wanted:
                 yield item
 
-    def _without_replicas(self, item: Object, objects: Sequence[Object]) -> Object:
-        """A Deployment without the number of pods, where something else sets it."""
-        if item["kind"] != "Deployment" or "replicas" not in item["spec"]:
+    def _with_replicas(
+        self,
+        item: Object,
+        objects: Sequence[Object],
+        live: Mapping[tuple[str, str], Object | None],
+    ) -> Object:
+        """A Deployment with the number of pods, or without where something else sets it.
+
+        An autoscaler leaves alone what has no pods at all: after a stop it needs a first one.
+        """
+        if item["kind"] != "Deployment":
             return item
+        rests, least = _rests(live[identity(item)]), max(map(_least, objects))
+        if "replicas" not in item["spec"] and rests and least:
+            return {**item, "spec": {**item["spec"], "replicas": least}}
+        return item if rests or "replicas" not in item["spec"] else self._left_alone(item, objects)
+
+    def _left_alone(self, item: Object, objects: Sequence[Object]) -> Object:
+        """Without the number of pods, where a scaler of somebody else's sets it."""
         mine = {identity(each) for each in objects}
         scaler = self._foreign_scaler(name_of(item), mine)
         if scaler is None or item["spec"]["replicas"] == 0:
@@ -190,6 +205,19 @@ class Applier:
                 "spec": {"replicas": now["spec"]["replicas"]},
             }
             self._cluster.apply(held, manager=SCALER_MANAGER)
+
+
+def _rests(live: Object | None) -> bool:
+    """Whether it is we who left it without pods."""
+    none = live is not None and (live.get("spec") or {}).get("replicas") == 0
+    return none and not others_own(live or {}, "spec", "replicas")
+
+
+def _least(item: Object) -> int:
+    """The fewest pods that a scaler leaves; 0 for none, and for other objects."""
+    spec = item.get("spec") or {}
+    named = {"HorizontalPodAutoscaler": "minReplicas", "ScaledObject": "minReplicaCount"}
+    return int(spec.get(named.get(item["kind"], ""), 0))
 
 
 def _gives_way(field: str, manager: str, prepared: Prepared) -> bool:
