@@ -44,6 +44,11 @@ class Progress:
             if self._tell is not None:
                 self._tell(count)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the transfer is to end."""
+        return self._stopped.is_set()
+
     def stop(self) -> None:
         """Ends every part at its next piece."""
         self._stopped.set()
@@ -62,12 +67,20 @@ def side_by_side(
     """
     if len(items) <= 1:
         return [function(item) for item in items]
+
+    def one(item: _Item) -> _Result:
+        if progress.stopped:  # before the pool could be told
+            raise StoppedError
+        try:
+            return function(item)
+        except BaseException:
+            progress.stop()
+            raise
+
     pool = ThreadPoolExecutor(min(threads, len(items)), thread_name_prefix="fieldpost-transfer")
     try:
-        running = [pool.submit(function, item) for item in items]
-        done, _ = wait(running, return_when=FIRST_EXCEPTION)
-        if any(each.exception() for each in done):
-            progress.stop()
+        running = [pool.submit(one, item) for item in items]
+        wait(running, return_when=FIRST_EXCEPTION)
     except BaseException:
         progress.stop()
         pool.shutdown(wait=False, cancel_futures=True)
