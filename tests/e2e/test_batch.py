@@ -201,7 +201,8 @@ def test_the_commands_tell_what_they_do(site: Site, tmp_path: Path) -> None:
         (("titanic", "rows.csv", "out.csv", "--delimiter", "ab"), 2, "not one character"),
         (("titanic", "rows.csv", "out.csv", "--encoding", "utf-16"), 2, "cannot be read by lines"),
         (("titanic", "rows.txt", "out.csv"), 2, "not told by its name"),
-        (("titanic", "rows.csv", "rows.csv", "--format", "csv"), 1, "is there already"),
+        (("titanic", "rows.csv", "rows.txt", "--output-format", "csv"), 1, "is there already"),
+        (("titanic", "rows.csv", "rows.csv", "--overwrite"), 2, "the rows would be lost"),
         (("titanic", "s9://bucket/rows.csv", "out.csv"), 2, "cannot be opened"),
     ],
 )
