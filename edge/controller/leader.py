@@ -105,6 +105,7 @@ class Leader:
         self._sources = tuple(sources)
         self._answers = answers
         self._judged_at = 0.0
+        self._signed = 0
         self._warned: set[tuple[str, str]] = set()
         self._strangers: dict[tuple[str, str], float] = {}
         self._reset_told: dict[str, float] = {}
@@ -113,6 +114,7 @@ class Leader:
         self.refresh: list[Topic] = []
         self._take(picture)
         self._watched_at = picture.watched_at or now
+        self._signed = self._signed_targets()
         self._resolve_all(now)
 
     def _take(self, picture: Picture) -> None:
@@ -285,11 +287,36 @@ class Leader:
         self._judge(device, now)
 
     def _is_stale(self, device: Device) -> bool:
-        """Whether a device that still has to fetch was told other places than there are now."""
+        """Whether a device that has not taken its wish on has to be told another by now.
+
+        It would fetch from places that are no more, or refuse a release that was signed anew since.
+        """
         if not device.envelope or device.observed >= device.generation:
             return False
         body = envelopes.decode(device.envelope.encode()).body()
-        return messages.decode(body, Desired).sources != self._sources
+        told = messages.decode(body, Desired)
+        return told.sources != self._sources or any(
+            map(self._is_signed_anew, told.modules.values())
+        )
+
+    def _is_signed_anew(self, told: Module) -> bool:
+        try:
+            return self._permits.release(told.package) != told.release
+        except FieldpostError:  # nothing better could be told
+            return False
+
+    def _follow_permits(self, now: float) -> None:
+        """Tells devices what they may run since other targets are signed."""
+        before, self._signed = self._signed, self._signed_targets()
+        if self._signed != before:
+            for device in list(self._image.devices.values()):
+                self._resolve(device, now)
+
+    def _signed_targets(self) -> int:
+        try:
+            return self._permits.versions().get("targets", 0)
+        except FieldpostError:
+            return self._signed
 
     def _issue(self, device: Device, choice: Choice, content: str, now: float) -> None:
         try:
@@ -407,6 +434,7 @@ class Leader:
             for course in self._courses.values():
                 course.skip(gap)
         self._watched_at = now
+        self._follow_permits(now)
         self._judge_waves(now)
         for course in list(self._courses.values()):
             if not course.is_open:

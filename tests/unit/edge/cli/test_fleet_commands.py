@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def raised(where: Path, command: click.Command, *words: object) -> BaseException
 
 
 @pytest.fixture
-def known(where: Path) -> Fleet:
+def known(where: Path) -> Iterator[Fleet]:
     """Two devices, one of which runs something and failed at something else."""
     registry = Registry(str(where))
     found = Fleet(registry.database)
@@ -60,7 +61,8 @@ def known(where: Path) -> Fleet:
     with registry.database.write() as connection:
         rows.write_devices(connection, [cam])
     found.deploy("iris", {"main": Module(package=DIGEST)}, condition="*", plan=Plan(waves=("1",)))
-    return found
+    yield found
+    registry.close()
 
 
 def fields(kind: type[msgspec.Struct]) -> set[str]:
