@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests import postgres
 from tests.support import bases, engines
@@ -16,25 +17,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_REAL = {"e2e", "faults", "fuzz"}
-"""Folders of tests that start processes, and wait for them."""
-
-
 def pytest_configure() -> None:
-    """Lets commands that tests start hear Ctrl-C: who runs in the background inherits that not."""
+    """Lets commands that tests start hear Ctrl-C: who runs in the background inherits that not.
+
+    No example of a property has to be quick: how long it takes is up to what runs beside it.
+    """
+    settings.register_profile("shared", deadline=None)
+    settings.load_profile("shared")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lets a test of real processes fail once where others run beside it: machines are shared.
+    """Lets a test fail once where others run beside it: machines are shared.
 
     Alone it has to pass at once. What was run again is told at the end of the run, by name.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:
         for item in items:
-            if _REAL & set(item.path.parts):
-                item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
