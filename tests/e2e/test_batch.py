@@ -201,7 +201,7 @@ def test_the_commands_tell_what_they_do(site: Site, tmp_path: Path) -> None:
         (("titanic", "rows.csv", "out.csv", "--delimiter", "ab"), 2, "not one character"),
         (("titanic", "rows.csv", "out.csv", "--encoding", "utf-16"), 2, "cannot be read by lines"),
         (("titanic", "rows.txt", "out.csv"), 2, "not told by its name"),
-        (("titanic", "rows.csv", "rows.txt", "--output-format", "csv"), 1, "is there already"),
+        (("titanic", "rows.csv", "there.csv"), 1, "is there already"),
         (("titanic", "rows.csv", "rows.csv", "--overwrite"), 2, "the rows would be lost"),
         (("titanic", "s9://bucket/rows.csv", "out.csv"), 2, "cannot be opened"),
     ],
@@ -211,6 +211,7 @@ def test_wrong_commands_say_what_to_do(
 ) -> None:
     frame(5).to_csv(tmp_path / "rows.csv", index=False)
     (tmp_path / "rows.txt").write_text("")
+    (tmp_path / "there.csv").write_text("mine\n")
     model, source, out, *options = arguments
     places = [str(tmp_path / source) if "://" not in source else source, str(tmp_path / out)]
     done = site.command("batch", "score", model, *places, *options)
