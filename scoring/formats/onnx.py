@@ -17,7 +17,7 @@ from scoring.errors import (
     UnsupportedModelError,
 )
 from scoring.formats.base import Detection, LoadedModel, Trust
-from scoring.formats.protobuf import WireError, external_data
+from scoring.formats.protobuf import WireError, external_data, inputs_without_shape
 from scoring.formats.source import open_source
 from scoring.schema import CIRCUIT_NOTE, DType, ModelSchema, TensorSpec
 
@@ -111,8 +111,25 @@ def describe(session: Any, path: Path) -> ModelSchema:
         raise UnsupportedModelError(
             f"{path} has no {'outputs' if inputs else 'inputs'}.", where=str(path)
         )
+    if not all(spec.shape for spec in inputs):
+        _require_shapes(path)
     schema = ModelSchema(inputs=inputs, outputs=outputs, notes=_notes(session))
     return _probed(session, schema)
+
+
+def _require_shapes(path: Path) -> None:
+    """Tells inputs without a shape from scalars: onnxruntime has the same empty list for both."""
+    with open_source(path) as source:
+        try:
+            names = inputs_without_shape(source)
+        except WireError as error:
+            raise source.corrupt("is an ONNX model that is cut off or damaged") from error
+    if names:
+        raise UnsupportedModelError(
+            f"{path} does not say how many dimensions its input {names[0]!r} has.",
+            hint="Export the model with the shapes of its inputs; free sizes are well.",
+            where=names[0],
+        )
 
 
 def _notes(session: Any) -> dict[str, str]:

@@ -35,6 +35,7 @@ MODEL_FIELDS = {
 GRAPH_FIELDS = {1, 2, 5, 10, 11, 12, 13, 14, 15, 16}
 IR_VERSION, PRODUCER_NAME, PRODUCER_VERSION, GRAPH, OPSET_IMPORT = 1, 2, 3, 7, 8
 GRAPH_INITIALIZER, TENSOR_EXTERNAL_DATA = 5, 13
+GRAPH_INPUT, VALUE_NAME, VALUE_TYPE, TYPE_TENSOR, TENSOR_SHAPE = 11, 1, 2, 1, 2
 MAX_IR_VERSION = 100
 MAX_FIELDS = 100_000
 MAX_TEXT = 4096
@@ -160,6 +161,36 @@ def external_data(source: Source) -> tuple[str, ...]:
             if (tensor.number, tensor.wire) == (GRAPH_INITIALIZER, LENGTH):
                 locations |= dict.fromkeys(_locations(source, tensor))
     return tuple(locations)
+
+
+def inputs_without_shape(source: Source) -> tuple[str, ...]:
+    """The inputs of an ONNX model that have no shape at all, not even a number of dimensions.
+
+    Raises:
+        WireError: The file is no whole ONNX model.
+    """
+    return tuple(
+        name
+        for graph in _parts(source, GRAPH, 0, source.size)
+        for value in _parts(source, GRAPH_INPUT, graph.start, graph.end)
+        if (name := _unshaped(source, value))
+    )
+
+
+def _unshaped(source: Source, value: Field) -> str:
+    """The name of a tensor without a shape; empty for every other one."""
+    for kind in _parts(source, VALUE_TYPE, value.start, value.end):
+        for tensor in _parts(source, TYPE_TENSOR, kind.start, kind.end):
+            if any(_parts(source, TENSOR_SHAPE, tensor.start, tensor.end)):
+                return ""
+    return _text(source, next(_parts(source, VALUE_NAME, value.start, value.end), None))
+
+
+def _parts(source: Source, number: int, start: int, end: int) -> Iterator[Field]:
+    """The messages of one number inside another."""
+    for field in fields(source, start, end):
+        if (field.number, field.wire) == (number, LENGTH):
+            yield field
 
 
 def _locations(source: Source, tensor: Field) -> Iterator[str]:

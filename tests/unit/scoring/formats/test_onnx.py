@@ -130,6 +130,26 @@ def test_element_types(tmp_path: Path, kind: int, dtype: str) -> None:
     assert loaded.predictor.predict({"x": value})["y"].tolist() == value.tolist()
 
 
+def test_an_input_without_a_shape_is_no_scalar(tmp_path: Path) -> None:
+    """Every request but one of a single number would be refused."""
+    made = model(
+        [helper.make_node("Add", ["one", "x"], ["y"])],
+        [info("one", TensorProto.FLOAT, []), helper.make_tensor_value_info("x", 1, None)],
+        [info("y", TensorProto.FLOAT, ["n"])],
+    )
+    with pytest.raises(UnsupportedModelError, match="how many dimensions its input 'x' has"):
+        load(tmp_path, made)
+
+
+def test_a_scalar_is_an_input(tmp_path: Path) -> None:
+    made = model(
+        [helper.make_node("Add", ["a", "b"], ["y"])],
+        [info("a", TensorProto.FLOAT, []), info("b", TensorProto.FLOAT, [2])],
+        [info("y", TensorProto.FLOAT, [2])],
+    )
+    assert [spec.shape for spec in load(tmp_path, made).schema.inputs] == [(), (2,)]
+
+
 def test_several_inputs_and_outputs_keep_their_order(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Add", ["b", "a"], ["sum"]),
