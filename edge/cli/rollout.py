@@ -161,8 +161,8 @@ def abort(ref: str, revert: bool, dry_run: bool, as_json: bool, workspace: str |
     text = f"{verb} {rollout.id}: {len(back)} devices go back."
     if revert and back:
         text += (
-            "\nWho ran it well goes to no lower release: sign the earlier package again, which makes "
-            "it the newest ('fieldpost fleet trust sign')."
+            "\nWho ran it well goes to no lower release: sign the earlier package again, which "
+            "makes it the newest ('fieldpost fleet trust sign')."
         )
     made = {"id": rollout.id, "back": back, "dry_run": dry_run}
     print_out(made, text, as_json=as_json)

@@ -53,6 +53,10 @@ class Permits(Protocol):
         """Role to version of the metadata."""
         ...
 
+    def look_again(self) -> None:
+        """Has the next question answered by what is signed then."""
+        ...
+
 
 Asked = tuple[str, str, str, float]
 """Device, module, package, and since when in seconds since the epoch."""
@@ -133,6 +137,7 @@ class Leader:
 
     def reload(self, picture: Picture, now: float) -> None:
         """Begins anew from the records; what devices have said meanwhile is kept."""
+        self._permits.look_again()  # who deploys may have signed just before
         heard = [self._image.devices[name] for name in self._dirty]
         known = self._image.devices.keys()
         self._take(picture)

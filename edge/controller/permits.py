@@ -56,6 +56,10 @@ class SignedPermits:
         """Role to version of the metadata."""
         return dict(self._newest().versions)
 
+    def look_again(self) -> None:
+        """Has the next question answered by what is signed then, however new the last answer is."""
+        self._looked_at = float("-inf")
+
     def _newest(self) -> _Read:
         # A rollout asks for each of thousands of devices.
         if self._read is not _NOTHING and self._ticks() - self._looked_at < LOOK_S:

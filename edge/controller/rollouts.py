@@ -53,7 +53,8 @@ def outcome(device: Device, generation: int, modules: Mapping[str, Module]) -> O
     """
     if device.observed < generation:
         refused = device.refused
-        if refused is None or 0 < refused.generation < generation:
+        newest = max(generation, device.generation)
+        if refused is None or 0 < refused.generation < newest:
             return Outcome("unseen")  # it speaks of an older one
         kind: OutcomeKind = "moving" if refused.code in _MAY_PASS else "failed"
         return Outcome(kind, "refused", f"{refused.code}: {refused.message}")

@@ -23,9 +23,9 @@ NOW = fleettrust.START
 
 
 class Place:
-    """A fleet of one device, and the leader of it."""
+    """A fleet of one device, and the leader of it; between two looks at a clock, `step_s` go by."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, step_s: float = 100.0) -> None:
         self.trust = fleettrust.Fleet(folder / "metadata")
         self.registry = Registry(str(folder / "workspace"))
         self.fleet = Fleet(self.registry.database, clock=lambda: NOW)
@@ -34,7 +34,7 @@ class Place:
         lease = Lease(self.registry.database, "one")
         assert lease.keep()
         self.ledger = Ledger(self.registry.database, lease)
-        ticks = itertools.count(0.0, 100.0)
+        ticks = itertools.count(0.0, step_s)
         permits = SignedPermits(self.trust.repository, ticks=lambda: next(ticks))
         director = self.trust.director
         self.leader = Leader(self.ledger.load(), signer=director, permits=permits, now=NOW)
@@ -126,3 +126,29 @@ def test_a_package_that_is_signed_late_is_told_then(place: Place) -> None:
     place.trust.permit("v1")
     place.tick()
     assert wish(place.told()).modules["main"].package == module.package
+
+
+def test_what_is_signed_just_before_it_is_deployed_is_told_so(tmp_path: Path) -> None:
+    place = Place(tmp_path, step_s=0.0)
+    place.trust.permit("v1")
+    place.tick()
+    place.deploy(place.trust.permit("v1"))
+    data = place.told()
+    assert wish(data).modules["main"].release == 2
+    place.device.verify(data, NOW, place.trust.fetch)
+    place.registry.close()
+
+
+def test_a_refusal_of_an_older_wish_is_not_held_against_a_device(place: Place) -> None:
+    place.deploy(place.trust.permit("v1"))
+    old = wish(place.told())
+    place.trust.permit("v1")
+    place.tick()
+    new = wish(place.told())
+    failure = Failure(code="verification_failed", message="Anew.", generation=old.generation)
+    place.report(old.generation - 1, failure)
+    place.tick()
+    assert [one.state for one in place.leader._courses["iris:1"].members] == ["started"]
+    failure = Failure(code="verification_failed", message="Anew.", generation=new.generation)
+    place.report(old.generation - 1, failure)
+    assert [one.state for one in place.leader._courses["iris:1"].members] == ["failed"]
