@@ -155,7 +155,7 @@ def _fit(classifier: SequentialClassifier, learned: Labelled, checkpoint: Path |
 
 
 def _require_folder(path: Path, option: str = "--out") -> None:
-    """Before hours of training, of which nothing could be written in the end."""
+    """Before the work, of which nothing could be written in the end."""
     from scoring.errors import UsageError
 
     if path.is_dir() or not path.parent.is_dir():
@@ -265,6 +265,7 @@ def compile_(
     """Writes a circuit in another form."""
     model, source = _open(circuit, workspace)
     path = out or source.parent / (_stem(source) + _ENDINGS[target])
+    _require_folder(path)
     if target != "onnx":
         content = _written(model, target)
         _write(path, content, dry_run=dry_run)
@@ -426,6 +427,7 @@ def draw(
 
     model, _ = _open(circuit, workspace)
     if svg is not None:
+        _require_folder(svg, "--svg")
         _write(svg, drawing.to_svg(model, angles=not parameters).encode(), dry_run=dry_run)
         show({"path": svg}, f"{'Would write' if dry_run else 'Wrote'} {svg}.", as_json=as_json)
         return

@@ -171,6 +171,21 @@ def test_to_openqasm_and_back(quantum: Command) -> None:
     assert "operation Main()" in (quantum.folder / "a.qs").read_text()
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    "given", [("compile", "--out"), ("compile", "--to", "qasm", "--out"), ("draw", "--svg")]
+)
+def test_where_nothing_can_be_written_is_said_at_once(
+    quantum: Command, given: tuple[str, ...], dry: tuple[str, ...]
+) -> None:
+    (quantum.folder / "here").mkdir()
+    path = saved(quantum.folder)
+    for out, why in (("nowhere/x", "which is no folder"), ("here", "is a folder")):
+        told = quantum(given[0], path, *given[1:], out, *dry, expect=2)
+        assert why in told["error"]["message"]
+        assert given[-1] in told["error"]["hint"]
+
+
 def test_several_circuits_are_no_program(quantum: Command) -> None:
     saved(quantum.folder, against_rest())
     for target in ("qasm", "qsharp"):
