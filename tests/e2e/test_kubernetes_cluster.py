@@ -10,9 +10,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import httpx2
+import msgspec
 import pytest
+import yaml
 
 from scoring.errors import DeploymentFailedError
+from serve.targets.kubernetes import rbac
+from serve.targets.kubernetes.access import KUBECONFIG
 from tests.support.kubernetes_double.controllers import Outcome
 from tests.support.kubernetes_yard import REAL_TIMEOUT_S, ClusterYard, real_base, real_yard
 from tests.support.local import eventually
@@ -110,3 +114,43 @@ def test_a_pod_that_is_killed_by_a_request_says_so_and_answers_again(yard: Clust
     eventually(lambda: "more memory" in yard.view("iris").note, 180)
     assert view.revision == 1
     _says(yard, "old")
+
+
+def _token(yard: ClusterYard) -> str:
+    """Of the account that the printed Role is bound to."""
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    path = f"api/v1/namespaces/{yard.namespace}/serviceaccounts/{rbac.NAME}/token"
+    answer = yard.cluster._transport._client.http.post(path, json=asked)
+    answer.raise_for_status()
+    return str(answer.json()["status"]["token"])
+
+
+def _log_in(yard: ClusterYard, path: Path, token: str) -> None:
+    """Writes a kubeconfig with that token alone."""
+    cluster = msgspec.to_builtins(yard.cluster.access.config.cluster)
+    document = {
+        "current-context": "small",
+        "clusters": [{"name": "small", "cluster": cluster}],
+        "users": [{"name": "small", "user": {"token": token}}],
+        "contexts": [{"name": "small", "context": {"cluster": "small", "user": "small"}}],
+    }
+    path.write_text(yaml.safe_dump(document))
+
+
+def test_the_printed_role_is_enough(
+    yard: ClusterYard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in rbac.objects(yard.namespace):
+        yard.cluster.apply(each)
+    _log_in(yard, tmp_path / "small", _token(yard))
+    monkeypatch.setenv(KUBECONFIG, str(tmp_path / "small"))
+    yard.deploy("iris", yard.package("old"), env__A="b", replicas=1, max_replicas=2)
+    with pytest.raises(DeploymentFailedError, match="status 9"):
+        yard.deploy("iris", yard.package("new", Outcome("crash", exit_code=9)), replicas=1)
+    assert yard.view("iris").state == "running"
+    assert list(yard.workspace.deployments.logs("iris"))
+    yard.workspace.deployments.stop("iris")
+    yard.workspace.deployments.start("iris")
+    yard.workspace.deployments.stop("iris")
+    yard.workspace.deployments.delete("iris")
+    assert yard.names("Deployment", "iris") == set()

@@ -160,6 +160,30 @@ def test_fields_of_others_are_shown_and_taken_only_by_force(yard: ClusterYard) -
     assert yard.cluster.get("Deployment", "iris")["spec"]["revisionHistoryLimit"] == 3
 
 
+def test_a_stop_and_a_start_leave_to_others_what_they_own(yard: ClusterYard) -> None:
+    yard.deploy("iris", yard.package(1), replicas=1)
+    theirs = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "iris"},
+        "spec": {"revisionHistoryLimit": 7, "replicas": 2},
+    }
+    yard.cluster.apply(theirs, manager="gitops", force=True)
+    yard.workspace.deployments.stop("iris")
+    assert yard.view("iris").state == "stopped"
+    yard.workspace.deployments.start("iris")
+    assert yard.view("iris").state == "running"
+    found = yard.cluster.get("Deployment", "iris")["spec"]
+    assert (found["replicas"], found["revisionHistoryLimit"]) == (1, 7)
+    # Asking for a number of pods is asking for it, whoever has set it.
+    yard.cluster.apply({**theirs, "spec": {"replicas": 3}}, manager="kubectl", force=True)
+    with pytest.raises(FieldConflictError, match=r"revisionHistoryLimit \(gitops\)"):
+        yard.workspace.deployments.scale("iris", 2)
+    yard.cluster.apply({**theirs, "spec": {}}, manager="gitops")
+    yard.workspace.deployments.scale("iris", 2)
+    assert yard.cluster.get("Deployment", "iris")["spec"]["replicas"] == 2
+
+
 def test_what_others_add_stays(yard: ClusterYard) -> None:
     yard.deploy("iris", yard.package(1))
     theirs = {
@@ -232,6 +256,23 @@ def test_a_deployment_with_a_scaler_starts_again_with_pods(yard: ClusterYard) ->
     _scale_as_a_controller(yard, 3)
     yard.deploy("iris", yard.package(2), replicas=2, max_replicas=4)
     assert yard.cluster.get("Deployment", "iris")["spec"]["replicas"] == 3
+
+
+def test_a_scaler_of_others_is_left_to_its_work(yard: ClusterYard) -> None:
+    yard.deploy("iris", yard.package(1), replicas=1)
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "iris"}
+    scaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "theirs"},
+        "spec": {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 3},
+    }
+    yard.cluster.apply(scaler, manager="somebody")
+    with pytest.raises(UsageError, match="somebody else's"):
+        yard.workspace.deployments.scale("iris", 3)
+    yard.workspace.deployments.stop("iris")
+    yard.workspace.deployments.start("iris")
+    assert yard.cluster.get("Deployment", "iris")["spec"]["replicas"] == 1
 
 
 def _scale_as_a_controller(yard: ClusterYard, count: int) -> None:

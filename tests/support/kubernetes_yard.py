@@ -185,6 +185,7 @@ def real_yard(folder: Path, monkeypatch: pytest.MonkeyPatch, base: str) -> Itera
     try:
         yield yard
     finally:
-        yard.close()
-        with Cluster.connect() as cluster:
-            cluster.delete("Namespace", yard.namespace)
+        try:
+            yard.cluster.delete("Namespace", yard.namespace)
+        finally:
+            yard.close()

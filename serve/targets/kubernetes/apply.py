@@ -17,6 +17,7 @@ from serve.targets.kubernetes.ownership import (
     require_ours,
 )
 from serve.targets.kubernetes.prune import owned_objects
+from serve.targets.kubernetes.yielding import without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,15 +56,26 @@ class Applier:
         owner: Whose they are.
         progress: Takes sentences.
         force: Take over the fields that others own.
+        counts: Take over the number of pods: it is what the user asks for.
+        yields: Leave to others what they own, and say so, instead of refusing.
     """
 
     def __init__(
-        self, cluster: Cluster, owner: Owner, progress: Progress, *, force: bool = False
+        self,
+        cluster: Cluster,
+        owner: Owner,
+        progress: Progress,
+        *,
+        force: bool = False,
+        counts: bool = False,
+        yields: bool = False,
     ) -> None:
         self._cluster = cluster
         self._owner = owner
         self._progress = progress
         self._force = force
+        self._counts = counts
+        self._yields = yields
 
     def prepare(self, objects: Sequence[Object]) -> Prepared:
         """Looks at what is there; nothing is changed.
@@ -123,10 +135,20 @@ class Applier:
         try:
             return self._send(item, force=self._force, dry_run=dry_run)
         except FieldConflictError as error:
-            pairs = zip(error.fields, error.managers, strict=True)
-            if not all(_gives_way(field, name, prepared) for field, name in pairs):
+            pairs = list(zip(error.fields, error.managers, strict=True))
+            theirs = [pair for pair in pairs if not self._gives_way(*pair, prepared)]
+            if theirs and not self._yields:
                 raise
-            return self._send(item, force=True, dry_run=dry_run)
+            for field, name in theirs:
+                self._progress(f"{field} of {title_of(item)} is left to {name!r}")
+            kept = without(item, [field for field, _ in theirs])
+            return self._send(kept, force=True, dry_run=dry_run)
+
+    def _gives_way(self, field: str, manager: str, prepared: Prepared) -> bool:
+        """Whether a field may be taken over from its owner without asking the user."""
+        if manager == SCALER_MANAGER:
+            return True
+        return field == _REPLICAS and (self._counts or bool(prepared.leaving))
 
     def _send(self, item: Object, *, force: bool, dry_run: bool) -> Object:
         """Applies one, again where something else (a quota, say) changed under the cluster."""
@@ -158,10 +180,15 @@ class Applier:
         """
         if item["kind"] != "Deployment":
             return item
-        rests, least = _rests(live[identity(item)]), max(map(_least, objects))
+        rests, least = self._rests(live[identity(item)]), max(map(_least, objects))
         if "replicas" not in item["spec"] and rests and least:
             return {**item, "spec": {**item["spec"], "replicas": least}}
         return item if rests or "replicas" not in item["spec"] else self._left_alone(item, objects)
+
+    def _rests(self, live: Object | None) -> bool:
+        """Whether it has no pods, and may have some: others may have wanted it so."""
+        none = live is not None and (live.get("spec") or {}).get("replicas") == 0
+        return none and (self._counts or not others_own(live or {}, "spec", "replicas"))
 
     def _left_alone(self, item: Object, objects: Sequence[Object]) -> Object:
         """Without the number of pods, where a scaler of somebody else's sets it."""
@@ -207,24 +234,11 @@ class Applier:
             self._cluster.apply(held, manager=SCALER_MANAGER)
 
 
-def _rests(live: Object | None) -> bool:
-    """Whether it is we who left it without pods."""
-    none = live is not None and (live.get("spec") or {}).get("replicas") == 0
-    return none and not others_own(live or {}, "spec", "replicas")
-
-
 def _least(item: Object) -> int:
     """The fewest pods that a scaler leaves; 0 for none, and for other objects."""
     spec = item.get("spec") or {}
     named = {"HorizontalPodAutoscaler": "minReplicas", "ScaledObject": "minReplicaCount"}
     return int(spec.get(named.get(item["kind"], ""), 0))
-
-
-def _gives_way(field: str, manager: str, prepared: Prepared) -> bool:
-    """Whether a field may be taken over from its owner without asking the user."""
-    if manager == SCALER_MANAGER:
-        return True
-    return field == _REPLICAS and bool(prepared.leaving)
 
 
 def _joined(conflicts: Sequence[FieldConflictError]) -> FieldConflictError:

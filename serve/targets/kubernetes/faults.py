@@ -120,7 +120,7 @@ def _refusal(  # noqa: PLR0911 - one for each kind of answer
     status: int, document: Mapping[str, Any], asked: Asked, said: str
 ) -> FieldpostError:
     if status == UNAUTHORIZED:
-        return _unauthorized(asked)
+        return _unauthorized(asked, status)
     if _is_terminating(document, said):
         return TerminatingError(
             f"{asked.where} cannot {asked.what}: its namespace {asked.namespace!r} is being "
@@ -145,9 +145,9 @@ def _refusal(  # noqa: PLR0911 - one for each kind of answer
     return _invalid(document, said, asked)
 
 
-def _unauthorized(asked: Asked) -> ClusterError:
+def _unauthorized(asked: Asked, status: int) -> DeniedError:
     return DeniedError(
-        f"{asked.where} does not accept the login: it is unknown or has expired (401).",
+        f"{asked.where} does not accept the login: it is unknown or has expired ({status}).",
         hint="Log in to the cluster again, so that 'kubectl auth whoami' answers, or choose "
         "another: --set context=NAME.",
         where="context",
@@ -183,6 +183,8 @@ def _forbidden(said: str, asked: Asked) -> DeniedError:
     found = _DENIED.search(said)
     if found is None:
         return DeniedError(f"{asked.where} cannot {asked.what}: {said}.")
+    if found["user"] == "system:anonymous":  # the login shows nothing that the cluster knows
+        return _unauthorized(asked, FORBIDDEN)
     space = found["namespace"] or asked.namespace
     group = f".{found['group']}" if found["group"] else ""
     user = f" as {found['user']!r}" if found["user"] else ""

@@ -12,7 +12,6 @@ from scoring.errors import (
     DeploymentFailedError,
     FieldpostError,
     InUseError,
-    NotFoundError,
     ServeError,
     TargetError,
     UnreachableError,
@@ -28,6 +27,7 @@ from serve.targets.base import (
     Status,
     TargetContext,
     ignore,
+    revision_to_start,
 )
 from serve.targets.kubernetes import diff, home, logs, rollout, status
 from serve.targets.kubernetes.apply import Applier
@@ -168,7 +168,7 @@ class KubernetesTarget:
                 return
             revision = deployment.active_revision or deployment.revisions[-1]
             rendered = self._render_old(site, revision, replicas=0)
-            applier = Applier(site.cluster, site.owner, progress, force=True)
+            applier = Applier(site.cluster, site.owner, progress, counts=True, yields=True)
             applier.apply(applier.prepare(rendered.objects))
             progress("waiting for the requests that have begun")
             self._until_gone(site, rendered.settings)
@@ -181,16 +181,13 @@ class KubernetesTarget:
             DeploymentFailedError: It does not become ready any more.
         """
         began = time.monotonic()
-        active = deployment.active_revision
-        if active is None:
-            raise NotFoundError(
-                f"The deployment {deployment.name!r} has no revision to start.",
-                hint=f"Deploy one: 'fieldpost deploy {deployment.name} --package REF'.",
-            )
+        active = revision_to_start(deployment)
         with self._open(deployment, progress) as site:
             rendered = self._render_old(site, active)
             with _named(active.number, deployment.name):
-                self._apply(site, rendered, progress, force=True)
+                applier = Applier(site.cluster, site.owner, progress, counts=True, yields=True)
+                applier.apply(applier.prepare(rendered.objects))
+                self._wait(site, rendered, progress)
             url = status.url_of(rendered.settings, site.place.name, site.namespace)
             self._mark_started(deployment.name, url)
             self._prune(site, rendered.objects, progress)
@@ -222,7 +219,11 @@ class KubernetesTarget:
             )
         with self._open(deployment, progress) as site:
             rendered = self._render_old(site, active, replicas=count)
-            self._apply(site, rendered, progress, force=False)
+            applier = Applier(site.cluster, site.owner, progress, counts=True)
+            prepared = applier.prepare(rendered.objects)
+            _require_unscaled(prepared.objects, deployment.name)
+            applier.apply(prepared)
+            self._wait(site, rendered, progress)
             site.remember(rendered, replicas=count)
             url = status.url_of(rendered.settings, site.place.name, site.namespace)
         ready_s = time.monotonic() - began
@@ -268,11 +269,6 @@ class KubernetesTarget:
             raise
         return rendered
 
-    def _apply(self, site: Site, rendered: Rendered, progress: Progress, *, force: bool) -> None:
-        applier = Applier(site.cluster, site.owner, progress, force=force)
-        applier.apply(applier.prepare(rendered.objects))
-        self._wait(site, rendered, progress)
-
     @staticmethod
     def _wait(site: Site, rendered: Rendered, progress: Progress) -> None:
         timeout_s = rendered.settings.ready_timeout_s
@@ -289,7 +285,7 @@ class KubernetesTarget:
                 return
             progress(f"going back to revision {active.number}")
             rendered = self._render_old(site, active, replicas=0 if stopped else None)
-            applier = Applier(site.cluster, site.owner, ignore, force=True)
+            applier = Applier(site.cluster, site.owner, ignore, counts=True, yields=True)
             applier.apply(applier.prepare(rendered.objects))
             if wait and not stopped:
                 self._wait(site, rendered, progress)
@@ -388,6 +384,15 @@ def _named(revision: int, name: str) -> Iterator[None]:
             where=error.where,
             detail=error.detail,
         ) from error
+
+
+def _require_unscaled(objects: Sequence[Object], name: str) -> None:
+    """Raises where a scaler that is not the deployment's sets the number of pods."""
+    if any(each["kind"] == "Deployment" and "replicas" not in each["spec"] for each in objects):
+        raise UsageError(
+            f"A scaler of somebody else's sets the number of pods of {name!r}.",
+            hint="Change its limits: 'kubectl get hpa' lists it.",
+        )
 
 
 def _small(text: str) -> str:

@@ -37,6 +37,17 @@ def test_a_verb_that_is_not_allowed_names_all_that_an_administrator_needs() -> N
     assert "fieldpost target kubernetes rbac --namespace team" in error.hint
 
 
+def test_a_login_that_shows_nothing_is_no_question_of_rights() -> None:
+    error = _refusal(
+        403,
+        'services "iris" is forbidden: User "system:anonymous" cannot get resource "services" in '
+        'API group "" in the namespace "team"',
+    )
+    assert isinstance(error, faults.DeniedError)
+    assert "does not accept the login" in error.message
+    assert "rbac" not in error.hint
+
+
 def test_core_resources_have_no_group() -> None:
     error = _refusal(
         403,
