@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 _UNKNOWN_CATEGORY = re.compile(r"unknown categor(?:y|ies)", re.IGNORECASE)
 _VALUES = re.compile(
-    # onnxruntime, then PyTorch: an index into a table, or sizes that do not meet.
-    r"out of data bounds|dimension mismatch|cannot be reshaped"
-    r"|index out of range|out of bounds|shapes cannot be multiplied",
+    # onnxruntime: what an operator calls its caller's fault, an index into a table, sizes that do
+    # not meet (of pictures with the channels in the wrong place, say), text that is no number.
+    r"INVALID_ARGUMENT : Non-zero status|out of data bounds|dimension mismatch|cannot be reshaped"
+    r"|broadcast an axis|dimensions must match|not equal to kernel channels"
+    r"|should not be greater than|\bsto[dfil]l?\b"
+    # PyTorch: the same.
+    r"|index out of range|out of bounds|shapes cannot be multiplied|must match the size"
+    r"|to have \d+ channels|greater than actual input size",
     re.IGNORECASE,
 )
 _HINT = "Send values such as the model was trained on."
