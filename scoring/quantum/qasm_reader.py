@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import json
-import math
-import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +11,13 @@ from typing import Any, NamedTuple
 
 from scoring.errors import CircuitError
 from scoring.quantum.circuit import MAX_GATES, MAX_QUBITS
-from scoring.quantum.qasm_gates import GateError, Turn, inverse, shape, turns
+from scoring.quantum.qasm_gates import PI, GateError, Turn, inverse, shape, turns
+from scoring.quantum.qasm_numbers import short, value_of
 
 COMMENT = "// fieldpost.circuit: "
 _MAX_DEPTH = 32
 _MAX_CALLS = 4 * MAX_GATES
 """Of gates, the defined ones included: definitions that call each other twice double each time."""
-_MAX_NUMBER = 1000
-"""Signs of one angle."""
 _NAME = r"[^\W\d]\w*"
 _DECLARATION = re.compile(rf"(qubit|bit)\s*(?:\[\s*(\d{{1,9}})\s*\])?\s*({_NAME})\s*(?:=\s*(.+))?")
 _OLD = re.compile(rf"(qreg|creg)\s+({_NAME})\s*\[\s*(\d{{1,9}})\s*\]")
@@ -32,17 +28,6 @@ _OPERAND = re.compile(rf"({_NAME})\s*(?:\[\s*(-?\d{{1,9}})\s*\])?")
 _GATE = re.compile(rf"gate\s+({_NAME})\s*(?:\(([^)]*)\))?\s*([^{{]*)\{{([^}}]*)\}}", re.DOTALL)
 _MARKS = re.compile("[;{}]")
 _VERSION = re.compile(r"OPENQASM\s+(\d+)(?:\.\d+)?")
-_CONSTANTS = {"pi": math.pi, "π": math.pi, "tau": math.tau, "τ": math.tau, "euler": math.e}
-_CONSTANTS["\u0190"] = math.e  # what Python makes of OpenQASM's "\u2107" in a name
-_OPERATIONS: dict[type[ast.AST], Any] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.Pow: operator.pow,
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-}
 _WORDS = frozenset(
     {"if", "else", "for", "while", "switch", "def", "extern", "return", "reset", "delay", "let"}
     | {
@@ -69,7 +54,6 @@ _WORDS = frozenset(
 )
 """How statements begin that circuits of this package cannot have."""
 _HINT_GATE = "Read are the gates of stdgates.inc, and those that the text defines: gate NAME … {…}"
-_FUNCTIONS = {"sin", "cos", "tan", "sqrt", "exp", "log"}
 
 
 class _Definition(NamedTuple):
@@ -240,7 +224,7 @@ def _operand(text: str, names: Mapping[str, range], kind: str) -> Sequence[int]:
     match = _OPERAND.fullmatch(text.strip())
     if match is None or match[1] not in names:
         raise CircuitError(
-            f"{_short(text)} is no {kind} that was declared.",
+            f"{short(text)} is no {kind} that was declared.",
             hint="Operands are NAME or NAME[NUMBER]; no ranges, and no qubits of a device ($0).",
         )
     register = names[match[1]]
@@ -283,7 +267,7 @@ def _call(
 ) -> tuple[Sequence[tuple[str, int]], str, list[float], Sequence[str]]:
     """A gate call in parts: modifiers, name, angles, operands."""
     modifiers, name, angles, operands = _parts(statement)
-    return modifiers, name, [_number(part, known) for part in angles], operands
+    return modifiers, name, [value_of(part, known) for part in angles], operands
 
 
 @lru_cache(maxsize=1024)
@@ -325,7 +309,7 @@ def _expand(
     place = 0
     for kind, number in modifiers:
         if kind == "negctrl":
-            flips = [Turn("X", math.pi, qubit) for qubit in controls[place : place + number]]
+            flips = [Turn("X", PI, qubit) for qubit in controls[place : place + number]]
             result = [*flips, *result, *inverse(flips)]
         place += number if kind != "inv" else 0
     return result
@@ -380,52 +364,9 @@ def _body(
     return result
 
 
-def _number(text: str, known: Mapping[str, float]) -> float:
-    try:
-        value = _value(_tree(text), known)
-    except (SyntaxError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
-        raise CircuitError(
-            f"{_short(text)} is no number.",
-            hint="Angles are numbers here: bind parameters before exporting.",
-        ) from error
-    if not math.isfinite(value):
-        raise CircuitError(f"{_short(text)} is not finite.")
-    return value
-
-
-@lru_cache(maxsize=1024)
-def _tree(text: str) -> ast.AST:
-    """An angle as Python's syntax knows it."""
-    if len(text) > _MAX_NUMBER:
-        raise ValueError("too long")
-    return ast.parse(text.strip(), mode="eval").body
-
-
-def _value(tree: ast.AST, known: Mapping[str, float]) -> float:
-    match tree:
-        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return float(number)
-        case ast.Name(id=name) if name in known:
-            return known[name]
-        case ast.Name(id=name) if name in _CONSTANTS:
-            return _CONSTANTS[name]
-        case ast.UnaryOp(op=sign, operand=inner) if type(sign) in _OPERATIONS:
-            return float(_OPERATIONS[type(sign)](_value(inner, known)))
-        case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _OPERATIONS:
-            return float(_OPERATIONS[type(sign)](_value(left, known), _value(right, known)))
-        case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name in _FUNCTIONS:
-            return float(getattr(math, name)(_value(inner, known)))
-    raise ValueError("not understood")
-
-
 def _unsupported(statement: str) -> CircuitError:
     return CircuitError(
-        f"{_short(statement)} is not understood.",
+        f"{short(statement)} is not understood.",
         hint="Read are declarations, gates with numbers as angles, the modifiers ctrl, negctrl and "
         "inv, gate definitions and measurements at the end.",
     )
-
-
-def _short(text: str) -> str:
-    """The beginning of a text as messages quote it."""
-    return repr(text.strip().split("\n", 1)[0][:60])
