@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from scoring.errors import AlreadyExistsError, UsageError
 from serve import Workspace
+from tests.support.doubling import doubling_workspace
 from tests.support.local import eventually, free_port
 
 pytest.importorskip("bentoml")
@@ -42,14 +41,7 @@ REQUESTS = (
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with the package of a model that doubles."""
     folder = tmp_path_factory.mktemp("bento")
-    x, y = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]) for name in ("x", "y")
-    )
-    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "twice", [x], [y])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, folder / "twice.onnx")
-    with Workspace(folder / "workspace") as opened:
-        opened.packages.build(opened.models.register("twice", folder / "twice.onnx"))
+    doubling_workspace(folder)
     return folder
 
 

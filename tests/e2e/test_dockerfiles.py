@@ -15,15 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from scoring.packages.unpack import unpack_package
 from serve import Workspace
 from serve.packaging.builders import BuiltImage
 from tests.support import builders
 from tests.support.builders import Builder
+from tests.support.doubling import doubling_workspace
 from tests.support.local import eventually, free_port
 
 FIELDPOST = Path(sys.executable).parent / "fieldpost"
@@ -55,16 +54,7 @@ REQUESTS: tuple[tuple[str, str, bytes], ...] = (
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with the package of a model that doubles."""
-    folder = tmp_path_factory.mktemp("dockerfiles")
-    x, y = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2]) for name in ("x", "y")
-    )
-    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "twice", [x], [y])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, folder / "twice.onnx")
-    with Workspace(folder / "workspace") as opened:
-        opened.packages.build(opened.models.register("twice", folder / "twice.onnx"))
-    return folder / "workspace"
+    return doubling_workspace(tmp_path_factory.mktemp("dockerfiles"))
 
 
 @pytest.fixture(scope="module")
