@@ -24,7 +24,7 @@ from typing import (
 import msgspec
 
 from scoring.deploying.status import DeployResult, Status, StatusState, WorkerStatus
-from scoring.errors import TargetError, UsageError
+from scoring.errors import NotFoundError, TargetError, UsageError
 from serve.targets.settings import mask_settings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scoring.packages.storage import Blobs
-    from serve.registry.records import Deployment
+    from serve.registry.records import Deployment, Revision
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -51,6 +51,8 @@ __all__ = [
     "WorkerStatus",
     "find_target",
     "ignore",
+    "request_to_start",
+    "revision_to_start",
     "target_names",
 ]
 
@@ -236,6 +238,32 @@ class Scaling(Protocol):
             DeploymentFailedError: They do not become ready.
         """
         ...
+
+
+def revision_to_start(deployment: Deployment) -> Revision:
+    """The revision that `Target.start` brings back.
+
+    Raises:
+        NotFoundError: None ever became active.
+    """
+    if deployment.active_revision is None:
+        raise NotFoundError(
+            f"The deployment {deployment.name!r} has no revision to start.",
+            hint=f"Deploy one: 'fieldpost deploy {deployment.name} --package REF'.",
+        )
+    return deployment.active_revision
+
+
+def request_to_start(deployment: Deployment) -> DeployRequest:
+    """What deploys that revision again, at its address; raises like `revision_to_start`."""
+    active = revision_to_start(deployment)
+    return DeployRequest(
+        name=deployment.name,
+        revision=active.number,
+        package=active.package,
+        settings=dict(active.settings),
+        address=deployment.address,
+    )
 
 
 def ignore(_sentence: str) -> None:

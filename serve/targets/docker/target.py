@@ -12,13 +12,20 @@ from scoring.errors import (
     DeploymentFailedError,
     FieldpostError,
     InUseError,
-    NotFoundError,
     ServeError,
     TargetError,
 )
 from serve.engines.finding import find_engine
 from serve.registry import Registry
-from serve.targets.base import DeployRequest, DeployResult, Progress, Status, TargetContext, ignore
+from serve.targets.base import (
+    DeployRequest,
+    DeployResult,
+    Progress,
+    Status,
+    TargetContext,
+    ignore,
+    request_to_start,
+)
 from serve.targets.docker import home, logs, source, status
 from serve.targets.docker.crew import Crew
 from serve.targets.docker.launch import Launch, Launcher, Ready
@@ -120,27 +127,15 @@ class DockerTarget:
             DeploymentFailedError: It does not become ready any more.
         """
         began = time.monotonic()
-        active = deployment.active_revision
-        if active is None:
-            raise NotFoundError(
-                f"The deployment {deployment.name!r} has no revision to start.",
-                hint=f"Deploy one: 'fieldpost deploy {deployment.name} --package REF'.",
-            )
+        request = request_to_start(deployment)
         self._settle(deployment, progress)
         if self._runs(deployment):
-            return DeployResult(revision=active.number, url=deployment.address, ready_s=0.0)
-        request = DeployRequest(
-            name=deployment.name,
-            revision=active.number,
-            package=active.package,
-            settings=dict(active.settings),
-            address=deployment.address,
-        )
+            return DeployResult(revision=request.revision, url=deployment.address, ready_s=0.0)
         try:
             url = self._start(request, progress)
         except DeploymentFailedError as error:
             raise _as_failure(request, error) from error
-        return DeployResult(revision=active.number, url=url, ready_s=time.monotonic() - began)
+        return DeployResult(revision=request.revision, url=url, ready_s=time.monotonic() - began)
 
     def remove(self, deployment: Deployment) -> None:
         """Deletes containers, logs and all else of a stopped deployment; images stay.

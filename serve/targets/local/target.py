@@ -13,13 +13,20 @@ from scoring.errors import (
     DeploymentFailedError,
     FieldpostError,
     InUseError,
-    NotFoundError,
     ServeError,
     TargetError,
 )
 from scoring.packages.unpack import unpack_package
 from serve.registry import Registry
-from serve.targets.base import DeployRequest, DeployResult, Progress, Status, TargetContext, ignore
+from serve.targets.base import (
+    DeployRequest,
+    DeployResult,
+    Progress,
+    Status,
+    TargetContext,
+    ignore,
+    request_to_start,
+)
 from serve.targets.local import control, interpreter, processes, starting
 from serve.targets.local.control import Answer, SupervisorGoneError
 from serve.targets.local.launch import (
@@ -139,19 +146,7 @@ class LocalTarget:
             NotFoundError: No revision ever became active.
             DeploymentFailedError: It does not become ready any more.
         """
-        active = deployment.active_revision
-        if active is None:
-            raise NotFoundError(
-                f"The deployment {deployment.name!r} has no revision to start.",
-                hint=f"Deploy one: 'fieldpost deploy {deployment.name} --package REF'.",
-            )
-        request = DeployRequest(
-            name=deployment.name,
-            revision=active.number,
-            package=active.package,
-            settings=dict(active.settings),
-            address=deployment.address,
-        )
+        request = request_to_start(deployment)
         return _result(request, self._launch(request, progress, activate=False))
 
     def remove(self, deployment: Deployment) -> None:
