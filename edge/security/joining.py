@@ -108,7 +108,8 @@ class Controller:
             except (OSError, http.client.HTTPException) as error:
                 raise UnreachableError(
                     f"The controller at {self._host}:{self._port} does not answer: {error}.",
-                    hint="Check the address and the network; it is tried again.",
+                    hint="Check the address and the network; an agent that runs tries again, "
+                    "'join' has to be given again.",
                 ) from error
 
 
