@@ -108,8 +108,15 @@ def refusal(status: int, document: Mapping[str, Any], asked: Asked) -> Fieldpost
     return error
 
 
-def unreachable(error: BaseException, asked: Asked) -> UnreachableError:
-    """The error for a connection that failed."""
+def unreachable(error: BaseException, asked: Asked) -> TargetError:
+    """The error for a connection that failed; one that is not trusted does not get better."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return TargetError(
+            f"{asked.where} shows a certificate that is not trusted: {_short(str(error))}.",
+            hint="Correct 'certificate-authority' or 'tls-server-name' in the kubeconfig, or get a "
+            "new one from your cluster's provider.",
+            where="context",
+        )
     return UnreachableError(
         f"{asked.where} does not answer: {_short(str(error) or type(error).__name__)}.",
         hint="Look at 'kubectl cluster-info', then run the command again: it goes on.",
@@ -225,7 +232,8 @@ def _conflict(document: Mapping[str, Any], said: str, asked: Asked) -> ClusterEr
     listed = ", ".join(f"{f} ({m})" for f, m in zip(fields, managers, strict=True))
     error = FieldConflictError(
         f"{asked.where} cannot {asked.what}: others own what would be changed: {listed}.",
-        hint="Let them give these fields up, or take them over: --force-conflicts.",
+        hint="Let them give these fields up, or take them over: 'fieldpost deploy …' with "
+        "--force-conflicts.",
     )
     error.fields, error.managers = fields, managers
     return error

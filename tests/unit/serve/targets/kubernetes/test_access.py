@@ -5,6 +5,7 @@ import os
 import ssl
 import stat
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -13,7 +14,7 @@ import yaml
 
 from scoring.errors import TargetError, UsageError
 from serve.targets.kubernetes.access import IN_CLUSTER, find_access
-from serve.targets.kubernetes.client import Cluster
+from serve.targets.kubernetes.client import PATIENCE_S, Cluster
 from serve.targets.kubernetes.login import Plugin, TokenFile, login_of
 from tests.support.certificates import Authority
 from tests.support.kubernetes_double.server import KubernetesDouble
@@ -332,3 +333,23 @@ def test_a_certificate_without_its_key_is_named(tmp_path: Path) -> None:
     path = _config(tmp_path / "config", "one", **given)
     with pytest.raises(TargetError, match="certificates of the context 'one'"):
         Cluster(find_access(environment=_environment(path)))
+
+
+def test_a_cluster_that_is_not_trusted_is_not_asked_again(tmp_path: Path) -> None:
+    authority = Authority()
+    ca = authority.write(tmp_path / "ca.pem")
+    Authority().write(tmp_path / "other.pem")
+    authority.issue(tmp_path, "api")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+    tls.load_cert_chain(tmp_path / "api.pem", tmp_path / "api.key")
+    with KubernetesDouble(tls) as double:
+        cluster = {"server": double.url, "certificate-authority": "other.pem"}
+        path = _config(tmp_path / "config", "one", cluster=cluster, token="x")
+        began = time.monotonic()
+        with (
+            Cluster(find_access(environment=_environment(path))) as found,
+            pytest.raises(TargetError, match="not trusted") as caught,
+        ):
+            found.version()
+        assert time.monotonic() - began < PATIENCE_S
+    assert "certificate-authority" in caught.value.hint
