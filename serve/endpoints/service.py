@@ -199,8 +199,12 @@ class Endpoints:
         seen = window.seen([state.plan.to], now), window.seen(others, now)
         decided = promotions.decide(state, *seen, time.time())
         if decided != state:
-            changed = records.change(self._registry, record, promotions.traffic(decided), decided)
-            self._bring_up(changed, ignore)
+            # Whoever was faster (who halts it, or leads it, too) is followed from the next look.
+            with contextlib.suppress(InUseError):
+                changed = records.change(
+                    self._registry, record, promotions.traffic(decided), decided
+                )
+                self._bring_up(changed, ignore)
 
     def halt(self, name: str) -> EndpointView:
         """Ends a promotion by hand: requests go where they went before.

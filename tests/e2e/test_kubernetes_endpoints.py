@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -219,6 +220,30 @@ def test_a_promotion_is_led_by_its_command(
         eventually(lambda: endpoints.get("ep").state == "running", 60)
         with endpoints.reach("ep") as route, Client(route.scoring) as client:
             assert client.score({"data": [[1, 2, 3]]}) == ANSWER
+
+
+def test_who_halts_a_promotion_at_the_moment_of_a_step_is_followed(
+    yard: ClusterYard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if yard.double is None:
+        pytest.skip("nobody sends requests to the pods of a real cluster here")
+    two(yard)
+    endpoints = yard.workspace.endpoints
+    with PodServers(yard.double):
+        endpoints.create("ep", Traffic(weights={"blue": 1}), settings={"replicas": "2"})
+        endpoints.promote("ep", Plan(to="green", steps=(50.0, 100.0), soak_s=0.0, min_requests=0))
+        looks, look = itertools.count(), Clusters.reports
+
+        def halting(self: Clusters, *given: Any) -> Any:
+            if next(looks) == 1:  # the first look begins the window of `lead`
+                endpoints.halt("ep")
+            return look(self, *given)
+
+        monkeypatch.setattr(Clusters, "reports", halting)
+        view = endpoints.lead("ep", wait=lambda _seconds: None)
+    assert view.promotion is not None
+    assert view.promotion.phase == "cancelled"
+    assert {name for name, (_, member) in shares(yard).items() if member} == {"blue"}
 
 
 def test_a_pod_that_leaves_between_two_looks_ends_no_promotion(yard: ClusterYard) -> None:
