@@ -40,7 +40,11 @@ class Commanding:
         self._parts: dict[str, dict[int, str]] = {}
 
     def take(self, commands: dict[str, CommandRecord]) -> None:
-        """Begins anew with what the records have, but for what was answered meanwhile."""
+        """Begins anew with what the records have, but for what was answered meanwhile.
+
+        What was to be sent and is not in the records was not sent either: it is sent now.
+        """
+        self._changed = {name: one for name, one in self._changed.items() if one.state != "sent"}
         self._open = {name: one for name, one in commands.items() if name not in self._changed}
         self._parts = {name: one for name, one in self._parts.items() if name in self._open}
 

@@ -33,6 +33,7 @@ def test_settings_become_what_a_fleet_is_told() -> None:
     assert (plan.offline, plan.most_errors, plan.most_latency_s) == ("wait", 0.01, 0.25)
     assert offer.wait
     assert offer.timeout_s == 300.0
+    assert parse({"where": "*", "run": "circuit"}).run == "circuit"
 
 
 @pytest.mark.parametrize(
