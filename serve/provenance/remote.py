@@ -254,7 +254,8 @@ class Remote:
         except NotFoundError as error:
             raise VerificationError(
                 f"The package {package} that {image.digest} says it holds is not in the registry.",
-                hint="Push the package again.",
+                hint="Push the package again; who copies the image copies the tag "
+                f"{image.digest.replace(':', '-')}.package as well ('skopeo sync' takes all).",
             ) from error
         configs = [self._client.read_blob(each.blobs[0]) for each in (image, found)]
         require_package(image, configs[0], found, configs[1])

@@ -480,5 +480,6 @@ def test_an_image_that_is_not_its_package_is_told(pushed: Pushed) -> None:
 def test_a_registry_without_the_package_is_told(pushed: Pushed) -> None:
     with pushed.client() as client:
         client.delete_manifest(pushed.package.digest)
-    with pytest.raises(VerificationError, match="is not in the registry"):
+    with pytest.raises(VerificationError, match="is not in the registry") as caught:
         pushed.workspace.packages.verify_image(pushed.reference)
+    assert pushed.digest.removeprefix("sha256:") in caught.value.hint  # the tag that copies need
