@@ -109,9 +109,9 @@ class Result:
         self.store.remove(self.state)
 
     def _is_taken(self) -> bool:
-        if self.single:
-            return self.store.entry(self.path) is not None
-        return any(name != _STATE for name in self.store.names(self.path))
+        if self.store.entry(self.path) is not None:
+            return True  # also where a folder is wanted
+        return not self.single and any(name != _STATE for name in self.store.names(self.path))
 
     def part(self, plan: Plan, shard: int) -> str:
         """Where the result of a shard is."""

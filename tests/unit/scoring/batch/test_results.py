@@ -35,6 +35,14 @@ def test_another_runs_result_is_left_alone_and_the_difference_told(tmp_path: Pat
         result.claim(plan_of(Answering(), source, out))
 
 
+def test_a_file_where_a_folder_is_wanted_is_told(tmp_path: Path) -> None:
+    source, out = dataset(tmp_path), tmp_path / "out.txt"
+    out.write_text("keep")
+    with pytest.raises(AlreadyExistsError, match="no run of this command made it"):
+        Result(str(out)).claim(plan_of(Answering(), source, out))
+    assert out.read_text() == "keep"
+
+
 @pytest.mark.parametrize("name", ["out.csv", "out"])
 def test_files_of_others_are_not_overwritten(tmp_path: Path, name: str) -> None:
     source, out = dataset(tmp_path), tmp_path / name
