@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from edge.cli.output import DURATION, RATE, document, opened
+from edge.cli.output import DURATION, RATE, counted, document, opened
 from edge.cli.watching import print_out as print_watched
 from edge.cli.watching import watchable
 from scoring.commands.output import changes, common, fields, note, table, write_line
@@ -243,7 +243,8 @@ def _describe(made: Deploying, dry_run: bool) -> str:
     waves = _waves(made)
     what = "would go" if dry_run else "goes"
     count = len(made.members)
-    lines = [f"{made.rollout.id} {what} to {count} devices in {len(waves)} waves."]
+    to = f"{counted(count, 'device')} in {counted(len(waves), 'wave')}"
+    lines = [f"{made.rollout.id} {what} to {to}."]
     lines += [f"  wave {number + 1}: {_some(names)}" for number, names in enumerate(waves)]
     if not count:
         lines.append(

@@ -41,6 +41,11 @@ def document(value: Any) -> Any:
     return value
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 device`, `2 devices`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def ago(seconds: float, now: float | None = None) -> str:
     """How long ago a moment was: `3m`; empty for never."""
     if not seconds:

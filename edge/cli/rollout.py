@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli.output import ago, opened
+from edge.cli.output import ago, counted, opened
 from edge.cli.output import document as all_fields
 from edge.cli.watching import print_out as print_watched
 from edge.cli.watching import watchable
@@ -158,7 +158,8 @@ def abort(ref: str, revert: bool, dry_run: bool, as_json: bool, workspace: str |
         rollout = fleet.rollout(ref).rollout
         back = fleet.abort(ref, revert=revert, dry_run=dry_run)
     verb = "Would abort" if dry_run else "Aborted"
-    text = f"{verb} {rollout.id}: {len(back)} devices go back."
+    to_go = f"{counted(len(back), 'device')} {'goes' if len(back) == 1 else 'go'} back"
+    text = f"{verb} {rollout.id}: {to_go}."
     if revert and back:
         text += (
             "\nWho ran it well goes to no lower release: sign the earlier package again, which "
@@ -181,6 +182,6 @@ def retry(
         rollout = fleet.rollout(ref).rollout
         again = fleet.retry(ref, devices, dry_run=dry_run)
     verb = "Would tell" if dry_run else "Telling"
-    text = f"{verb} {len(again)} devices of {rollout.id} again."
+    text = f"{verb} {counted(len(again), 'device')} of {rollout.id} again."
     made = {"id": rollout.id, "again": again, "dry_run": dry_run}
     print_out(made, text if again else f"No device of {rollout.id} failed.", as_json=as_json)
