@@ -81,6 +81,7 @@ class Watch:
         self._said = ""
         self._last: tuple[object, ...] = ()
         self._moved = clock()
+        self._lost: float | None = None
 
     def until_ready(self) -> View:
         """Returns when the revision answers with all of its pods.
@@ -98,13 +99,18 @@ class Watch:
                 bell.wait(_LOOK_S)
 
     def _look(self) -> View | None:
+        began = self._clock()
         try:
             view = look(self._place)
         except UnreachableError as error:
+            self._lost = began if self._lost is None else self._lost
             self._tell(f"{error.message} Waiting for it")
             if self._clock() - self._moved > self._timeout_s + PULL_S:
                 raise
             return None
+        if self._lost is not None:  # nothing could get on, or be seen to
+            self._moved += self._clock() - self._lost
+            self._lost = None
         if not rollout.is_complete(view, self._revision):
             self._judge(view)
         return view
