@@ -21,6 +21,8 @@ _PARAMETERS: _Schema = {
 }
 _MODEL = "/v2/models/{model}"
 _VERSION = "/v2/models/{model}/versions/{version}"
+_GUARDED = {"401": "Unauthorized", "403": "Forbidden", "429": "TooMany"}
+"""Of servers that ask who asks, or how often."""
 
 
 def document() -> dict[str, Any]:
@@ -80,6 +82,13 @@ def _paths() -> dict[str, Any]:
     for control in ("load", "unload"):
         path = f"/v2/repository/models/{{model}}/{control}"
         paths[path] = {"parameters": [_ref("parameters", "model")], "post": _control(control)}
+    for path, item in paths.items():
+        if not path.startswith("/v2/health/"):  # which everyone may ask, as often as they like
+            for operation in (item.get("get"), item.get("post")):
+                if operation is not None:
+                    operation["responses"] |= {
+                        status: _ref("responses", name) for status, name in _GUARDED.items()
+                    }
     return paths
 
 
@@ -315,6 +324,9 @@ def _responses() -> dict[str, Any]:
     sentences = {
         "BadRequest": "What the sender has to change, and where.",
         "NotFound": "The server has no such model or version.",
+        "Unauthorized": "The request says not, or not rightly, who asks.",
+        "Forbidden": "Who asks may not do this, or not with this model.",
+        "TooMany": "Who asks does so too often; retry-after says when to come back.",
         "TooLarge": "The body is over the limit.",
         "UnknownCoding": "The body has a content encoding that the server does not know.",
         "Failed": "The model failed, or the server did.",

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
+from serve.server.access.keychain import Keychain
 from serve.server.v2.openapi import document
 from tests.support.server import LiveServer, serve_model
 
@@ -94,6 +95,23 @@ def test_every_operation_answers_as_described(
 
 def _unloaded(path: str, server: LiveServer) -> bool:
     return "{model}" in path and "repository" not in path and not server.repository.models()
+
+
+def test_refusals_of_a_guarded_server_are_described(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    chain = Keychain(keys)
+    _, known = chain.create("ci")
+    _, elsewhere = chain.create("partner", models=["other"])
+    with (
+        serve_model(api_keys=str(keys), rate_limit=0.001, rate_burst=1) as live,
+        httpx.Client(base_url=f"http://127.0.0.1:{live.port}") as http,
+    ):
+        path = "/v2/models/{model}/infer"
+        for secret, status in (("", 401), (elsewhere, 403), (known, 200), (known, 429)):
+            headers = {"x-api-key": secret} if secret else {}
+            answer = http.post(path.format(model="sums"), json=GOOD, headers=headers)
+            assert answer.status_code == status
+            _check("post", path, answer)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
