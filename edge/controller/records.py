@@ -412,7 +412,10 @@ class Fleet:
             again.extend(course.retry(self.clock(), devices))
 
         with self.database.read() as connection:
-            _require_current(connection, _course(connection, ref).rollout)
+            course = _course(connection, ref)
+            _require_current(connection, course.rollout)
+            if not course.retry(self.clock(), devices):
+                return []  # nothing happens, and nothing is said to have happened
         self._steer(ref, "retried", retry, dry_run)
         return again
 

@@ -126,6 +126,9 @@ def test_a_rollout_is_not_retried_behind_the_revision_that_is_for_all(fleet: Fle
     with pytest.raises(UsageError, match="revision 2 is for all"):
         fleet.retry("iris:1")
     assert fleet.retry("iris:2") == ["d"]
+    before = fleet.changes(), fleet.events()
+    assert fleet.retry("iris:2") == []
+    assert (fleet.changes(), fleet.events()) == before
 
 
 def test_a_dry_run_says_what_would_be_and_refuses_what_would_be(fleet: Fleet) -> None:
