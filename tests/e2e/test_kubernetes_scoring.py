@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import urllib.error
 import urllib.request
@@ -23,12 +24,14 @@ from scoring.errors import (
 )
 from serve.cli.main import run
 from serve.client import Client
+from serve.endpoints.kubernetes import Clusters
 from serve.endpoints.traffic import Traffic
 from serve.server.access import keyfile, keys
 from serve.targets.kubernetes.rbac import allowed
 from serve.workspace.reaching import reach
 from tests.support.kubernetes_double.server import KubernetesDouble
-from tests.support.kubernetes_yard import ClusterYard, double_yard
+from tests.support.kubernetes_yard import TEST_KUBECONFIG, ClusterYard, double_yard, real_yard
+from tests.support.local import eventually
 from tests.support.pod_servers import PodServers
 from tests.support.server import ANSWER, Sums
 
@@ -180,6 +183,36 @@ def test_an_endpoint_answers_by_its_name(yard: ClusterYard, double: KubernetesDo
     with PodServers(double):
         assert ask(yard, "ep") == ANSWER
     assert "POST /api/v1/namespaces/default/services/ep:80/proxy/score" in double.requests
+
+
+@pytest.mark.timeout(900)
+def test_the_pods_of_a_real_cluster_answer_by_their_names(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not os.environ.get(TEST_KUBECONFIG):
+        pytest.skip(f"{TEST_KUBECONFIG} names no cluster")
+    base = f"rootfs:{request.getfixturevalue('base_rootfs')}"
+    with real_yard(tmp_path, monkeypatch, base) as yard:
+        deployment = yard.deploy("iris", yard.package("here"), replicas=1)
+        assert deployment.score(DATA) == "here"
+        with reach(yard.workspace, "iris") as found:
+            with urllib.request.urlopen(f"{found.route.url}/v2/health/ready") as answer:
+                assert answer.status == 200
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(f"{found.route.url}/nothing/here")
+            with caught.value as refused:
+                assert refused.code == 404
+        endpoints = yard.workspace.endpoints
+        endpoints.create("ep", Traffic(weights={"iris": 1}), settings={"replicas": "1"})
+        eventually(lambda: endpoints.get("ep").state == "running", 300)
+        assert ask(yard, "ep", timeout_s=30) == "here"
+        record = yard.workspace.registry.endpoints.get("ep")
+        reports = Clusters(yard.workspace.registry).reports(record, ["iris"])
+        assert all(each.up["iris"] for each in reports)
+        endpoints.delete("ep")
+        yard.workspace.deployments.stop("iris")
+        with pytest.raises(UnreachableError):
+            ask(yard, "iris")
 
 
 class Odd(BaseHTTPRequestHandler):
