@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Self
 
 from scoring import digest as digests
 from scoring.errors import NotFoundError, VerificationError
@@ -19,6 +18,7 @@ from serve.provenance import artifacts, checks, dsse, local, signing, slsa
 from serve.provenance.artifacts import Subject, TagImage
 from serve.provenance.chain import require_package
 from serve.provenance.inventory import BaseFact
+from serve.provenance.reading import TagDocuments, read_part, told_of_packages
 from serve.provenance.recording import attach as attach_locally
 from serve.provenance.recording import find_provenance, keep_provenance
 
@@ -99,7 +99,7 @@ class Remote:
         """
         root = self._client.manifest(self._reference.target)
         documents = [*self._with_packages(root)]
-        told = dict(self._told_of_packages(root))
+        told = dict(told_of_packages(self._client, self._images(root)))
         for document in documents:
             self._sign_one(document, key, told.get(document.digest))
         return tuple(each.digest for each in documents)
@@ -178,27 +178,11 @@ class Remote:
         """The provenance of packages that came without one: that of their images has it."""
         brought = 0
         root = self._client.manifest(self._reference.target)
-        for package, statement in self._told_of_packages(root):
+        for package, statement in told_of_packages(self._client, self._images(root)):
             if registry.blobs.has(package) and find_provenance(registry, package) is None:
                 keep_provenance(registry, statement, local.subject(registry, package))
                 brought += 1
         return brought
-
-    def _told_of_packages(self, root: Document) -> Iterator[tuple[str, bytes]]:
-        """What the provenance of each image says of the package in it."""
-        for image in self._images(root):
-            package = image.annotations.get(PACKAGE, "")
-            if package and package != image.digest:
-                yield from self._told_of(package, image)
-
-    def _told_of(self, package: str, image: Document) -> Iterator[tuple[str, bytes]]:
-        found = checks.Found(image.digest)
-        for entry in list_referrers(self._client, image.digest, artifacts.PROVENANCE_TYPE):
-            found.add(self._manifest(entry.digest), self._read)
-        for document in found.evidence().documents:
-            statement = slsa.for_package(document.content, package)
-            if statement is not None:
-                yield package, statement
 
     def _keep(self, registry: Registry, package: str, digest: str) -> None:
         manifest = self._client.manifest(digest)
@@ -288,7 +272,7 @@ class Remote:
             return None
 
     def _read(self, part: Part) -> bytes:
-        return self._client.read_blob(Descriptor(part.media_type, part.digest, part.size))
+        return read_part(self._client, part)
 
     def _put(self, made: Sequence[Artifact], digest: str) -> int:
         """Uploads artifacts, as referrers and where cosign looks for them; returns their bytes.
@@ -304,7 +288,7 @@ class Remote:
             image = self._merged(made, digest, suffix)
             if image is not None:
                 to = self._client.reference.tagged(artifacts.tag(digest, suffix))
-                push(_descriptor(image.manifest), _Documents(image), to, options=self._options)
+                push(_descriptor(image.manifest), TagDocuments(image), to, options=self._options)
         batch.finish()
         return sum(len(data) for each in made for data in (each.manifest, *each.blobs))
 
@@ -322,25 +306,6 @@ class Remote:
         before = self._tagged(digest, suffix)
         there = before.layers if before else ()
         return artifacts.tag_image([*there, *(layer for layer in new if layer not in there)])
-
-
-class _Documents:
-    """An image of signatures, for a push: its layers are in the registry already."""
-
-    def __init__(self, image: TagImage) -> None:
-        self._documents = {digests.of_bytes(each): each for each in (image.manifest, image.config)}
-
-    def open(self, descriptor: Descriptor) -> BinaryIO:
-        try:
-            return io.BytesIO(self._documents[descriptor.digest])
-        except KeyError:
-            raise NotFoundError(
-                f"The registry has lost {descriptor.digest}, which an older signature names.",
-                hint="Delete the signatures that are there, and sign again.",
-            ) from None
-
-    def origins(self, digest: str) -> Sequence[Reference]:  # noqa: ARG002 - it is all new
-        return ()
 
 
 def _subject(document: Document) -> Subject:
