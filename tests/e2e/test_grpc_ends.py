@@ -17,6 +17,8 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as stubs
 
 from serve.server.grpc import frames as f
+from serve.server.grpc.messages import message
+from serve.server.grpc.reading import framed
 from tests.support.echo import Echo
 from tests.support.grpc_calls import (
     Classes,
@@ -195,12 +197,34 @@ def test_a_stream_whose_end_comes_at_once_is_answered_in_order(
     assert "".join("x" if each.error_message else "s" for each in answers_in(data)) == names
 
 
-def answers_in(data: bytes) -> list[Any]:
+@pytest.mark.parametrize("count", [1, 2, 1000])
+def test_questions_that_come_at_once_are_answered_in_order(server: LiveServer, count: int) -> None:
+    asks, tells = (message(f"grpc.reflection.v1.ServerReflection{n}") for n in _KINDS)
+    names = [f"file{number}.proto" for number in range(count)]
+    body = b"".join(framed(asks(file_by_filename=n).SerializeToString()) for n in names)
+    with Http2Client(server.port) as raw:
+        raw.send(
+            raw.head(1, grpc_head("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"))
+        )
+        for begin in range(0, len(body), f.DEFAULT_FRAME_SIZE):
+            part = body[begin : begin + f.DEFAULT_FRAME_SIZE]
+            last = begin + len(part) == len(body)
+            raw.send(f.frame(f.DATA, f.END_STREAM if last else 0, 1, part))
+        _, data, trailers = raw.answer(1)
+    assert trailers["grpc-status"] == "0"
+    answers = answers_in(data, tells)
+    assert [each.original_request.file_by_filename for each in answers] == names
+
+
+_KINDS = ("Request", "Response")
+
+
+def answers_in(data: bytes, kind: Any = pb.ModelStreamInferResponse) -> list[Any]:
     """The messages of a stream's body."""
     found = []
     while data:
         end = 5 + int.from_bytes(data[1:5], "big")
-        found.append(pb.ModelStreamInferResponse.FromString(data[5:end]))
+        found.append(kind.FromString(data[5:end]))
         data = data[end:]
     return found
 

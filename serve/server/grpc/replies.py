@@ -84,13 +84,14 @@ class Replying(Stream):
 
     def send(self, message: bytes) -> None:
         """Sends one of several answers, which `frame` has made ready."""
-        if not (self.answered or self._started):
-            self._started = True
-            self.connection.start(self, _HEADS[self.head.answers_in])
-        if self.answered:  # perhaps by a request that the head has made room for
+        if self.answered:
             return
         self.size_out += len(message) - HEAD
-        self.connection.push(self, message)
+        if self._started:
+            self.connection.push(self, message)
+        else:  # together: what is sent may bring the next request at once, and its answer
+            self._started = True
+            self.connection.start(self, _HEADS[self.head.answers_in], message)
 
     def finish(self, error: BaseException | None = None) -> None:
         """Ends a call of several answers."""

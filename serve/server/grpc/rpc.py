@@ -26,7 +26,7 @@ _INLINE_BYTES = 4096
 class RpcStream(Replying):
     """One call, from its head to its status."""
 
-    __slots__ = ("_held", "_message", "_method")
+    __slots__ = ("_advancing", "_held", "_message", "_method")
 
     def __init__(self, connection: GrpcConnection, stream_id: int, head: Head, window: int) -> None:
         super().__init__(connection, stream_id, head, window)
@@ -35,6 +35,7 @@ class RpcStream(Replying):
         self._message: Message | None = None
         # Something has to be known first: who asks, or what a compressed message says.
         self._held = False
+        self._advancing = False
 
     # What the connection brings
 
@@ -162,8 +163,10 @@ class RpcStream(Replying):
 
     def _advance(self) -> None:
         """Takes up messages that are whole, one after the other."""
-        if self._held or self._reader is None:
+        # An answer that goes out at once leads here again, from within the loop that goes on.
+        if self._held or self._reader is None or self._advancing:
             return
+        self._advancing = True
         try:
             if self._session is None:
                 self._advance_single(self._reader)
@@ -171,6 +174,8 @@ class RpcStream(Replying):
                 self._advance_session(self._reader, self._session)
         except FieldpostError as error:
             self.fail(error)
+        finally:
+            self._advancing = False
 
     def _advance_single(self, reader: MessageReader) -> None:
         """The only message, once it is known that it is the only one."""

@@ -120,9 +120,10 @@ class Sending(asyncio.Protocol):
             self.push(stream, body)
             self.finish(stream, trailers)
 
-    def start(self, stream: Stream, block: bytes) -> None:
-        """Sends the head of an answer whose body follows."""
-        self._enqueue(stream, self._headers(stream, block, 0))
+    def start(self, stream: Stream, block: bytes, data: bytes = b"") -> None:
+        """Sends the head of an answer whose body follows, with the first part of that if any."""
+        head = self._headers(stream, block, 0)
+        self._enqueue(stream, *([head, memoryview(data)] if data else [head]))
 
     def push(self, stream: Stream, data: bytes) -> None:
         """Sends a part of a body."""
@@ -159,10 +160,10 @@ class Sending(asyncio.Protocol):
 
     # What waits
 
-    def _enqueue(self, stream: Stream, item: bytes | memoryview) -> None:
+    def _enqueue(self, stream: Stream, *items: bytes | memoryview) -> None:
         """Sends frames (bytes) and data (memoryviews) of a stream in their order."""
         waiting = bool(stream.queue)
-        stream.queue.append(item)
+        stream.queue.extend(items)
         if not waiting:
             stream.since = self.hub.clock.now
             self._blocked.append(stream)
