@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from scoring.errors import UnreachableError, UsageError
+from scoring.errors import TargetError, UnreachableError, UsageError
 from serve.targets.kubernetes.access import find_access
 from serve.targets.kubernetes.client import Cluster
 from serve.targets.kubernetes.faults import (
@@ -281,6 +281,6 @@ def test_certificates_say_who_both_are(tmp_path: Path) -> None:
             assert cluster.list("ConfigMap").items == []
         with (
             _secure(tmp_path, double, **{"tls-server-name": "other.example"}) as cluster,
-            pytest.raises(UnreachableError, match="certificate verify failed"),
+            pytest.raises(TargetError, match="not trusted: .*certificate verify failed"),
         ):
             cluster.version()
