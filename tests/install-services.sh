@@ -22,6 +22,19 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
+# Debian 12 has no cosign; that of Debian 13 is one program, which needs nothing but the C library.
+if ! command -v cosign >/dev/null && [ "$(id -u)" = 0 ] && grep -qs '^ID=debian' /etc/os-release; then
+  apart=$(mktemp -d)
+  mkdir -p "$apart/lists/partial" "$apart/cosign"
+  echo "deb http://deb.debian.org/debian trixie main" >"$apart/sources"
+  from=(-o "Dir::Etc::SourceList=$apart/sources" -o "Dir::Etc::SourceParts=-"
+    -o "Dir::State::Lists=$apart/lists" -o "Dir::Cache=$apart" -o APT::Sandbox::User=root)
+  (cd "$apart" && apt-get "${from[@]}" update -qq && apt-get "${from[@]}" download -qq cosign &&
+    dpkg-deb -x cosign_*.deb cosign && install cosign/usr/bin/cosign /usr/local/bin/) \
+    >/dev/null 2>&1 || echo "could not install: cosign; its tests are skipped"
+  rm -rf "$apart"
+fi
+
 # Only a CPU build that the machine's own package sources offer: the default one pulls gigabytes.
 # What torch needs beside itself is in requirements.lock already.
 if ! "$python" -c 'import torch' 2>/dev/null; then
