@@ -281,6 +281,6 @@ def test_certificates_say_who_both_are(tmp_path: Path) -> None:
             assert cluster.list("ConfigMap").items == []
         with (
             _secure(tmp_path, double, **{"tls-server-name": "other.example"}) as cluster,
-            pytest.raises(TargetError, match="not trusted: .*certificate verify failed"),
+            pytest.raises(TargetError, match=r"not trusted: .*certificate verify failed"),
         ):
             cluster.version()
