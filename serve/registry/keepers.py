@@ -7,7 +7,6 @@ delete something, gets that and the names of all tables there are, and yields wh
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from scoring.errors import WorkspaceError
@@ -49,6 +48,8 @@ def kept(database: Database, connection: Connection) -> list[Keep]:
 
 @cache
 def _keepers() -> list[Callable[[Any, set[str]], Iterable[tuple[str, str, bool, str]]]]:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - 20 ms, and few commands delete
+
     found = []
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -29,6 +28,7 @@ from serve.targets.settings import mask_settings
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from importlib.metadata import EntryPoint
     from pathlib import Path
 
     from scoring.packages.storage import Blobs
@@ -299,4 +299,6 @@ def find_target(name: str) -> type[Target]:
 
 @cache
 def _entry_points() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - 20 ms, and few commands deploy
+
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
