@@ -56,11 +56,8 @@ def export(
     from serve.triton.places import is_triton_place
     from serve.workspace import Workspace
 
-    if is_bento_place(dest, kind):
-        _export_bento(ref, dest, kind, dry_run=dry_run, as_json=as_json, workspace=workspace)
-        return
-    if is_triton_place(dest, kind):
-        _export_triton(ref, dest, kind, dry_run=dry_run, as_json=as_json, workspace=workspace)
+    if is_bento_place(dest, kind) or is_triton_place(dest, kind):
+        _export_other(ref, dest, kind, dry_run=dry_run, as_json=as_json, workspace=workspace)
         return
     with Workspace(workspace) as opened:
         package = opened.packages.get(ref)
@@ -84,9 +81,11 @@ def export(
     show(done, text, as_json=as_json)
 
 
-def _export_bento(
+def _export_other(
     ref: str, dest: str, kind: str | None, *, dry_run: bool, as_json: bool, workspace: str | None
 ) -> None:
+    """Forms without a base."""
+    from serve.bento.places import is_bento_place
     from serve.workspace import Workspace
 
     with Workspace(workspace) as opened:
@@ -94,30 +93,18 @@ def _export_bento(
         if dry_run:
             place = dest if kind is None or dest.startswith(f"{kind}:") else f"{kind}:{dest}"
             plan = {"package": package.digest, "destination": place}
-            show(plan, f"Would make a Bento of {package.digest} at {place}.", as_json=as_json)
+            show(plan, f"Would write {package.digest} to {place}.", as_json=as_json)
             return
-        done = opened.packages.export_bento(package, dest, kind=kind)
-    command = f"bentoml serve {done.tag if done.stored else done.destination}"
-    show(done, f"{done.tag}: {done.destination}\nRun it: {command}", as_json=as_json)
-
-
-def _export_triton(
-    ref: str, dest: str, kind: str | None, *, dry_run: bool, as_json: bool, workspace: str | None
-) -> None:
-    from serve.workspace import Workspace
-
-    with Workspace(workspace) as opened:
-        package = opened.packages.get(ref)
-        if dry_run:
-            place = dest if kind is None or dest.startswith(f"{kind}:") else f"{kind}:{dest}"
-            plan = {"package": package.digest, "destination": place}
-            show(plan, f"Would put the model of {package.digest} into {place}.", as_json=as_json)
+        if is_bento_place(dest, kind):
+            bento = opened.packages.export_bento(package, dest, kind=kind)
+            command = f"bentoml serve {bento.tag if bento.stored else bento.destination}"
+            text = f"{bento.tag}: {bento.destination}\nRun it: {command}"
+            show(bento, text, as_json=as_json)
             return
-        done = opened.packages.export_triton(package, dest, kind=kind)
-    command = f"tritonserver --model-repository {done.destination}"
-    show(
-        done, f"{done.model}/{done.version}: {done.destination}\nRun it: {command}", as_json=as_json
-    )
+        made = opened.packages.export_triton(package, dest, kind=kind)
+    command = f"tritonserver --model-repository {made.destination}"
+    text = f"{made.model}/{made.version}: {made.destination}\nRun it: {command}"
+    show(made, text, as_json=as_json)
 
 
 def _plan(images: ImageSet, place: str) -> dict[str, Any]:
