@@ -101,7 +101,7 @@ def test_amqtt_and_postgresql(tmp_path: Path, postgresql: PostgreSQL) -> None:
 def test_controllers_and_brokers_are_killed_at_any_moment(tmp_path: Path) -> None:
     """Two controllers at once, of which one is killed; then the broker; while versions roll out."""
     chance = random.Random(29)
-    rounds = 30 if LONG else 3
+    rounds = 12 if LONG else 3
     with operating(tmp_path) as operator:
         broker = operator.mosquitto()
         try:
