@@ -91,7 +91,7 @@ def drift(
     if not parts:
         raise NotFoundError(
             f"No device has told what {module!r} is asked.",
-            hint="Let its server look at inputs: FIELDPOST_SERVER_INPUTS=on.",
+            hint="Let its server look at inputs: deploy it with --set server.inputs=on.",
         )
     if reference is None:
         reference, parts = first(parts)

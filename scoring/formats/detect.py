@@ -91,9 +91,11 @@ def _unknown(source: Source) -> UnknownFormatError:
     what = "is text of no known model format" if _is_text(source.head) else "has no known format"
     if source.head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x04\x22\x4d\x18")):
         what = "is compressed and holds no joblib model"
-    return UnknownFormatError(
-        f"{source.path} {what}.", hint=f"Fieldpost reads {KNOWN}.", where=str(source.path)
-    )
+    hint = f"Fieldpost reads {KNOWN}."
+    if source.head.lstrip().startswith(b"OPENQASM"):
+        what = "is a circuit in OpenQASM"
+        hint = "Make it a circuit file first: 'fieldpost quantum compile FILE --to circuit'."
+    return UnknownFormatError(f"{source.path} {what}.", hint=hint, where=str(source.path))
 
 
 def _is_text(head: bytes) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,22 @@ from serve.endpoints.podmetrics import counts_of
 from serve.endpoints.promotion import Plan
 from serve.endpoints.traffic import Traffic, parse
 from serve.server.access import keyfile, keys
-from tests.support.kubernetes_yard import TEST_KUBECONFIG, ClusterYard, double_yard, real_yard
+from serve.targets.kubernetes.rollout import is_ready
+from tests.support.kubernetes_yard import (
+    REAL_TIMEOUT_S,
+    ClusterYard,
+    double_yard,
+    real_base,
+    real_yard,
+)
 from tests.support.local import eventually
 from tests.support.pod_servers import PodServers
 from tests.support.server import ANSWER, Sums
 
+REAL = pytest.param("real", marks=pytest.mark.timeout(REAL_TIMEOUT_S))
 
-@pytest.fixture(params=["double", "real"])
+
+@pytest.fixture(params=["double", REAL])
 def yard(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ClusterYard]:
@@ -38,10 +46,7 @@ def yard(
         with double_yard(tmp_path, monkeypatch) as found:
             yield found
         return
-    if not os.environ.get(TEST_KUBECONFIG):
-        pytest.skip(f"{TEST_KUBECONFIG} names no cluster")
-    base = f"rootfs:{request.getfixturevalue('base_rootfs')}"
-    with real_yard(tmp_path, monkeypatch, base) as found:
+    with real_yard(tmp_path, monkeypatch, real_base(request)) as found:
         yield found
 
 
@@ -188,6 +193,20 @@ def failing(name: str) -> Sums:
     return made
 
 
+def ready_pods(yard: ClusterYard, name: str) -> int:
+    """How many answer, those that leave among them."""
+    found = yard.cluster.list("Pod", labels={"fieldpost.dev/deployment": name}).items
+    return sum(is_ready(each) for each in found)
+
+
+def behind_service(yard: ClusterYard) -> set[str]:
+    """The deployments whose pods get the endpoint's requests."""
+    selector = yard.cluster.get("Service", "ep")["spec"]["selector"]
+    found = yard.cluster.list("Pod", labels=selector).items
+    labels = [each["metadata"]["labels"] for each in found if is_ready(each)]
+    return {each["fieldpost.dev/deployment"] for each in labels}
+
+
 def requests(yard: ClusterYard, count: int) -> None:
     """Sends requests through the endpoint's own Service."""
     with yard.workspace.endpoints.reach("ep") as route, Client(route.scoring) as client:
@@ -218,6 +237,7 @@ def test_a_promotion_is_led_by_its_command(
         assert view.promotion.phase == phase
         assert {name for name, (_, member) in shares(yard).items() if member} == behind
         eventually(lambda: endpoints.get("ep").state == "running", 60)
+        eventually(lambda: behind_service(yard) == behind, 60)  # pods that leave have left
         with endpoints.reach("ep") as route, Client(route.scoring) as client:
             assert client.score({"data": [[1, 2, 3]]}) == ANSWER
 
@@ -254,7 +274,9 @@ def test_a_pod_that_leaves_between_two_looks_ends_no_promotion(yard: ClusterYard
     endpoints.create("ep", Traffic(weights={"blue": 1}))
     record = yard.workspace.registry.endpoints.get("ep")
     with PodServers(yard.double) as servers:
+        pods = yard.cluster.get("Deployment", "blue")["spec"]["replicas"]
         eventually(lambda: endpoints.get("ep").state == "running", 60)
+        eventually(lambda: ready_pods(yard, "blue") == pods, 60)  # of the revision before none
         gone: list[str] = []
 
         def place(pod: dict[str, Any]) -> str:
@@ -264,7 +286,6 @@ def test_a_pod_that_leaves_between_two_looks_ends_no_promotion(yard: ClusterYard
 
         yard.double.proxying.behind = place
         reports = Clusters(yard.workspace.registry).reports(record, ["blue"])
-        pods = yard.cluster.get("Deployment", "blue")["spec"]["replicas"]
         assert len(reports) == pods - 1
         assert all(each.up["blue"] for each in reports)
         yard.double.proxying.behind = lambda _pod: None
