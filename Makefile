@@ -57,9 +57,10 @@ check: lint types imports unit  ## the quick part: lint, types, imports, unit te
 services: $(STAMP)
 	@tests/install-services.sh $(BIN)/python
 
-# Quick checks first, so that a slip is told at once; then every test, in random order.
+# Quick checks first, so that a slip is told at once; then every test, in random order. Three at a time
+# on two cores: many wait for engines, brokers and limits of time.
 test: lint types imports services  ## everything that is checked before a change lands
-	$(BIN)/pytest -q -n 2 --dist loadfile --tb short --durations 30 tests
+	$(BIN)/pytest -q -n 3 --dist loadfile --tb short --durations 30 tests
 
 bench: $(STAMP)  ## the benchmarks, beside our peers where there are any
 	PYTHONPATH=. $(BIN)/python -m benchmarks.main_job
