@@ -14,7 +14,7 @@ from openapi_spec_validator import (
     OpenAPIV31SpecValidator,
 )
 
-from scoring.openapi import VERSIONS, document
+from scoring.openapi import _LARGEST, VERSIONS, document
 from scoring.payload import Codec
 from scoring.schema import ModelSchema, TensorSpec
 from tests.support.server import ANSWER, Client, get, post, serve_model
@@ -174,3 +174,10 @@ def test_columns_that_are_not_used_are_not_required(version: str) -> None:
     record = (form["anyOf"][0] if "anyOf" in form else form)["properties"]["data"]["items"]
     assert record["required"] == ["age"]
     assert "type" not in record["properties"]["id"]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_largest_numbers_are_within_the_limits_as_they_are_written(dtype: str) -> None:
+    largest = float(str(np.finfo(dtype).max))
+    assert largest == _LARGEST[dtype]
+    assert np.isfinite(np.dtype(dtype).type(_LARGEST[dtype]))
