@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from google.protobuf.message import Message
 
 _MAX_BYTES = 1 << 20
 
@@ -127,8 +126,3 @@ def _library() -> tuple[Any, Any]:
             hint="pip install 'fieldpost[triton]'",
         ) from error
     return model_config_pb2, text_format
-
-
-def names(tensors: Sequence[Message]) -> list[str]:
-    """The names of inputs or outputs."""
-    return [str(getattr(each, "name", "")) for each in tensors]

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from scoring.errors import CorruptModelError, ModelNotFoundError, UnsupportedModelError, UsageError
-from serve.triton.description import names, read
+from serve.triton.description import read
 from serve.triton.places import CONFIG, PREFIX
 
 _DEFAULT_FILES = {"onnxruntime": "model.onnx", "pytorch": "model.pt"}
@@ -71,8 +71,8 @@ def find(source: str | Path) -> TritonModel:
         "model": name,
         "version": version,
         "backend": _backend(config),
-        "inputs": " ".join(names(config.input)),
-        "outputs": " ".join(names(config.output)),
+        "inputs": " ".join(each.name for each in config.input),
+        "outputs": " ".join(each.name for each in config.output),
     }
     return TritonModel(
         path=_model_file(folder / version, config),

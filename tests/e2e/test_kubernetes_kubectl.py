@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import shutil
-import ssl
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import pytest
 import yaml
 
 from serve.targets.kubernetes.access import KUBECONFIG
-from tests.support.certificates import Authority
+from tests.support.certificates import api_tls
 from tests.support.kubernetes_double.server import KubernetesDouble
 from tests.support.kubernetes_yard import ClusterYard
 
@@ -29,13 +28,7 @@ pytestmark = [
 @pytest.fixture
 def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterYard]:
     """A workspace on the double with TLS: kubectl shows no login without it."""
-    authority = Authority()
-    ca = authority.write(tmp_path / "ca.pem")
-    for name in ("api", "me"):
-        authority.issue(tmp_path, name)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
-    tls.load_cert_chain(tmp_path / "api.pem", tmp_path / "api.key")
-    tls.verify_mode = ssl.CERT_OPTIONAL
+    tls = api_tls(tmp_path)
     with KubernetesDouble(tls) as double:
         monkeypatch.setenv(KUBECONFIG, str(_kubeconfig(tmp_path, double)))
         monkeypatch.setenv("HOME", str(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -67,3 +68,18 @@ def _builder(
         .not_valid_before(now - _DAY)
         .not_valid_after(now + _DAY)
     )
+
+
+def api_tls(folder: Path) -> ssl.SSLContext:
+    """For a server that asks for certificates and takes who has none: a cluster's API.
+
+    The authority is in `ca.pem`, and `api` and `me` are issued, below the folder.
+    """
+    authority = Authority()
+    ca = authority.write(folder / "ca.pem")
+    for name in ("api", "me"):
+        authority.issue(folder, name)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+    tls.load_cert_chain(folder / "api.pem", folder / "api.key")
+    tls.verify_mode = ssl.CERT_OPTIONAL
+    return tls

@@ -16,7 +16,7 @@ from scoring.errors import TargetError, UsageError
 from serve.targets.kubernetes.access import IN_CLUSTER, find_access
 from serve.targets.kubernetes.client import PATIENCE_S, Cluster
 from serve.targets.kubernetes.login import Plugin, TokenFile, login_of
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, api_tls
 from tests.support.kubernetes_double.server import KubernetesDouble
 
 if TYPE_CHECKING:
@@ -248,13 +248,7 @@ def test_a_plugin_is_asked_once_by_all_threads(tmp_path: Path) -> None:
 
 
 def test_a_plugin_may_give_a_certificate(tmp_path: Path) -> None:
-    authority = Authority()
-    ca = authority.write(tmp_path / "ca.pem")
-    for name in ("api", "me"):
-        authority.issue(tmp_path, name)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
-    tls.load_cert_chain(tmp_path / "api.pem", tmp_path / "api.key")
-    tls.verify_mode = ssl.CERT_OPTIONAL
+    tls = api_tls(tmp_path)
     files = {"clientCertificateData": "me.pem", "clientKeyData": "me.key"}
     status = {key: (tmp_path / name).read_text() for key, name in files.items()}
     told = tmp_path / "told.json"

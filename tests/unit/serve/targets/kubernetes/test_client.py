@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ssl
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from serve.targets.kubernetes.faults import (
 )
 from serve.targets.kubernetes.kinds import Kind, kind_of, title_of
 from serve.targets.kubernetes.watching import Doorbell
-from tests.support.certificates import Authority
+from tests.support.certificates import api_tls
 from tests.support.kubernetes_double.answers import StatusError
 from tests.support.kubernetes_double.server import KubernetesDouble
 
@@ -269,13 +268,7 @@ def _secure(folder: Path, double: KubernetesDouble, **cluster: Any) -> Cluster:
 
 
 def test_certificates_say_who_both_are(tmp_path: Path) -> None:
-    authority = Authority()
-    ca = authority.write(tmp_path / "ca.pem")
-    for name in ("api", "me"):
-        authority.issue(tmp_path, name)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
-    tls.load_cert_chain(tmp_path / "api.pem", tmp_path / "api.key")
-    tls.verify_mode = ssl.CERT_OPTIONAL
+    tls = api_tls(tmp_path)
     with KubernetesDouble(tls) as double:
         with _secure(tmp_path, double, **{"tls-server-name": "localhost"}) as cluster:
             assert cluster.list("ConfigMap").items == []
