@@ -10,18 +10,19 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import results
-from benchmarks.images.contenders import Dockerfile, Fieldpost
+from benchmarks.images.contenders import COPIED, Dockerfile, Fieldpost, Style
 from benchmarks.images.place import Place, open_place, wheels
 from benchmarks.images.rows import ROWS, Bench, memory
 from benchmarks.main_job import keep_bytecode
 from tests.support.bases import NoBaseError
 
 _QUICK_BYTES = 200_000_000
-# Program, whether with BuildKit, name. The first one is what the targets are told of.
+# Program, how the environment comes into the image, name. Targets are told of the first one.
 _PEERS = (
-    ("docker", False, "docker build, docker push"),
-    ("docker", True, "the same with BuildKit"),
-    ("buildah", True, "buildah build, buildah push"),
+    ("docker", Style.INSTALLED, "docker build, docker push"),
+    ("docker", Style.COPIED, COPIED),
+    ("docker", Style.MOUNTED, "the same with BuildKit"),
+    ("buildah", Style.MOUNTED, "buildah build, buildah push"),
 )
 
 
@@ -37,8 +38,8 @@ def contenders(place: Place) -> tuple[Fieldpost, list[Dockerfile]]:
     for name in ("scoring", "serve/server"):
         _copy(runtime / name, kept / name)
     peers = [
-        Dockerfile(place, program, name, shared, kept, buildkit=buildkit)
-        for program, buildkit, name in _PEERS
+        Dockerfile(place, program, name, shared, kept, style=style)
+        for program, style, name in _PEERS
         if program not in place.missing
     ]
     return Fieldpost(place), peers

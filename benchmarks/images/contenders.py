@@ -5,6 +5,7 @@ Everyone has the same base, the same wheels, the same runtime and the same model
 
 from __future__ import annotations
 
+import enum
 import os
 import shutil
 import time
@@ -13,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.images.place import FIELDPOST, Place, timed
+from benchmarks.images.place import FIELDPOST, Place, install, timed
 
+COPIED = "docker build of an environment that is copied, docker push"
 # What most people write. The wheels are in the folder, as if from an index that costs nothing.
 _PLAIN = """\
 FROM {base}
@@ -38,6 +40,29 @@ COPY model.onnx /opt/app/model.onnx
 USER 65532:65532
 ENTRYPOINT ["python3", "/opt/app/runtime/scoring/boot.py", "/opt/app"]
 """
+
+
+# What people write whose builds reach no index, as where a network has an authority of its own: the
+# environment is installed beside the Dockerfile, and copied.
+_COPIED = """\
+FROM {base}
+COPY site-packages /opt/app/site-packages
+COPY runtime /opt/app/runtime
+COPY model.onnx /opt/app/model.onnx
+USER 65532:65532
+ENTRYPOINT ["python3", "/opt/app/runtime/scoring/boot.py", "/opt/app"]
+"""
+
+
+class Style(enum.StrEnum):
+    """How a Dockerfile brings the environment into an image."""
+
+    INSTALLED = "installed"  # wheels are copied in and installed
+    MOUNTED = "mounted"  # wheels are mounted and installed: BuildKit and buildah alone
+    COPIED = "copied"  # files, installed before
+
+
+_DOCKERFILES = {Style.INSTALLED: _PLAIN, Style.MOUNTED: _MOUNTED, Style.COPIED: _COPIED}
 
 
 class Contender(Protocol):
@@ -123,7 +148,8 @@ class Dockerfile:
 
     Attributes:
         program: `docker` or `buildah`.
-        buildkit: Whether docker builds with BuildKit, or as it comes where no plugin is installed.
+        style: Of the Dockerfile. Docker builds with BuildKit where wheels are mounted, and else as
+            it comes where no plugin is installed.
     """
 
     place: Place
@@ -131,16 +157,19 @@ class Dockerfile:
     name: str
     wheels: Path
     runtime: Path
-    buildkit: bool = True
+    style: Style = Style.MOUNTED
     _fresh: bool = True
 
     def __post_init__(self) -> None:
-        label = f"{self.program}-{'mounted' if self.buildkit else 'plain'}"
+        label = f"{self.program}-{self.style}"
         self.folder = self.place.folder / f"context-{label}"
         self.folder.mkdir()
-        shutil.copytree(self.wheels, self.folder / "wheels")
+        if self.style is Style.COPIED:
+            install(self.wheels, self.folder / "site-packages")
+        else:
+            shutil.copytree(self.wheels, self.folder / "wheels")
         shutil.copytree(self.runtime, self.folder / "runtime")
-        text = _MOUNTED if self.buildkit else _PLAIN
+        text = _DOCKERFILES[self.style]
         (self.folder / "Dockerfile").write_text(text.format(base=self.place.base))
         self.to = f"{self.place.registry.host}/{label}:1"
 
@@ -161,7 +190,7 @@ class Dockerfile:
     def _environment(self) -> Mapping[str, str]:
         if self.program != "docker":
             return self.place.containers
-        return {**self.place.docker, "DOCKER_BUILDKIT": str(int(self.buildkit))}
+        return {**self.place.docker, "DOCKER_BUILDKIT": str(int(self.style is Style.MOUNTED))}
 
     def _build(self, *, fresh: bool) -> list[str]:
         without = ["--no-cache"] if fresh else []

@@ -130,6 +130,13 @@ def wheels(requirements: str) -> Path:
     return folder
 
 
+def install(wheels: Path, folder: Path) -> None:
+    """What is in these wheels, as files; nothing is compiled, as in ours."""
+    found = sorted(map(str, wheels.glob("*.whl")))
+    options = ["--quiet", "--no-deps", "--target", str(folder)]
+    _run([UV, "pip", "install", *options, *found], os.environ)
+
+
 def make_models(folder: Path, count: int, size: int) -> list[Path]:
     """ONNX models of the same size with other weights: one matrix each, of random numbers."""
     _run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,11 @@ def build(
                 raise click.UsageError("--builder builds for one --platform at a time.")
             require_builder(builder)
         package = opened.packages.build(
-            model, **inputs, cache=cache, progress=None if as_json else note
+            model,
+            **inputs,
+            cache=cache,
+            progress=None if as_json else note,
+            meanwhile=_load_push if to else None,
         )
         details = opened.packages.describe(package)
         image = build_with(opened, package, builder, base, quiet=as_json) if builder else {}
@@ -103,6 +108,11 @@ def build(
         document |= {"pushed": msgspec.to_builtins(pushed)}
         text += f"\nPushed {pushed.reference} ({size(pushed.bytes_sent)} sent)\n{pushed.digest}"
     print_out(document, text, as_json=as_json)
+
+
+def _load_push() -> None:
+    """Imports what pushes: that takes a tenth of building and pushing another model."""
+    importlib.import_module("serve.workspace.transfers")
 
 
 def _plans(opened: Workspace, model: str | None, inputs: dict[str, Any]) -> list[dict[str, Any]]:

@@ -20,7 +20,8 @@ BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 MAX_BODY_BYTES = 64 << 10
 
 _SHOWN = 300
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\ud7ff\ue000-\ufffd]+")
+# Compiled where it is needed: that takes as long as many a module, and most pushes need none of it.
+_UNPRINTABLE = r"[^\x20-\x7e\u00a0-\ud7ff\ue000-\ufffd]+"
 _MARKUP = re.compile(rb"\s*(?:<!doctype|<html|<\?xml|<head|<body)", re.IGNORECASE)
 
 
@@ -139,4 +140,4 @@ def _sentence(error: dict[str, Any]) -> str:
 
 def printable(text: str) -> str:
     """Text of a stranger, without what would move a terminal, and short."""
-    return _UNPRINTABLE.sub(" ", text)[:_SHOWN].strip()
+    return re.sub(_UNPRINTABLE, " ", text)[:_SHOWN].strip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -261,8 +260,10 @@ def _retry_after(text: str) -> float | None:
     """Seconds, or a date (RFC 9110, section 10.2.3); None where it is neither."""
     if text.isascii() and text.isdigit():
         return min(float(text), _LONGEST_RETRY_AFTER_S)
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - few registries answer so
+
     try:
-        when = email.utils.parsedate_to_datetime(text).timestamp()
+        when = parsedate_to_datetime(text).timestamp()
     except (TypeError, ValueError, IndexError):
         return None
     return min(max(when - time.time(), 0.0), _LONGEST_RETRY_AFTER_S)

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 # Part of the key of cached environment layers: raise it when pruning changes.
 PRUNE_VERSION = 1
 
-_DIST_INFO_KEPT = re.compile(
-    r"METADATA|WHEEL|entry_points\.txt|top_level\.txt|"
-    r"(LICEN[CS]E|COPYING|NOTICE|AUTHORS).*",
-    re.IGNORECASE,
+_DIST_INFO_KEPT = (
+    r"(?i)METADATA|WHEEL|entry_points\.txt|top_level\.txt|(LICEN[CS]E|COPYING|NOTICE|AUTHORS).*"
 )
 # What uv draws before the lines of an error.
 _TREE_MARKS = " \u00d7\u251c\u2500\u25b6\u2570\u2502"
@@ -115,5 +113,5 @@ def _drops_folder(site_packages: Path, folder: Path) -> bool:
 
 def _drops_file(file: Path) -> bool:
     if file.parent.name.endswith(".dist-info"):
-        return not _DIST_INFO_KEPT.fullmatch(file.name)
+        return not re.fullmatch(_DIST_INFO_KEPT, file.name)
     return file.suffix in _HEADER_SUFFIXES or file.suffix == ".pyc"

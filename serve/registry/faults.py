@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 
     from serve.registry.location import Location
 
-_PASSING = re.compile(
-    r"connection refused|connection reset|timeout expired|connection timeout|starting up"
+_PASSING = (
+    r"(?i)connection refused|connection reset|timeout expired|connection timeout|starting up"
     r"|shutting down|recovery mode|not yet accepting|server closed the connection"
     r"|terminating connection|too many clients|remaining connection slots|no such file or directory"
-    r"|temporary failure|network is unreachable|no route to host",
-    re.IGNORECASE,
+    r"|temporary failure|network is unreachable|no route to host"
 )
 _PASSING_STATES = ("08", "57P", "53300")
 _DISK_FULL_STATE = "53100"
@@ -39,7 +38,7 @@ def is_passing(error: BaseException) -> bool:
     state = getattr(error, "sqlstate", None)
     if state:
         return str(state).startswith(_PASSING_STATES)
-    return bool(_PASSING.search(str(error)))
+    return bool(re.search(_PASSING, str(error)))
 
 
 def translate(error: Exception, location: Location) -> WorkspaceError:

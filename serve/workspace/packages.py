@@ -5,6 +5,8 @@ What builds them is imported where that is done: listing needs none of it.
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +65,7 @@ class Packages(Distributing):
         python: str | None = None,
         cache: str | None = None,
         progress: Callable[[str], None] | None = None,
+        meanwhile: Callable[[], object] | None = None,
     ) -> Package:
         """Builds a package; the same inputs give the same digest on any machine, at any time.
 
@@ -79,6 +82,8 @@ class Packages(Distributing):
             cache: `REGISTRY/NAME` where a team shares environment layers; by default
                 `FIELDPOST_CACHE`, else the workspace's setting, else none.
             progress: Called with a sentence at each step.
+            meanwhile: Called once in a thread, while layers are compressed and written, to make
+                ready what comes after. Nobody waits for it, and its errors are lost.
 
         Raises:
             EnvironmentResolutionError: The environment does not resolve.
@@ -95,9 +100,12 @@ class Packages(Distributing):
         platforms = parse_platforms(platform) or (None,)
         shared = self._shared_cache(cache)
         with self._registry.blobs.hold():
-            built = [
-                self._build(model, one, inputs, shared, progress or _silent) for one in platforms
-            ]
+            built = []
+            for one in platforms:
+                built.append(
+                    self._build(model, one, inputs, shared, progress or _silent, meanwhile)
+                )
+                meanwhile = None
             if len(built) == 1:
                 return built[0]
             return self._combine(built)
@@ -109,6 +117,7 @@ class Packages(Distributing):
         inputs: dict[str, Any],
         shared: SharedCache | None,
         tell: Callable[[str], None],
+        meanwhile: Callable[[], object] | None,
     ) -> Package:
         """The package for one platform."""
         from serve.packaging.build import build_package  # noqa: PLC0415
@@ -119,6 +128,8 @@ class Packages(Distributing):
         tell("Resolving the environment" + (f" for {platform}" if platform else ""))
         plan = self.plan(model, **inputs, platform=platform)
         tell(f"Building the layers of {plan.bundle.name}")
+        if meanwhile:
+            _beside(meanwhile)
         cache = LayerCache(self._registry.location.blobs / "cache" / "layers-built")
         built = build_package(
             plan,
@@ -436,6 +447,16 @@ class Packages(Distributing):
         except NotFoundError:
             return ""
         return (package.model_ref or package.model or "") if package else ""
+
+
+def _beside(work: Callable[[], object]) -> None:
+    """Does it in a thread that ends with the process at the latest."""
+
+    def attempt() -> None:
+        with suppress(Exception):
+            work()
+
+    threading.Thread(target=attempt, name="fieldpost-meanwhile", daemon=True).start()
 
 
 def _silent(_sentence: str) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,3 +194,24 @@ def test_what_nobody_put_into_the_package_is_named(root: Path) -> None:
         assert server.report["error"]["code"] == "missing_dependency"
         assert "jwt" in server.report["error"]["message"]
         assert server.process.wait(20) == 3
+
+
+def test_other_work_is_done_once_beside_a_build_and_its_failure_is_its_own(tmp_path: Path) -> None:
+    (tmp_path / "score.py").write_text("def init(): pass\ndef run(data): return data\n")
+    threads: list[str] = []
+    done = threading.Event()
+
+    def meanwhile() -> None:
+        threads.append(threading.current_thread().name)
+        done.set()
+        raise RuntimeError
+
+    with Workspace(tmp_path / "workspace") as workspace:
+        package = workspace.packages.build(
+            script=tmp_path / "score.py",
+            platform="linux/amd64,linux/arm64",
+            meanwhile=meanwhile,
+        )
+        assert done.wait(20)
+        assert workspace.packages.describe(package)
+    assert threads == ["fieldpost-meanwhile"]
