@@ -213,5 +213,5 @@ def test_other_work_is_done_once_beside_a_build_and_its_failure_is_its_own(tmp_p
             meanwhile=meanwhile,
         )
         assert done.wait(20)
-        assert workspace.packages.describe(package)
+        assert workspace.packages.describe(package).layers
     assert threads == ["fieldpost-meanwhile"]
