@@ -27,8 +27,8 @@ _KEPT = 0.97
 class Pace:
     """How often and how long each server is measured."""
 
-    rounds: int = 3
-    seconds: float = 3.0
+    rounds: int = 5
+    seconds: float = 2.0
 
 
 @dataclass

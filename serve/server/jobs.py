@@ -83,15 +83,18 @@ class Jobs:
         """Has everything run on an event loop of the thread that calls `work`."""
         self._tasks = tasks
 
-    def take_turns(self, loop: asyncio.AbstractEventLoop) -> None:
+    def take_turns(
+        self, loop: asyncio.AbstractEventLoop, resting: Callable[[], object] = lambda: None
+    ) -> None:
         """For one worker whose calls are often quick; see `serve.server.turns`.
 
         Args:
             loop: On whose thread everything is submitted and done.
+            resting: Called by the worker each time before it waits for more.
         """
         from serve.server.turns import Turns  # noqa: PLC0415 - for scripts alone
 
-        self._turns = Turns(loop, self._finish)
+        self._turns = Turns(loop, self._finish, resting)
 
     def submit(
         self,

@@ -128,6 +128,7 @@ class ServerProcess:
         gc.set_threshold(*_COLLECTIONS)
 
     def _load_script(self, bundle: Bundle) -> App:
+        from scoring.azureml import timing  # noqa: PLC0415 - only for scripts
         from scoring.azureml.entry import EntryScript  # noqa: PLC0415 - only for scripts
         from scoring.azureml.settings import ScriptSettings  # noqa: PLC0415
         from scoring.runtimes.privacy import keep_private  # noqa: PLC0415
@@ -135,16 +136,17 @@ class ServerProcess:
 
         self._script = True
         keep_private()  # scripts load models by themselves
-        self._jobs.take_turns(self._loop)
+        self._jobs.take_turns(self._loop, timing.rest)
         settings = ScriptSettings.for_package(
             self._root,
             bundle,
             strict=self._settings.azureml_compat == "strict",
             scoring_timeout_ms=self._settings.scoring_timeout_ms or None,
         )
-        service = ScriptService(
-            EntryScript.load(settings), self._jobs, self._settings.script_concurrency
-        )
+        entry = EntryScript.load(settings)
+        if entry.loop is None:
+            timing.keep()
+        service = ScriptService(entry, self._jobs, self._settings.script_concurrency)
         passes = self._before()
         if passes.guard is not None:
             passes.guard.default_model = bundle.name

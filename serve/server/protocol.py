@@ -66,7 +66,7 @@ class Connection(Answering):
         "_address", "_body", "_body_bytes", "_chunk_bytes", "_content_type", "_credential", "_fast",
         "_fresh", "_guard", "_head_bytes", "_headers", "_heads", "_hosts", "_json_size",
         "_keep_alive", "_messages", "_method", "_old", "_parser", "_parts", "_plain", "_principal",
-        "_taken", "_target", "_telemetry", "_timed", "_traces", "_upgrading", "_watched",
+        "_taken", "_target", "_telemetry", "_texts", "_timed", "_traces", "_upgrading", "_watched",
     )  # fmt: skip
 
     def __init__(self, hub: Hub) -> None:
@@ -81,6 +81,8 @@ class Connection(Answering):
         self._heads = Heads()
         self._messages = 0
         self._taken: bytes | bytearray = b""
+        # The headers that were last wanted as text, before and after: often they come again.
+        self._texts: tuple[list[tuple[bytes, bytes]], list[tuple[str, str]]] = ([], [])
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self._chunk_bytes = self._head_bytes = 0
         # The phase that the deadline is for.
@@ -105,6 +107,17 @@ class Connection(Answering):
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Of the request that is read: as they came, names in lower case."""
         return self._headers
+
+    @property
+    def text_headers(self) -> list[tuple[str, str]]:
+        """The same as text, for whoever asks; nobody may change it."""
+        before, texts = self._texts
+        if before is not self._headers:
+            texts = [
+                (name.decode("latin-1"), value.decode("latin-1")) for name, value in self._headers
+            ]
+            self._texts = (self._headers, texts)
+        return texts
 
     @property
     def json_size(self) -> bytes:

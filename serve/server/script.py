@@ -143,11 +143,13 @@ class ScriptCall(Call):
 
     def request(self) -> Request:
         """The request as a plain value."""
-        headers = [(name.decode("latin-1"), text.decode("latin-1")) for name, text in self.headers]
-        return Request("POST", "/score", "", headers, bytes(self._body))
+        return Request(
+            "POST", "/score", "", self._connection.text_headers.copy(), bytes(self._body)
+        )
 
     def settle(self, result: Response | None, error: BaseException | None) -> None:
         """See `Call`."""
+        del self.job  # which knows this method: no cycle is left for the collector
         if self.details is not None:
             self.details.trace = self.trace
         if error is not None or result is None:
@@ -162,7 +164,8 @@ class ScriptCall(Call):
     def cancel(self) -> None:
         """See `Call`."""
         super().cancel()
-        self.job.cancel()
+        if hasattr(self, "job"):
+            self.job.cancel()
 
     def _exchange(self) -> Exchange:
         """What a stream needs to know, for as long as it takes."""

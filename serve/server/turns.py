@@ -52,13 +52,18 @@ class Turns:
     Args:
         loop: The event loop.
         finish: Gets a job and its outcome, on the loop.
+        resting: Called by the worker each time before it waits for more.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, finish: Callable[[Job, Outcome | None], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        finish: Callable[[Job, Outcome | None], None],
+        resting: Callable[[], object],
     ) -> None:
         self._loop = loop
         self._finish = finish
+        self._resting = resting
         self._gathered: list[Job] = []
         self._waiting: deque[Job | None] = deque()
         self._outcomes: deque[tuple[Job, Outcome | None]] = deque()
@@ -119,6 +124,7 @@ class Turns:
             while waiting:
                 job = waiting.popleft()
                 if job is None:
+                    self._resting()
                     self._tell()
                     return
                 begun = perf_counter()
@@ -126,6 +132,7 @@ class Turns:
                 del job  # the next one may be long in coming
                 if not waiting or not self._patient or perf_counter() - begun > _QUICK_S:
                     self._tell()
+            self._resting()
             self._asleep = True
             if waiting:  # that came before the loop could see it
                 self._asleep = False

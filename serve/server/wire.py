@@ -85,7 +85,9 @@ def head(
     fields = [
         f"{name}: {value}\r\n"
         for name, value in headers
-        if _is_usable(name) and (_is_plain(value) or _is_valid(name, value))
+        # In nearly all values there is nothing to look for.
+        if _is_usable(name)
+        and ((value.isascii() and value.isprintable()) or _is_valid(name, value))
     ]
     parts.append("".join(fields).encode("latin-1"))
     if status not in NO_BODY:
@@ -108,11 +110,6 @@ def _is_usable(name: str) -> bool:
     if not valid:
         _warn(name)
     return valid
-
-
-def _is_plain(value: str) -> bool:
-    """Whether there is nothing to look for in a value, as in nearly all."""
-    return value.isascii() and value.isprintable()
 
 
 def _is_valid(name: str, value: str) -> bool:

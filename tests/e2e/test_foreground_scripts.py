@@ -82,6 +82,24 @@ def served(folder: Path, code: str, *options: str, **env: str) -> Iterator[Serve
         server.process.wait()
 
 
+def test_requests_leave_nothing_for_the_collector(tmp_path: Path) -> None:
+    code = """
+        import gc
+        import json
+
+        def init():
+            gc.disable()
+
+        def run(data):
+            return gc.collect() if json.loads(data) else None
+    """
+    with served(tmp_path, code) as server, httpx.Client() as client:
+        client.post(f"{server.url}/score", json=True)
+        for _ in range(100):
+            assert client.post(f"{server.url}/score", json=False).status_code == 200
+        assert client.post(f"{server.url}/score", json=True).json() < 100
+
+
 def test_a_scripts_own_processes_do_not_end_the_server(tmp_path: Path) -> None:
     """`multiprocessing` ends the workers of a pool by SIGTERM, which they inherited from us."""
     code = """

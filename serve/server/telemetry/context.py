@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Iterable
@@ -15,8 +16,9 @@ _TRACEPARENT = re.compile(
 _SAMPLED = 1
 _LONGEST_STATE = 512
 _INVALID_VERSION = b"ff"
-# Not the module's own generator: a script may seed that one.
-_random = random.SystemRandom()
+# Not the module's own generator: a script may seed that one. Nobody has to be kept from guessing.
+_random = random.Random()  # noqa: S311
+os.register_at_fork(after_in_child=_random.seed)
 
 
 @dataclass(frozen=True, slots=True)
