@@ -351,7 +351,7 @@ class Leader:
     def _cannot(self, device: Device, choice: Choice, error: FieldpostError, now: float) -> None:
         """What should run there may not: the device keeps what it has."""
         for course in self._courses.values():
-            if course.rollout.deployment in choice.owners.values():
+            if _owned(choice, course):
                 note = f"{error.code}: {error.message}"
                 course.report(device.name, Outcome("failed", "not sent", note), now)
         if (device.name, error.message) not in self._warned:
@@ -390,6 +390,8 @@ class Leader:
             mine = _owned(choice, course)
             if member.state == "pending":
                 self._keep_pending(course, device)
+            elif not mine and course.rollout.deployment in choice.owners.values():
+                continue  # another revision of it: what was good then is no news now
             elif not mine:
                 course.lose(device.name, "another deployment applies to it now")
             else:

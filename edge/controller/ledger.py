@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from edge.controller import rows
-from edge.controller.entities import OPEN, CommandRecord, Deployment, Device
+from edge.controller.entities import OPEN, CommandRecord, Deployment, Device, Rollout, RolloutState
 from edge.controller.records import CHANGES, Image
 from edge.controller.rollouts import Course
 from edge.workspace import Connection, Database, Row
 from scoring.errors import InUseError
 
 _NAME: Final = "controller"
+_MAY_BE_TOLD: Final[frozenset[RolloutState]] = frozenset({"complete", "superseded"})
 
 
 class LeaseLostError(InUseError):
@@ -120,7 +121,8 @@ class Picture(NamedTuple):
 
     Attributes:
         image: What decides what devices run.
-        courses: By rollout: those that go on, and each deployment's newest if it is complete.
+        courses: By rollout: those that go on; of deployments that have none, those whose revision
+            devices are told.
         commands: Those that nobody has answered.
         changes: The counter of what people changed, as it was.
         watched_at: Until when some controller watched; 0 for never.
@@ -192,8 +194,7 @@ class Ledger:
             image = Image.read(connection)
             courses = {
                 rollout.id: Course(rollout, rows.read_members(connection, rollout))
-                for rollout in rows.read_rollouts(connection)
-                if rollout.state in OPEN or _is_newest(image, rollout.deployment, rollout.revision)
+                for rollout in _followed(image, rows.read_rollouts(connection))
             }
             commands = [
                 command
@@ -243,9 +244,26 @@ class Ledger:
         return True
 
 
-def _is_newest(image: Image, deployment: str, revision: int) -> bool:
-    known = image.deployments.get(deployment)
-    return known is not None and known.stable == known.newest == revision
+def _followed(image: Image, rollouts: Iterable[Rollout]) -> list[Rollout]:
+    """The rollouts that devices may still say something about.
+
+    A device that was away gets a revision long after its rollout has ended: also where a newer one
+    was begun meanwhile, and aborted.
+    """
+    listed = list(rollouts)
+    under_way = {one.deployment for one in listed if one.state in OPEN}
+    told = {(name, number) for (name, _), number in image.assignments.items()}
+    told |= {(one.name, one.stable) for one in image.deployments.values()}
+    return [
+        one
+        for one in listed
+        if one.state in OPEN
+        or (
+            one.state in _MAY_BE_TOLD
+            and one.deployment not in under_way
+            and (one.deployment, one.revision) in told
+        )
+    ]
 
 
 def _write_told(connection: Connection, told: Iterable[tuple[str, str, int]]) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from edge.controller.entities import Member, Plan
 from edge.controller.leader import Leader
 from edge.controller.ledger import Lease, Ledger
 from edge.controller.permits import SignedPermits
 from edge.controller.records import Fleet
 from edge.protocol import envelope, messages
-from edge.protocol.messages import Desired, Failure, Module, Reported
+from edge.protocol.messages import Desired, Failure, Module, ModuleState, Reported
 from edge.protocol.topics import topic
 from scoring.errors import RollbackError, VerificationError
 from serve.registry import Registry
@@ -40,10 +41,21 @@ class Place:
         self.leader = Leader(self.ledger.load(), signer=director, permits=permits, now=NOW)
         self.seq = 0
 
-    def deploy(self, module: Module) -> None:
-        self.fleet.deploy("iris", {"main": module}, condition="*")
-        self.leader.reload(self.ledger.load(), NOW)
+    def deploy(self, module: Module, plan: Plan | None = None) -> None:
+        self.fleet.deploy("iris", {"main": module}, condition="*", plan=plan)
+        self.reload()
         self.tick()
+        self.save()
+
+    def reload(self) -> None:
+        self.leader.reload(self.ledger.load(), NOW)
+        self.save()
+
+    def save(self) -> None:
+        changes = self.leader.changes()
+        if changes is not None:
+            assert self.ledger.write(changes, self.leader.seen)
+            self.leader.written()
 
     def tick(self) -> None:
         self.leader.tick(NOW)
@@ -152,3 +164,59 @@ def test_a_refusal_of_an_older_wish_is_not_held_against_a_device(place: Place) -
     failure = Failure(code="verification_failed", message="Anew.", generation=new.generation)
     place.report(old.generation - 1, failure)
     assert [one.state for one in place.leader._courses["iris:1"].members] == ["failed"]
+
+
+WAIT = Plan(waves=("100%",), offline="wait")
+
+
+def run(place: Place, module: Module, generation: int) -> None:
+    """The device says that it took a wish on, and runs it well."""
+    place.seq += 1
+    state = ModuleState(phase="good", wanted=module.package, package=module.package, healthy=True)
+    report = Reported(
+        device="camera", boot=1, seq=place.seq, generation=generation, at=NOW,
+        modules={"main": state},
+    )  # fmt: skip
+    place.leader.reported(topic("hall", "camera", "reported"), report, NOW, retained=False)
+    place.save()
+
+
+def member_of(place: Place, ref: str) -> Member:
+    found = place.fleet.rollout(ref).member("camera")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("first", ["complete", "superseded"])
+def test_a_device_that_was_away_counts_for_what_it_went_back_to(place: Place, first: str) -> None:
+    older, newer = place.trust.permit("v1"), place.trust.permit("v2")
+    place.deploy(older, plan=WAIT if first == "complete" else Plan(waves=("100%",)))
+    place.deploy(newer, plan=WAIT if first == "complete" else Plan(waves=("100%",)))
+    if first == "complete":
+        assert place.fleet.deployments()[0][0].stable == 2
+        place.deploy(place.trust.permit("v3"), plan=Plan(waves=("100%",)))
+        ref, aborted, module = "iris:2", "iris:3", newer
+    else:
+        ref, aborted, module = "iris:1", "iris:2", older
+    assert place.fleet.rollout(ref).rollout.state == first
+    assert member_of(place, ref).state == "started"
+    place.fleet.abort(aborted)
+    place.reload()
+    last = wish(place.told())
+    assert last.modules["main"].package == module.package
+    run(place, module, last.generation)
+    assert member_of(place, ref).state == "good"
+    assert member_of(place, aborted).state == "withdrawn"
+
+
+def test_a_device_that_keeps_what_was_aborted_is_still_good_for_what_it_had(place: Place) -> None:
+    older, newer = place.trust.permit("v1"), place.trust.permit("v2")
+    for module in (older, newer):
+        place.deploy(module, plan=Plan(waves=("100%",), observe_s=1e6 * (module is newer)))
+        run(place, module, wish(place.told()).generation)
+        place.tick()
+        place.save()
+    place.fleet.abort("iris:2")
+    place.reload()
+    assert place.told() == b""
+    assert (member_of(place, "iris:1").state, member_of(place, "iris:2").state) == ("good", "good")
