@@ -72,7 +72,7 @@ class TemporaryFile:
     Used as a context manager; what was not moved is removed.
 
     Attributes:
-        fd: Open for reading and writing.
+        fd: Open for reading and writing; -1 when it is closed.
         path: The temporary name.
     """
 
@@ -94,10 +94,13 @@ class TemporaryFile:
         self.path.replace(path)
 
     def close(self) -> None:
-        """Removes the file unless it was moved, and lets go of it."""
+        """Removes the file unless it was moved, and lets go of it; again does nothing."""
+        if self.fd < 0:
+            return  # its number may be another file's by now, or a connection's
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
-        os.close(self.fd)
+        fd, self.fd = self.fd, -1
+        os.close(fd)
 
     def __enter__(self) -> Self:
         return self
@@ -124,9 +127,12 @@ class TemporaryFolder:
         sync_folder(path.parent)
 
     def close(self) -> None:
-        """Removes the folder unless it was moved, and lets go of it."""
+        """Removes the folder unless it was moved, and lets go of it; again does nothing."""
+        if self._fd < 0:
+            return
         shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
     def __enter__(self) -> Self:
         return self

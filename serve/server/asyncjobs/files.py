@@ -83,6 +83,7 @@ class Writer:
             self._file = durable.TemporaryFile(path.parent)
         self._head = 0
         self._length = 0
+        self._named = False
 
     @property
     def body_bytes(self) -> int:
@@ -111,9 +112,11 @@ class Writer:
     def finish(self) -> None:
         """Gives the file its name, durably."""
         with durable.storage_errors("a job"):
-            os.ftruncate(self._file.fd, self._length)
-            self._file.sync()
-            self._file.move(self._path)
+            if not self._named:
+                os.ftruncate(self._file.fd, self._length)
+                self._file.sync()
+                self._file.move(self._path)
+                self._named = True
             durable.sync_folder(self._path.parent)
 
     def close(self) -> None:

@@ -61,8 +61,7 @@ class Keeper:
         self._stopped = True
         if self._body is not None:
             self._body.close()
-        if self._writer is not None:
-            self._io.submit(self._writer.close, _ignore, unbounded=True)
+        self._io.submit(self._close_file, _ignore, unbounded=True)
 
     def _step(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Does something on the store's thread, again and again until it succeeds."""
@@ -107,11 +106,15 @@ class Keeper:
             bytes_so_far = self._writer.body_bytes
             self._claim.note_progress({"parts": self._parts, "bytes": bytes_so_far})
 
-    def _close(self) -> None:
+    def _finish(self) -> None:
         assert self._writer is not None
         self._writer.finish()
-        self._writer.close()
         self._claim.adopt_result()
+
+    def _close_file(self) -> None:
+        """Behind whatever opens it: `stop` may come before that has been."""
+        if self._writer is not None:
+            self._writer.close()
 
     # The parts of a stream
 
@@ -127,7 +130,7 @@ class Keeper:
         elif data is None:
             assert self._body is not None
             self._body.close()
-            self._step(self._close, lambda _: self._end())
+            self._step(self._finish, lambda _: self._end())
         else:
             self._step(partial(self._append, data), lambda _: self._pull())
 
@@ -142,8 +145,7 @@ class Keeper:
         self._step(partial(self._write_whole, failure), lambda _: self._end())
 
     def _end(self) -> None:
-        if self._writer is not None:
-            self._io.submit(self._writer.close, _ignore, unbounded=True)
+        self._io.submit(self._close_file, _ignore, unbounded=True)
         self._stopped = True
         self._ended()
 

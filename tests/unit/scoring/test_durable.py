@@ -177,3 +177,13 @@ def test_a_full_disk_leaves_a_cached_record_as_it_was(
     monkeypatch.undo()
     assert (tmp_path / "record").read_bytes() == b"one"
     assert names_in(tmp_path) == ["record"]
+
+
+@pytest.mark.parametrize("kind", [durable.TemporaryFile, durable.TemporaryFolder])
+def test_what_is_closed_twice_closes_nothing_else(tmp_path: Path, kind: type) -> None:
+    """Its descriptor's number belongs to whatever is opened next: a client, for one."""
+    temporary = kind(tmp_path)
+    temporary.close()
+    other = os.open(tmp_path, os.O_RDONLY)
+    temporary.close()
+    os.close(other)  # raises where it was closed
