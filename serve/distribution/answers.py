@@ -44,6 +44,10 @@ class Answer:
         """In lower case, without parameters."""
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
+    def listed(self, name: str) -> str:
+        """A header that is a list: all its lines as one (RFC 9110, section 5.3)."""
+        return ", ".join(self.headers.get_all(name, []))
+
     @property
     def length(self) -> int | None:
         """`Content-Length`, where it is one."""

@@ -242,7 +242,7 @@ class RegistryClient:
         for _ in range(_MAX_PAGES):
             answer = self.ask("GET", path, what=what, accept=accept)
             link, url, content_type = (
-                answer.headers.get("Link", ""),
+                answer.listed("Link"),
                 answer.url,
                 answer.content_type,
             )

@@ -42,6 +42,10 @@ class Headers(Protocol):
         """A header, or the default."""
         ...
 
+    def get_all(self, name: str, default: list[str], /) -> list[str]:
+        """Each line of a header that may come more than once, or the default."""
+        ...
+
 
 class Raw(Protocol):
     """An answer as it comes. Its methods raise OSError and CutOffError."""

@@ -77,12 +77,7 @@ class Hosts:
             RegistryDeniedError: `registries.conf` blocks the registry.
             RegistryError: A file cannot be read.
         """
-        rule = self._rule(reference)
-        if rule is not None and rule.blocked:
-            raise RegistryDeniedError(
-                f"The registry of {reference} is blocked by registries.conf.",
-                hint="Take 'blocked' out of its [[registry]], or use another registry.",
-            )
+        own, rule = self.place(reference), self._rule(reference)
         found: list[Place] = []
         if rule is not None:
             for location, insecure, use in rule.mirrors:
@@ -93,11 +88,16 @@ class Hosts:
             for mirror in self._hub_mirrors:
                 there = msgspec.structs.replace(reference, registry=mirror[1])
                 found.append(Place(there, insecure=mirror[0] == "http", mirror=True))
-        return [*found, self.place(reference)]
+        return [*found, own]
 
     def place(self, reference: Reference) -> Place:
-        """The registry itself, without mirrors: what a push goes to."""
+        """The registry itself, without mirrors: what a push goes to; raises like `places`."""
         rule = self._rule(reference)
+        if rule is not None and rule.blocked:
+            raise RegistryDeniedError(
+                f"The registry of {reference} is blocked by registries.conf.",
+                hint="Take 'blocked' out of its [[registry]], or use another registry.",
+            )
         moved = _moved(reference, rule.prefix, rule.location) if rule else reference
         insecure = (rule is not None and rule.insecure) or self._is_listed(moved.registry)
         return Place(moved, insecure=insecure)

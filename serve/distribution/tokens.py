@@ -188,8 +188,8 @@ class Authorizer:
 
 
 class _Answer(msgspec.Struct):
-    token: str = ""
-    access_token: str = ""
+    token: str | None = None
+    access_token: str | None = None
     expires_in: float | None = None
 
 

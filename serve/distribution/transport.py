@@ -19,6 +19,8 @@ from serve.distribution.retries import persist
 from serve.distribution.tokens import Authorizer, Scopes
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SAME_METHOD = frozenset({307, 308})
+_PORTS = {"http": 80, "https": 443}
 _LONGEST_RETRY_AFTER_S = 3600.0
 _OTHER_SCHEME = (b"https", b"http request")
 _UNAUTHORIZED = 401
@@ -126,7 +128,7 @@ class Transport:
             if answer.status != _UNAUTHORIZED or not self._is_own(answer.url):
                 return answer
             answer.begin()
-            self._authorizer.challenged(answer.headers.get("WWW-Authenticate", ""), scopes, header)
+            self._authorizer.challenged(answer.listed("WWW-Authenticate"), scopes, header)
         raise self._authorizer.refused()
 
     def _exchange(
@@ -155,13 +157,14 @@ class Transport:
                 return answer
             target = answer.headers.get("Location", "")
             answer.begin()
-            url = self._redirected(url, target, method)
+            url = self._redirected(url, target, method, answer.status)
         raise RegistryError(
             f"{self.host} sends requests from one address to another without end.",
             hint="Check the registry's address, and the proxy that may stand before it.",
         )
 
-    def _redirected(self, url: str, target: str, method: str) -> str:
+    def _redirected(self, url: str, target: str, method: str, status: int) -> str:
+        """Where to; what changes something is sent on only by the statuses that keep its method."""
         try:
             new = urljoin(url, target)
             parts = urlsplit(new)
@@ -169,7 +172,8 @@ class Transport:
             downgraded = urlsplit(url).scheme == "https" and parts.scheme != "https"
         except ValueError:
             usable = downgraded = False
-        if not usable or downgraded or method not in {"GET", "HEAD"}:
+        kept = method in {"GET", "HEAD"} or status in _SAME_METHOD
+        if not usable or downgraded or not kept:
             raise RegistryError(
                 f"{self.host} sends a request to an address that cannot be followed.",
                 hint="Check the registry's address, and the proxy that may stand before it.",
@@ -178,7 +182,7 @@ class Transport:
 
     def _is_own(self, url: str) -> bool:
         try:
-            return urlsplit(url)[:2] == urlsplit(self._base())[:2]
+            return _origin(url) == _origin(self._base())
         except ValueError:
             return False
 
@@ -218,10 +222,19 @@ class Transport:
     def _speaks(self, scheme: Scheme) -> bool:
         answer = self._once("GET", f"{scheme}://{self.place.reference.host}/v2/", {}, None)
         body = answer.begin().lower()
+        if answer.status in REDIRECTS and scheme == "http":
+            return not self._is_secure_self(answer.headers.get("Location", ""))
         # What servers of TLS say to plain HTTP, in words or with a status of nginx's own.
         return not (
             scheme == "http" and (answer.status == 497 or (answer.status == 400 and _any(body)))  # noqa: PLR2004
         )
+
+    def _is_secure_self(self, location: str) -> bool:
+        """Whether an address is the registry's own with TLS: there it is to be asked at once."""
+        try:
+            return _origin(location) == _origin(f"https://{self.place.reference.host}/")
+        except ValueError:
+            return False
 
     def _once(self, method: str, url: str, headers: Mapping[str, str], body: Body | None) -> Answer:
         answer = self._connections.ask(method, url, headers, body)
@@ -250,6 +263,12 @@ def following(url: str, location: str, host: str) -> str:
         f"{host} names no address for an upload.",
         hint="Check the registry's address: what answers there is no registry.",
     )
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port; some registries write the port that needs not be written."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
 def _any(body: bytes) -> bool:

@@ -2,7 +2,8 @@
 
 A chunk that was acknowledged is not sent again, in this process or in the next. After a break the
 registry is asked how much it has; where it has given the upload up (as `distribution` does with a
-chunk that was cut off) the blob is begun anew.
+chunk that was cut off) the blob is begun anew. A registry that takes no chunks gets it in one
+piece.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ MAX_RESTARTS = 5
 
 _RANGE = re.compile(r"(?:bytes[= ])?0-(\d{1,18})", re.ASCII)
 _LOST = (400, 404, 416)
+_NO_CHUNKS = (405, 501)
 _MOUNTED = 201
 _BEGUN = 202
 
@@ -48,9 +50,10 @@ class _At(msgspec.Struct, frozen=True):
 class _LostError(Exception):
     """The registry has given an upload up."""
 
-    def __init__(self, error: FieldpostError) -> None:
+    def __init__(self, error: FieldpostError, *, chunks: bool = True) -> None:
         super().__init__(error.message)
         self.error = error
+        self.chunks = chunks
 
 
 class Upload:
@@ -143,6 +146,8 @@ class Upload:
                     return  # what seemed to break had come to its end
                 if restart == MAX_RESTARTS:
                     raise lost.error from lost
+                if restart or not lost.chunks:  # it was given up twice: perhaps for the chunks
+                    self._chunk = self._descriptor.size
                 at = self._begin()
             else:
                 return
@@ -239,14 +244,14 @@ class Upload:
         headers: dict[str, str],
     ) -> Answer:
         """A request to an upload; raises `_LostError` where there is none any more."""
-        expecting = (*expected, *_LOST)
+        without = _NO_CHUNKS if method == "PATCH" else ()
+        expecting = (*expected, *_LOST, *without)
         answer = self._ask(method, url, expecting, body=body, headers=headers, again=False)
         if answer.status in expected:
             return answer
         status, kind = answer.status, answer.content_type
-        raise _LostError(
-            faults.refusal(self._client.host, self._what, status, answer.begin(), kind)
-        )
+        error = faults.refusal(self._client.host, self._what, status, answer.begin(), kind)
+        raise _LostError(error, chunks=status not in without)
 
     def _ask(
         self,

@@ -110,6 +110,8 @@ class SharedCache:
             self._repository, hosts=options.hosts, logins=options.logins, limits=options.limits
         ) as client:
             document = client.manifest(self._reference(key).target)
+            if len(document.layers) != 1:
+                raise DigestMismatchError(f"What is under the tag of {key} is no such layer.")
             entry = _entry(client.read_blob(document.blobs[0]), key)
             layer = document.layers[0]
             if not self._blobs.has(layer.digest):

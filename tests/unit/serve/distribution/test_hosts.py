@@ -136,6 +136,8 @@ def test_rules_of_registries_conf(tmp_path: Path) -> None:
     assert schemes(found, "x.corp.io/a") == ("https", "http")
     with pytest.raises(RegistryDeniedError, match="blocked"):
         found.places(parse_reference("bad.io/iris"))
+    with pytest.raises(RegistryDeniedError, match="blocked"):
+        found.place(parse_reference("bad.io/iris"))  # what a push asks for
 
 
 def test_drop_ins_and_a_file_of_ones_own(tmp_path: Path) -> None:

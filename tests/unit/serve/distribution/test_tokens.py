@@ -70,6 +70,14 @@ def test_a_token_is_fetched_once_for_a_scope() -> None:
     assert "pw" not in url
 
 
+def test_a_token_under_its_other_name() -> None:
+    service = Service()
+    service.answer = (200, {"token": None, "access_token": "other", "expires_in": None})
+    authorizer = make(service)
+    authorizer.challenged(BEARER, PULL, None)
+    assert authorizer.header(PULL) == "Bearer other"
+
+
 def test_a_token_that_ends_is_fetched_anew() -> None:
     service = Service()
     authorizer = make(service)

@@ -70,6 +70,25 @@ def test_another_key_finds_nothing(tiny: TinyRegistry, tmp_path: Path) -> None:
     assert other.find(KEY) is not None  # nothing has failed
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"config": {"mediaType": "x", "digest": KEY, "size": 3}, "layers": []},
+        {"manifests": []},
+    ],
+    ids=["no layer", "an index"],
+)
+def test_something_else_under_the_tag_is_not_used(
+    tiny: TinyRegistry, tmp_path: Path, parts: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    other = json.dumps({"schemaVersion": 2, **parts}).encode()
+    tag = f"env-{digests.parse(KEY)}"
+    tiny.manifests["team/cache", tag] = (other, "")
+    with caplog.at_level(logging.WARNING):
+        assert cache(tiny, make_store(tmp_path / "other")).find(KEY) is None
+    assert "is no such layer" in caplog.text
+
+
 @pytest.mark.parametrize("change", ["key", "diff_id", "unpacked_size"])
 def test_an_entry_that_lies_is_not_used(
     tiny: TinyRegistry, tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
