@@ -61,8 +61,22 @@ def values_of(column: Any) -> list[Any]:
     if isinstance(column, np.ndarray):
         return list(_native(column, column.tolist()))
     if hasattr(column, "to_pylist"):  # Arrow's, of a kept column
-        return list(column.to_pylist())
+        return arrow_values(column)
     return list(column)
+
+
+def arrow_values(column: Any) -> list[Any]:
+    """Arrow's values as Python's; as text those of which Python has none.
+
+    Such are years beyond 9999, and nanoseconds where pandas is not installed.
+    """
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):
+        texts = column.cast("string").to_pylist()
+    if not str(column.type).startswith("timestamp"):
+        return list(texts)
+    return [text and text.replace(" ", "T", 1) for text in texts]
 
 
 def is_missing(value: Any) -> bool:

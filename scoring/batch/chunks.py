@@ -11,6 +11,7 @@ import decimal
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from scoring.batch.blocks import arrow_values
 from scoring.errors import InputError, UnknownInputError
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class ArrowChunk:
 
     def values(self, name: str) -> list[Any]:
         """See `Chunk`."""
-        return [_plain(value) for value in self._column(name).to_pylist()]
+        return [_plain(value) for value in arrow_values(self._column(name))]
 
     def kept(self, name: str) -> Any:
         """See `Chunk`."""
