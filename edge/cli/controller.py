@@ -67,7 +67,8 @@ class _Web(NamedTuple):
     "--host",
     "hosts",
     multiple=True,
-    help="A name or address by which devices reach that; the first one is told to them.",
+    help="A name or address by which devices reach that; the first one is told to them. Default: "
+    "where it listens.",
 )
 @click.option("--plain", is_flag=True, help="HTTP for devices on this machine: no certificates.")
 @click.option("--number", default=1, show_default=True, help="Of this controller, from 1.")
@@ -121,6 +122,7 @@ def controller(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     _require_sources(sources)
+    hosts = hosts or _reached_at(_address(listen, plain)[0])
     with opened(workspace, folder) as (found, security), contextlib.ExitStack() as stack:
         fleet = Fleet(found.registry.database)
         director = security.director
@@ -216,7 +218,7 @@ def _own_files(security: FleetSecurity, number: int, hosts: tuple[str, ...]) -> 
     from scoring import durable
 
     authority = security.ensure_authority()
-    pair = certificates.for_controller(authority, number, hosts or ("localhost",), time.time())
+    pair = certificates.for_controller(authority, number, hosts, time.time())
     own = pair.write(security.folder / f"controller-{number}.pem")
     trusted = security.folder / "trusted.pem"
     durable.write_bytes(trusted, authority.pem)
@@ -252,20 +254,20 @@ def _serve(
 
     host, port = _address(listen, plain)
     tls = None if plain else _tls(own)
-    name = hosts[0] if hosts else host
-    url = f"http{'' if plain else 's'}://{f'[{name}]' if ':' in name else name}"
-    place = {"broker": _without_user(broker), "controller": f"{url}:{port}"}
-    endpoint = security.endpoint(place)
+    name = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
+    url = f"http{'' if plain else 's'}://{name}"
     blobs = found.registry.blobs
     deltas = DeltaStore(found.folder / "fleet" / "deltas", blobs)
     enrolment = security.enrolment()
-    routes: list[Route] = [
+    routes: list[Route] = []
+    server = WebServer(routes, host=host, port=port, tls=tls)
+    place = {"broker": _without_user(broker), "controller": f"{url}:{server.bind()}"}
+    routes += [
         BlobRoutes(Catalogue(fleet, blobs), deltas, None if plain else enrolment.is_revoked),
-        EndpointRoute(endpoint.handle, fleet.enrolled),
+        EndpointRoute(security.endpoint(place).handle, fleet.enrolled),
         metrics,
     ]
     chores = [Chore("metadata", _REFRESH_S, security.refresh)]
-    server = WebServer(routes, host=host, port=port, tls=tls)
     if tls is not None:
         renewal = _Renewal(security, own[0], hosts, server.renew)
         chores.append(Chore("certificate", _CERTIFICATE_S, renewal))
@@ -328,6 +330,14 @@ def _address(listen: str, plain: bool) -> tuple[str, int]:
             "--plain is for devices on this machine: listen at 127.0.0.1, or leave it out."
         )
     return host, int(port)
+
+
+def _reached_at(host: str) -> tuple[str, ...]:
+    """By which names devices reach this where nobody says: the certificate has to have them."""
+    if host not in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not listened at
+        return tuple(dict.fromkeys((host, "localhost")))
+    note("Only devices on this machine reach this: --host says by which name others do.")
+    return ("localhost",)
 
 
 def _is_loopback(host: str) -> bool:

@@ -13,7 +13,7 @@ import ipaddress
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
@@ -98,7 +98,7 @@ class WebServer:
     """Serves routes.
 
     Args:
-        routes: Asked in order.
+        routes: Asked in order; more may be put there before `start`.
         host: To listen at.
         port: 0 for a free one.
         tls: For HTTPS; None for plain HTTP.
@@ -106,13 +106,13 @@ class WebServer:
 
     def __init__(
         self,
-        routes: Iterable[Route],
+        routes: Sequence[Route],
         *,
         host: str = "127.0.0.1",
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._routes = tuple(routes)
+        self._routes = routes
         self._host = host
         self._port = port
         self._tls = tls
@@ -123,7 +123,16 @@ class WebServer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Begins to answer.
+        """Begins to answer; raises like `bind`."""
+        if self._server is None:
+            self.bind()
+        self._thread.start()
+
+    def bind(self) -> int:
+        """Takes the address, so that its port is known before anybody is answered.
+
+        Returns:
+            The port.
 
         Raises:
             UnreachableError: The address cannot be had.
@@ -137,7 +146,7 @@ class WebServer:
                 hint="Choose another port, or end what has it.",
                 where="listen",
             ) from error
-        self._thread.start()
+        return self.port
 
     async def _listen(self) -> asyncio.Server:
         return await asyncio.start_server(

@@ -156,11 +156,10 @@ def test_a_fleet_from_its_keys_to_a_device_that_runs_a_package(
     operator("fleet", "broker-config", etc, "--host", "localhost", "--port", port, "--user", "root")
     broker = brokers.Mosquitto(tmp_path / "broker", config=etc / "mosquitto.conf", port=port)
     broker.start()
-    listen = f"127.0.0.1:{brokers.free_port()}"
+    address = f"mqtts://localhost:{port}"
     try:
-        with operator.controller(
-            "--broker", f"mqtts://localhost:{port}", "--listen", listen, "--host", "localhost"
-        ) as said:
+        # Whichever port it gets, and no name besides where it listens: that is what devices know.
+        with operator.controller("--broker", address, "--listen", "127.0.0.1:0") as said:
             _play(operator, said["url"], digest, stranger, tmp_path)
     finally:
         broker.kill()
@@ -170,6 +169,7 @@ def _play(operator: Operator, url: str, digest: str, stranger: str, tmp_path: Pa
     token = operator("device", "claim", "cam", "--site", "hall")["token"]
     device = Device(joining.join(url, token, tmp_path / "device"), tmp_path / "trust")
     try:
+        assert device.own.settings["controller"] == url
         (listed,) = operator("device", "list", "--where", "site = 'hall'")
         assert listed["name"] == "cam"
         plan = operator("fleet", "deploy", "iris", "--package", digest, "--where", "*", "--dry-run")
