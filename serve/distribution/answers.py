@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Self
 
 from scoring.errors import RegistryError, UnreachableError
 from serve.distribution import faults
-from serve.distribution.exchange import CutOffError, NotConnectedError, Raw
+from serve.distribution.exchange import (
+    CutOffError,
+    NotConnectedError,
+    ProxyFailedError,
+    Raw,
+)
 from serve.distribution.faults import Passing
 
 if TYPE_CHECKING:
@@ -131,6 +136,8 @@ def failure(host: str, error: Exception, beyond: str = "") -> Exception:
         beyond: Where the registry has sent the request: its token service, or its storage.
     """
     cause = _root(error)
+    if isinstance(error, ProxyFailedError):
+        return _by_proxy(host, error, error.reason or _reason(cause))
     if isinstance(cause, ssl.SSLCertVerificationError):
         reason = f"its certificate is not believed ({cause.verify_message or cause.reason})"
         return _untrusted(host, reason, beyond)
@@ -138,6 +145,16 @@ def failure(host: str, error: Exception, beyond: str = "") -> Exception:
         return faults.unreachable(host, "its name is not known", beyond)
     silent = isinstance(error, NotConnectedError)
     return Passing(faults.unreachable(host, _reason(cause), beyond), silent=silent)
+
+
+def _by_proxy(host: str, error: ProxyFailedError, reason: str) -> Exception:
+    found = UnreachableError(
+        f"The proxy {faults.printable(error.proxy)} does not connect to the registry {host}: "
+        f"{faults.printable(reason)}.",
+        hint="Check HTTPS_PROXY and HTTP_PROXY (with a login: http://USER:PASSWORD@HOST:PORT, "
+        "escaped as in a URL), or name the registry in NO_PROXY.",
+    )
+    return Passing(found, silent=True)
 
 
 def _untrusted(host: str, reason: str, beyond: str) -> UnreachableError:

@@ -14,7 +14,7 @@ from scoring.errors import RegistryError
 from serve.distribution import faults
 from serve.distribution.answers import Answer, failure
 from serve.distribution.exchange import CutOffError, Exchange, NotConnectedError
-from serve.distribution.hosts import Hosts, Place
+from serve.distribution.hosts import Hosts, Place, is_loopback, within
 from serve.distribution.limits import Limits
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Connections:
         except (ValueError, UnicodeError) as error:  # a URL or header that cannot be sent
             raise RegistryError(
                 f"{registry} cannot be asked: {faults.printable(str(error))}.",
-                hint="Check the registry's address.",
+                hint="Check the registry's address, and the proxy's (HTTPS_PROXY, HTTP_PROXY).",
             ) from error
         return Answer(raw, url, registry, self._limits)
 
@@ -84,7 +84,7 @@ class Connections:
 
     def _exchange(self, url: str) -> Exchange | ProxiedExchange:
         parts = urlsplit(url)
-        proxy = _proxy(parts.scheme, parts.netloc.rpartition("@")[2])
+        proxy = find_proxy(parts.scheme, parts.netloc.rpartition("@")[2])
         if not proxy:
             return self._direct
         from serve.distribution.proxied import ProxiedExchange  # noqa: PLC0415 - heavy, and rare
@@ -109,11 +109,30 @@ class Connections:
             return self._contexts[own]
 
 
-def _proxy(scheme: str, host: str) -> str:
-    """The proxy that the environment names for a host; empty for none."""
+def find_proxy(scheme: str, host: str) -> str:
+    """The proxy that the environment names for a host; empty for none.
+
+    Args:
+        scheme: What the host is asked over.
+        host: With its port, where it has one. This machine itself is never behind a proxy.
+    """
     if sys.platform == "linux" and not any(name.lower().endswith("_proxy") for name in os.environ):
         return ""
     from urllib import request  # noqa: PLC0415 - heavy
 
     proxy = request.getproxies().get(scheme, "")
-    return "" if request.proxy_bypass(host) else proxy
+    if not proxy or is_loopback(host) or request.proxy_bypass(host) or _is_excepted(host):
+        return ""
+    return proxy
+
+
+def _is_excepted(host: str) -> bool:
+    """Whether `NO_PROXY` has a form for the host that engines know: a network, or `*.NAME`."""
+    text = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+    for entry in (each.strip().lower() for each in text.split(",")):
+        if entry.startswith("*.") and name.lower().endswith(entry[1:]):
+            return True
+        if "/" in entry and within(name, entry):
+            return True
+    return False

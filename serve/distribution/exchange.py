@@ -31,6 +31,20 @@ class NotConnectedError(Exception):
     """There is no connection: nothing was asked."""
 
 
+class ProxyFailedError(NotConnectedError):
+    """The proxy before a host does not connect to it.
+
+    Args:
+        proxy: Its host and port.
+        reason: What it says; empty where it says nothing.
+    """
+
+    def __init__(self, proxy: str, reason: str = "") -> None:
+        super().__init__(reason)
+        self.proxy = proxy
+        self.reason = reason
+
+
 class CutOffError(Exception):
     """A connection broke, or what came over it is not HTTP."""
 

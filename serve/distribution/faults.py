@@ -88,6 +88,11 @@ def _plain_refusal(host: str, what: str, status: int, because: str) -> RegistryE
             hint="A registry that mirrors another one takes no pushes, and deleting has to be "
             "allowed in a registry's settings.",
         )
+    if status == 407:  # noqa: PLR2004
+        return RegistryError(
+            f"The proxy before {host} wants a login for {what}.",
+            hint="Write it into HTTP_PROXY: http://USER:PASSWORD@HOST:PORT, escaped as in a URL.",
+        )
     if status in {411, 413}:
         return RegistryError(
             f"{host} takes nothing as large as {what}{because}.",

@@ -144,7 +144,7 @@ class Hosts:
 
     def _is_listed(self, registry: str) -> bool:
         host = registry.rpartition(":")[0] or registry
-        return any(each in {registry, host} or _within(host, each) for each in self._insecure)
+        return any(each in {registry, host} or within(host, each) for each in self._insecure)
 
     @cached_property
     def _daemon(self) -> dict[str, Any]:
@@ -212,7 +212,8 @@ def is_loopback(registry: str) -> bool:
         return False
 
 
-def _within(host: str, network: str) -> bool:
+def within(host: str, network: str) -> bool:
+    """Whether a host is an address of a network, `10.0.0.0/8`."""
     try:
         return ipaddress.ip_address(host.strip("[]")) in ipaddress.ip_network(network)
     except ValueError:

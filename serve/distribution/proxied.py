@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import urllib3
 from urllib3.exceptions import (
@@ -17,13 +18,20 @@ from urllib3.exceptions import (
 )
 from urllib3.exceptions import TimeoutError as WaitedError
 
-from serve.distribution.exchange import Content, CutOffError, Headers, NotConnectedError, Raw
+from serve.distribution.exchange import (
+    Content,
+    CutOffError,
+    Headers,
+    NotConnectedError,
+    ProxyFailedError,
+    Raw,
+)
 
 if TYPE_CHECKING:
     from serve.distribution.limits import Limits
 
 _SHORT_BYTES = 4 << 10
-_SILENT = (NewConnectionError, NameResolutionError, ProxyError, SSLError)
+_SILENT = (NewConnectionError, NameResolutionError, SSLError)
 
 
 class ProxiedExchange:
@@ -37,11 +45,10 @@ class ProxiedExchange:
 
     def __init__(self, proxy: str, limits: Limits, context: ssl.SSLContext | None) -> None:
         self._limits = limits
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        user, _, address = parts.netloc.rpartition("@")
+        url, user, self._proxy = _split(proxy)
         self._pool = urllib3.ProxyManager(
-            urlunsplit(parts._replace(netloc=address)),
-            proxy_headers=urllib3.make_headers(proxy_basic_auth=user) if user else None,
+            url,
+            proxy_headers=_login(user) if user else None,
             ssl_context=context,
             maxsize=limits.threads * 2,
         )
@@ -61,6 +68,8 @@ class ProxiedExchange:
                 decode_content=False,
                 timeout=wait,
             )
+        except ProxyError as error:
+            raise ProxyFailedError(self._proxy, _said(error)) from error
         except HTTPError as error:
             raise _translated(error) from error
         return _Answer(answer)
@@ -68,6 +77,37 @@ class ProxiedExchange:
     def close(self) -> None:
         """Ends all connections."""
         self._pool.clear()
+
+
+def _split(proxy: str) -> tuple[str, str, str]:
+    """A proxy's URL without its login, the login, host and port.
+
+    Raises:
+        ValueError: It is no URL of a proxy. It is not quoted: a password may be in it.
+    """
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        user, _, address = parts.netloc.rpartition("@")
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        usable = usable and parts.port != 0 and parts.path in {"", "/"}
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("the proxy in the environment is no http://HOST:PORT") from None
+    return urlunsplit((parts.scheme, address, "", "", "")), user, address
+
+
+def _login(user: str) -> dict[str, str]:
+    """A login as it stands in a URL, as a header; who has no password sends an empty one."""
+    name, _, password = user.partition(":")
+    joined = f"{unquote(name)}:{unquote(password)}".encode()
+    return {"proxy-authorization": f"Basic {base64.b64encode(joined).decode()}"}
+
+
+def _said(error: ProxyError) -> str:
+    """What a proxy answers instead of a connection; empty where it is not even reached."""
+    said = str(error.original_error)
+    return said.partition("failed: ")[2] if said.startswith("Tunnel connection failed") else ""
 
 
 class _Answer:

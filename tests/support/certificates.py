@@ -33,10 +33,12 @@ class Authority:
         path.write_bytes(self.certificate.public_bytes(_PEM))
         return path
 
-    def issue(self, folder: Path, name: str, passphrase: str = "") -> tuple[Path, Path]:
-        """A certificate and its key as files NAME.pem and NAME.key."""
+    def issue(
+        self, folder: Path, name: str, passphrase: str = "", host: str = "localhost"
+    ) -> tuple[Path, Path]:
+        """A certificate and its key as files NAME.pem and NAME.key, for a host and 127.0.0.1."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         certificate = (
             _builder(_named(name), self._name, key.public_key())
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
