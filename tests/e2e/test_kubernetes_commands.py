@@ -83,8 +83,11 @@ def test_a_difference_is_read_by_people_and_programs(shell: Shell, yard: Cluster
     text = shell(*_deploy(yard, "--diff", memory="1Gi")).stdout
     assert "Deployment iris would change:" in text
     assert "+            memory: " in text
-    document = json.loads(shell(*_deploy(yard, "--diff", "--json")).stdout)
+    document = json.loads(shell(*_deploy(yard, "--diff", "--json", answer=2)).stdout)
     assert {each["change"] for each in document["objects"]} == {"update"}
+    document = json.loads(shell(*_deploy(yard, "--diff", "--json")).stdout)
+    assert {each["change"] for each in document["objects"]} == {"none"}
+    assert "Nothing would change but the number" in shell(*_deploy(yard, "--diff")).stdout
 
 
 def test_other_targets_have_nothing_to_compare(shell: Shell, yard: ClusterYard) -> None:

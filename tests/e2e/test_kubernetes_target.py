@@ -31,8 +31,10 @@ from tests.support.kubernetes_yard import (
 from tests.support.local import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from serve.targets.base import Difference
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -305,17 +307,40 @@ def test_differences_are_those_of_the_cluster(yard: ClusterYard) -> None:
     assert "blue" not in json.dumps([each.lines for each in found])
     yard.deploy("iris", package, env__COLOUR="blue")
     found = deployments.difference("iris", package, target="kubernetes", settings=settings)
+    assert {each.change for each in found} == {"none"}
+    settings = yard.settings(env__COLOUR="green")
+    found = deployments.difference("iris", package, target="kubernetes", settings=settings)
     changes = {each.object: each.change for each in found}
     assert changes["Secret iris-env-r2"] == "create"
     assert changes["Secret iris-env-r1"] == "delete"
-    lines = next(each.lines for each in found if each.object == "Deployment iris")
-    told = {line[1:].strip().replace('"', "'") for line in lines if line[0] in "+-"}
-    assert told == {
+    assert told_of(found) == {
         "fieldpost.dev/revision: '1'",
         "fieldpost.dev/revision: '2'",
         "name: iris-env-r1",
         "name: iris-env-r2",
     }
+
+
+def test_what_somebody_changed_is_a_difference_of_the_same_deploy(yard: ClusterYard) -> None:
+    package = yard.package(1)
+    yard.deploy("iris", package)
+    theirs = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "iris"},
+        "spec": {"template": {"spec": {"terminationGracePeriodSeconds": 7}}},
+    }
+    yard.cluster.apply(theirs, manager="kubectl", force=True)
+    found = yard.workspace.deployments.difference(
+        "iris", package, target="kubernetes", settings=yard.settings(), force=True
+    )
+    assert any("terminationGracePeriodSeconds" in line for line in told_of(found))
+
+
+def told_of(found: Sequence[Difference]) -> set[str]:
+    """What changes of the Deployment, line by line."""
+    lines = next(each.lines for each in found if each.object == "Deployment iris")
+    return {line[1:].strip().replace('"', "'") for line in lines if line[0] in "+-"}
 
 
 def test_a_preview_needs_nothing_and_hides_secrets(yard: ClusterYard) -> None:

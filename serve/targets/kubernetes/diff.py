@@ -45,10 +45,10 @@ def differences(pairs: Iterable[tuple[Object | None, Object | None]]) -> list[Di
 
 
 def shown(found: Sequence[Difference]) -> str:
-    """For people: only what changes, and that nothing does."""
+    """For people: only what changes, and that nothing does but the revision's number."""
     told = [each for each in found if each.change != "none"]
     if not told:
-        return "Nothing would change."
+        return "Nothing would change but the number of the revision: the same pods, started anew."
     heads = {"create": "would be made", "update": "would change", "delete": "would be removed"}
     blocks = ["\n".join([f"{each.object} {heads[each.change]}:", *each.lines]) for each in told]
     return "\n\n".join(blocks)

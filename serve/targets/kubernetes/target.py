@@ -12,6 +12,7 @@ from scoring.errors import (
     DeploymentFailedError,
     FieldpostError,
     InUseError,
+    NotFoundError,
     ServeError,
     TargetError,
     UnreachableError,
@@ -31,7 +32,7 @@ from serve.targets.base import (
 )
 from serve.targets.kubernetes import diff, home, logs, rollout, status
 from serve.targets.kubernetes.apply import Applier
-from serve.targets.kubernetes.faults import MissingError
+from serve.targets.kubernetes.faults import ClusterError, MissingError
 from serve.targets.kubernetes.kinds import name_of
 from serve.targets.kubernetes.names import Names
 from serve.targets.kubernetes.prune import owned_objects, prune
@@ -98,22 +99,31 @@ class KubernetesTarget:
         return tuple(map(diff.masked_secrets, rendered.objects))
 
     def difference(self, request: DeployRequest) -> list[Difference]:
-        """What `deploy` would change in the cluster, by the cluster's own dry run."""
-        settings = parse(request.settings)
-        with self._site(request.name, settings, ignore) as site:
-            rendered = self._render(site, request)
-            applier = Applier(site.cluster, site.owner, ignore, force=request.force)
-            prepared = applier.prepare(rendered.objects)
-            after = map(
-                diff.without_default_replicas, prepared.live.values(), applier.check(prepared)
-            )
-            kept = {(each["kind"], name_of(each)) for each in rendered.objects}
-            leaving = [
-                each
-                for each in owned_objects(site.cluster, site.owner)
-                if (each["kind"], name_of(each)) not in kept
-            ]
-            pairs = list(zip(prepared.live.values(), after, strict=True))
+        """What `deploy` would change in the cluster, by the cluster's own dry run.
+
+        Where only the revision's number would, with the names that follow it, nothing does.
+        """
+        with self._site(request.name, parse(request.settings), ignore) as site:
+            with contextlib.suppress(ClusterError, NotFoundError):  # what is to come says why
+                active = self._record(request.name).active
+                same = msgspec.structs.replace(request, revision=active or request.revision)
+                found = self._compared(site, same)
+                if all(each.change == "none" for each in found):
+                    return found
+            return self._compared(site, request)
+
+    def _compared(self, site: Site, request: DeployRequest) -> list[Difference]:
+        rendered = self._render(site, request)
+        applier = Applier(site.cluster, site.owner, ignore, force=request.force)
+        prepared = applier.prepare(rendered.objects)
+        after = map(diff.without_default_replicas, prepared.live.values(), applier.check(prepared))
+        kept = {(each["kind"], name_of(each)) for each in rendered.objects}
+        leaving = [
+            each
+            for each in owned_objects(site.cluster, site.owner)
+            if (each["kind"], name_of(each)) not in kept
+        ]
+        pairs = list(zip(prepared.live.values(), after, strict=True))
         return diff.differences([*pairs, *((each, None) for each in leaving)])
 
     def status(self, deployment: Deployment) -> Status:
