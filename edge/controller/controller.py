@@ -266,6 +266,8 @@ class _Leading:
                 self._leader.reload(self._ledger.load(), self._clock())
                 return  # what follows from both is written in the next turn
             self._leader.written()
+        elif self._leader.outgoing:
+            self._ledger.require_lease()  # a machine that was asleep has seen no time go by
         outgoing, self._leader.outgoing = self._leader.outgoing, []
         for message in outgoing:
             self.link.publish(str(message.to), message.payload, retain=message.to.retained)

@@ -188,6 +188,11 @@ class Ledger:
         with self._database.read() as connection:
             return rows.number(connection, CHANGES)
 
+    def require_lease(self) -> None:
+        """Raises LeaseLostError where this controller does not lead any more."""
+        with self._database.read() as connection:
+            self._lease.require(connection)
+
     def load(self) -> Picture:
         """The fleet as it is now."""
         with self._database.read() as connection:

@@ -133,6 +133,22 @@ def test_another_controller_takes_over(place: Site) -> None:
     assert [len(one.wishes) for one in place.devices.values()] == [1] * 6
 
 
+def test_a_controller_whose_machine_was_asleep_says_nothing_to_a_new_broker(place: Site) -> None:
+    device = place.device("d0")
+    asleep = place.controller(lease_s=600.0)  # no time has gone by, as far as it knows
+    place.deploy("one", plan=SHORT)
+    place.until("complete")
+    told = len(device.told)
+    with place.registry.database.write() as connection:
+        connection.execute("UPDATE fleet_lease SET holder = 'another', term = term + 1")
+    place.broker.kill()
+    place.broker.start()
+    eventually(lambda: not asleep.state().leads)
+    assert eventually(device.client.is_connected)
+    place.broker.kill()  # whatever it was told has come to its devices
+    assert len(device.told) == told
+
+
 def test_reports_that_are_old_or_of_strangers_change_nothing(place: Site) -> None:
     device = place.device("d0")
     place.controller()

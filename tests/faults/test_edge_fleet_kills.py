@@ -119,6 +119,7 @@ class Controllers:
         """It sleeps, and its connection stands; not while it writes, which holds all others up."""
         while True:
             os.kill(self._pid, signal.SIGSTOP)
+            eventually(self._has_stopped)
             with closing(sqlite3.connect(records, timeout=0, isolation_level=None)) as db:
                 try:
                     db.execute("BEGIN IMMEDIATE")
@@ -127,6 +128,11 @@ class Controllers:
                     time.sleep(0.01)
                 else:
                     return
+
+    def _has_stopped(self) -> bool:
+        """Whether each thread has: what a system call does until then may take a lock yet."""
+        tasks = Path(f"/proc/{self._pid}/task").glob("*/stat")
+        return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
     def resume(self) -> None:
         """It goes on, and believes that it leads."""
