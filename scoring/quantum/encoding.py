@@ -8,8 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scoring.errors import MissingValueError, WrongShapeError, WrongTypeError
+from scoring.quantum import wide_rows
 from scoring.quantum.features import (
+    LEAST_FIRST,
     LEAST_ROUNDING,
+    PAIR,
+    PRODUCT_TOLERANCE,
     Constant,
     Encoding,
     Power,
@@ -19,13 +23,10 @@ from scoring.quantum.features import (
     Step,
     qubits_for,
 )
+from scoring.quantum.wide import LEAST_SUM
 
 if TYPE_CHECKING:
     from scoring.quantum.circuit import Circuit
-
-_PAIR = 4
-_PRODUCT_TOLERANCE = 1e-12
-_LEAST_FIRST = 1e-4
 
 
 def encode(circuit: Circuit, rows: ArrayLike) -> NDArray[np.float64]:
@@ -40,10 +41,22 @@ def encode(circuit: Circuit, rows: ArrayLike) -> NDArray[np.float64]:
 
     Raises:
         WrongShapeError, WrongTypeError, MissingValueError: As `check_rows`.
-        MissingValueError: A step turned finite numbers into infinite ones.
     """
     checked = check_rows(rows, circuit.encoding.features)
-    return amplitudes(apply_steps(circuit.encoding, checked), circuit.qubits)
+    return amplitudes(_encoded(circuit.encoding, checked), circuit.qubits)
+
+
+def _encoded(encoding: Encoding, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the steps make of rows, those that leave the range of floats but for a factor."""
+    if not encoding.steps:
+        return rows
+    found = _stepped(encoding, rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        totals = np.abs(found).sum(axis=1)
+    lost = ~((totals >= LEAST_SUM) & (totals < np.inf))
+    if lost.any():
+        found[lost] = wide_rows.encoded(encoding, rows[lost])
+    return found
 
 
 def check_rows(rows: ArrayLike, features: int) -> NDArray[np.float64]:
@@ -93,16 +106,21 @@ def check_finite(table: NDArray[np.float64]) -> None:
 
 
 def apply_steps(encoding: Encoding, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What the encoding's steps make of checked rows: the shape (samples, width).
+    """What the encoding's steps make of checked rows in floats: the shape (samples, width).
 
     Raises:
         MissingValueError: A step turned finite numbers into infinite ones.
     """
+    found = _stepped(encoding, rows)
+    if encoding.steps:
+        check_finite(found)
+    return found
+
+
+def _stepped(encoding: Encoding, rows: NDArray[np.float64]) -> NDArray[np.float64]:
     for step in encoding.steps:
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             rows = _apply(step, rows)
-    if encoding.steps:
-        check_finite(rows)
     return rows
 
 
@@ -137,9 +155,9 @@ def rounded(rows: NDArray[np.float64], step: float) -> NDArray[np.float64]:
     if step <= LEAST_ROUNDING:
         return rows
     result = np.rint(rows / step) * step
-    if rows.shape[1] == _PAIR:
+    if rows.shape[1] == PAIR:
         a, b, c, d = rows.T
-        exact = (np.abs(a * d - b * c) < _PRODUCT_TOLERANCE) & (np.abs(a) > _LEAST_FIRST)
+        exact = (np.abs(a * d - b * c) < PRODUCT_TOLERANCE) & (np.abs(a) > LEAST_FIRST)
         result[exact] = rows[exact]
     return result
 

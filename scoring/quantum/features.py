@@ -130,6 +130,10 @@ class Round:
 
 Step = Scale | Constant | Product | Power | Round
 LEAST_ROUNDING = 1e-9
+PAIR = 4
+PRODUCT_TOLERANCE = 1e-12
+LEAST_FIRST = 1e-4
+"""Which rows `Round` leaves as they are: see there."""
 
 
 @dataclass(frozen=True, slots=True)

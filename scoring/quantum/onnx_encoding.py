@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scoring.quantum.features import (
+    LEAST_FIRST,
     LEAST_ROUNDING,
+    PAIR,
+    PRODUCT_TOLERANCE,
     Constant,
     Encoding,
     Power,
@@ -22,9 +25,6 @@ if TYPE_CHECKING:
     from scoring.quantum.onnx_graph import Scope
 
 _NARROW = 64
-_PAIR = 4
-_PRODUCT_TOLERANCE = 1e-12
-_LEAST_FIRST = 1e-4
 
 
 def add_steps(scope: Scope, encoding: Encoding, rows: str) -> str:
@@ -96,15 +96,15 @@ def _round(scope: Scope, rows: str, width: int, step: float) -> str:
     size = scope.floats(step)
     whole = scope.add("Round", scope.add("Div", rows, size))
     rounded = scope.add("Mul", whole, size)
-    if width != _PAIR:
+    if width != PAIR:
         return rounded
     return scope.add("Where", _is_product(scope, rows), rows, rounded)
 
 
 def _is_product(scope: Scope, rows: str) -> str:
     """Whether each row of four is a product state, which stays as it is."""
-    a, b, c, d = (scope.add("Gather", rows, scope.ints([place]), axis=1) for place in range(_PAIR))
+    a, b, c, d = (scope.add("Gather", rows, scope.ints([place]), axis=1) for place in range(PAIR))
     difference = scope.add("Sub", scope.add("Mul", a, d), scope.add("Mul", b, c))
-    equal = scope.add("Less", scope.add("Abs", difference), scope.floats(_PRODUCT_TOLERANCE))
-    first = scope.add("Greater", scope.add("Abs", a), scope.floats(_LEAST_FIRST))
+    equal = scope.add("Less", scope.add("Abs", difference), scope.floats(PRODUCT_TOLERANCE))
+    first = scope.add("Greater", scope.add("Abs", a), scope.floats(LEAST_FIRST))
     return scope.add("And", equal, first)

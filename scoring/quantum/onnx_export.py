@@ -3,7 +3,8 @@
 A row's length does not matter to a circuit, so that rows enter as they are, and the squares of the
 result are divided by the squares of the row. Where the squares of a row would over- or underflow,
 or a row is all zeros (which stands for |0…0⟩), another branch of the graph first divides by the
-largest feature. That branch costs nothing while it is not taken.
+largest feature, and takes the encoding's steps in a wider range than that of floats. That branch
+costs nothing while it is not taken.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from scoring.quantum.compile.program import Layout, Program, Stage
 from scoring.quantum.document import digest
 from scoring.quantum.onnx_encoding import add_steps, add_zeros
 from scoring.quantum.onnx_graph import Scope
+from scoring.quantum.onnx_wide import add_wide_steps
 from scoring.quantum.pure import METADATA_KEY, embedded
 
 if TYPE_CHECKING:
@@ -108,7 +110,8 @@ def _shares(scope: Scope, part: Part, name: str, prefix: str) -> str:
     """The class probabilities of one circuit, under a name: the shape (rows, classes)."""
     rows = add_steps(scope, part.circuit.encoding, INPUT)
     if isinstance(part.compiled, Program):
-        result = _quotient(scope, part, _scaled(scope, rows, part))
+        safe = _kept_in_range(scope, part, rows, prefix)
+        result = _quotient(scope, part, _scaled(scope, safe, part))
     else:
         result = _guarded(scope, part, rows, prefix)
     circuit = part.circuit
@@ -119,13 +122,34 @@ def _shares(scope: Scope, part: Part, name: str, prefix: str) -> str:
     return scope.add("Clip", result, scope.floats(0), scope.floats(1), to=name)
 
 
+def _kept_in_range(scope: Scope, part: Part, rows: str, prefix: str) -> str:
+    """Encoded rows; where the steps left the range of floats, all of them but for factors."""
+    encoding = part.circuit.encoding
+    if not encoding.steps:
+        return rows
+    sizes = scope.add("Abs", rows)
+    totals = scope.add("ReduceSum", sizes, scope.ints([1]), keepdims=1)
+    inverses = scope.add("Reciprocal", totals)
+    plain, careful = scope.inside(), scope.inside()
+    same, wide = plain.add("Identity", rows), add_wide_steps(careful, encoding, INPUT)
+    shape = [None, encoding.width()]
+    return scope.add(
+        "If",
+        _are_exact(scope, totals, inverses, 1),
+        then_branch=plain.graph(prefix + "steps", [], [plain.value(same, shape)]),
+        else_branch=careful.graph(prefix + "wide_steps", [], [careful.value(wide, shape)]),
+    )
+
+
 def _guarded(scope: Scope, part: Part, rows: str, prefix: str) -> str:
     """The quotient as it is where squares are exact, else that of scaled rows."""
     above, below = _squares(scope, part, rows)
     inverse = scope.add("Reciprocal", below)
     plain, careful = scope.inside(), scope.inside()
     quick = plain.add("Mul", above, inverse)
-    slow = _quotient(careful, part, _scaled(careful, rows, part))
+    encoding = part.circuit.encoding
+    safe = add_wide_steps(careful, encoding, INPUT) if encoding.steps else rows
+    slow = _quotient(careful, part, _scaled(careful, safe, part))
     width = 1 if part.circuit.is_binary else len(part.circuit.classes)
     return scope.add(
         "If",

@@ -22,12 +22,16 @@ from scoring.errors import (
     WrongShapeError,
     WrongTypeError,
 )
-from scoring.quantum import document
+from scoring.quantum import document, wide
 from scoring.quantum.circuit import Circuit, Gate, Label, Model, OneVersusRest
 from scoring.quantum.cone import light_cone
 from scoring.quantum.features import (
+    LEAST_FIRST,
     LEAST_ROUNDING,
+    PAIR,
+    PRODUCT_TOLERANCE,
     Constant,
+    Encoding,
     Power,
     Product,
     Round,
@@ -42,9 +46,6 @@ if TYPE_CHECKING:
 MAX_QUBITS = 6
 METADATA_KEY = "fieldpost.circuit.json"
 """Under this key a compiled circuit carries the circuit itself."""
-_PAIR = 4
-_PRODUCT_TOLERANCE = 1e-12
-_LEAST_FIRST = 1e-4
 _METADATA_PROPS = 14
 
 Row = list[float]
@@ -87,7 +88,7 @@ class PureClassifier:
 
     def _probabilities(self, row: Sequence[float], place: int) -> Row:
         checked = _checked(row, self.features, place)
-        found = [_answer(circuit, matrix, checked, place) for circuit, matrix in self._parts]
+        found = [_answer(circuit, matrix, checked) for circuit, matrix in self._parts]
         if isinstance(self.model, OneVersusRest):
             return _normalised([shares[1] for shares in found])
         return found[0]
@@ -173,8 +174,8 @@ def _is_finite(value: float) -> bool:
         return False
 
 
-def _answer(circuit: Circuit, matrix: list[list[Row]], row: Row, place: int) -> Row:
-    encoded = _encoded(circuit, row, place)
+def _answer(circuit: Circuit, matrix: list[list[Row]], row: Row) -> Row:
+    encoded = _encoded(circuit, row)
     norm = sum(map(mul, encoded, encoded))
     sums = [sum(sum(map(mul, line, encoded)) ** 2 for line in lines) for lines in matrix]
     if not circuit.is_binary:
@@ -189,16 +190,21 @@ def _normalised(values: Row) -> Row:
     return [value / total for value in values] if total > 0 else [1.0 / count] * count
 
 
-def _encoded(circuit: Circuit, row: Row, place: int) -> Row:
+def _encoded(circuit: Circuit, row: Row) -> Row:
     """Amplitudes up to a factor: the largest is 1."""
-    for step in circuit.encoding.steps:
-        row = _apply(step, row)
+    if circuit.encoding.steps:
+        row = _stepped(circuit.encoding, row)
     largest = max(map(abs, row))
-    if not math.isfinite(largest):
-        raise MissingValueError("The encoding makes a feature infinite.", where=f"[{place}]")
     if largest == 0:
         return [1.0] + [0.0] * (len(row) - 1)
     return [value / largest for value in row]
+
+
+def _stepped(encoding: Encoding, row: Row) -> Row:
+    found = row
+    for step in encoding.steps:
+        found = _apply(step, found)
+    return found if wide.is_safe(sum(map(abs, found))) else wide.encoded(encoding, row)
 
 
 def _apply(step: Step, row: Row) -> Row:
@@ -229,9 +235,9 @@ def _power(row: Row, times: int) -> Row:
 def _rounded(row: Row, step: float) -> Row:
     if step <= LEAST_ROUNDING:
         return row
-    if len(row) == _PAIR:
+    if len(row) == PAIR:
         a, b, c, d = row
-        if abs(a * d - b * c) < _PRODUCT_TOLERANCE and abs(a) > _LEAST_FIRST:
+        if abs(a * d - b * c) < PRODUCT_TOLERANCE and abs(a) > LEAST_FIRST:
             return row
     return [round(value / step) * step if math.isfinite(value / step) else value for value in row]
 

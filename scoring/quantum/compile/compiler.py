@@ -14,7 +14,7 @@ from scoring.quantum import simulate
 from scoring.quantum.circuit import Circuit, Model, OneVersusRest
 from scoring.quantum.compile.choose import Part, Request, choose, describe
 from scoring.quantum.compile.folding import Folded
-from scoring.quantum.encoding import amplitudes, apply_steps, check_rows
+from scoring.quantum.encoding import encode
 
 FloatName = Literal["float64", "float32"]
 
@@ -105,11 +105,9 @@ def near_threshold(probabilities: NDArray[np.float64], tolerance: float) -> NDAr
 
 def _class_probabilities(part: Part, rows: ArrayLike) -> NDArray[np.float64]:
     circuit = part.circuit
-    encoded = apply_steps(circuit.encoding, check_rows(rows, circuit.encoding.features))
-    width = circuit.encoding.width()
-    states = amplitudes(encoded, circuit.qubits)
+    states = encode(circuit, rows)
     if isinstance(part.compiled, Folded):
-        states = states[:, :width]
+        states = states[:, : circuit.encoding.width()]
     sums = part.compiled.sums(states)
     if circuit.is_binary:
         sums = np.stack([1 - sums[:, 0], sums[:, 0]], axis=1)

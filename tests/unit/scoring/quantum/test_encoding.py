@@ -90,7 +90,13 @@ def test_what_is_no_row(rows: Any, kind: type[Exception], message: str) -> None:
 
 def test_a_step_that_overflows_is_told() -> None:
     with pytest.raises(MissingValueError, match="is inf"):
-        encode(circuit(2, 2, Product()), [[1e200, 1e200]])
+        apply_steps(Encoding(2, (Product(),)), np.array([[1e200, 1e200]]))
+
+
+def test_a_state_has_no_size_that_could_overflow() -> None:
+    states = encode(circuit(2, 2, Product()), [[1e200, 1e200], [1e-200, -1e-200]])
+    assert states[0] == pytest.approx([0, 0, 1, 0], abs=1e-15)
+    assert states[1] == pytest.approx([0.5**0.5, -(0.5**0.5), 0, 0], abs=1e-15)
 
 
 def test_no_rows_are_no_states() -> None:
