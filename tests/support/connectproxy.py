@@ -6,6 +6,7 @@ It knows hosts that no name server knows: what arrives at them has come through 
 from __future__ import annotations
 
 import base64
+import contextlib
 import select
 import socket
 import threading
@@ -44,7 +45,7 @@ class ConnectProxy:
 
     def _serve(self, client: socket.socket) -> None:
         client.settimeout(_WAIT_S)
-        with client:
+        with client, contextlib.suppress(OSError):  # either side may break off
             head = _head(client)
             if not head:
                 return
