@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _NOT_FOUND, _CONFLICT = 404, 409
 _TAKEN = re.compile(r"port is already allocated|address already in use", re.IGNORECASE)
 _FULL = re.compile(r"no space left on device", re.IGNORECASE)
+# Podman answers 500 where Docker answers 409.
+_NAMED = re.compile(r"name \S+ is already in use|name is already in use", re.IGNORECASE)
 _GPU = re.compile(r"could not select device driver|unresolvable CDI devices", re.IGNORECASE)
 _NETWORK = re.compile(r"network (?:\S+ )?not found", re.IGNORECASE)
 _LONGEST = 2000
@@ -78,7 +80,7 @@ def _refusal(status: int, said: str, what: str, where: str) -> FieldpostError:
         return TargetError(text, hint="Create it ('docker network create NAME').", where="network")
     if status == _NOT_FOUND:
         return NotFoundError(text)
-    if status == _CONFLICT:
+    if status == _CONFLICT or _NAMED.search(said):
         return ConflictError(text)
     return TargetError(text)
 

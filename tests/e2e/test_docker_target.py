@@ -314,6 +314,22 @@ def test_containers_of_others_are_not_touched(yard: Yard, tmp_path: Path) -> Non
     other.workspace.close()
 
 
+@BOTH
+def test_a_container_of_somebody_else_keeps_the_name_that_we_wanted(yard: Yard) -> None:
+    handle = yard.deploy("iris-14", yard.package(1))
+    worker = yard.inspect("iris-14", "worker")
+    name = str(worker["Name"]).removeprefix("/").replace("-r1-", "-r2-")
+    theirs = yard.engine.run("create", "--name", name, worker["Image"], "true")
+    try:
+        with pytest.raises(TargetError, match="not of this deployment"):
+            yard.deploy("iris-14", yard.package(2))
+        assert yard.engine.run("inspect", "--format", "{{.Id}}", theirs) == theirs
+    finally:
+        yard.engine.run("rm", theirs)
+    assert handle.score({}) == 1
+    assert len(yard.containers("iris-14", every=True)) == 2
+
+
 @DOCKER
 def test_the_port_moves_where_it_is_told_to(yard: Yard) -> None:
     first = yard.deploy("iris-12", yard.package(1))

@@ -205,8 +205,19 @@ class Launcher:
         try:
             return self._engine.create(name, document)
         except ConflictError:
+            self._require_ours(name)
             self._engine.remove(name)
             return self._engine.create(name, document)
+
+    def _require_ours(self, name: str) -> None:
+        """Raises `TargetError` where somebody else has given a container our name."""
+        found = self._engine.inspect(name) or {}
+        labels = (found.get("Config") or {}).get("Labels") or {}
+        if found and not self._crew.own.labels.items() <= labels.items():
+            raise TargetError(
+                f"{self._engine.where} has a container {name!r} that is not of this deployment.",
+                hint="Rename it ('docker rename'), or deploy once more: each revision has its own.",
+            )
 
     def _sweep(self) -> None:
         """Removes fronts and volumes that belong to no worker."""

@@ -31,6 +31,11 @@ def api_error(status: int, text: str) -> errors.APIError:
     [
         (404, "No such container: x", NotFoundError),
         (409, "Conflict. The name is already in use", ConflictError),
+        (
+            500,
+            'creating container storage: the container name "x" is already in use by 1',
+            ConflictError,
+        ),
         (500, "Bind for 127.0.0.1:80 failed: port is already allocated", PortTakenError),
         (500, "listen tcp 127.0.0.1:80: bind: address already in use", PortTakenError),
         (404, "network nowhere not found", TargetError),
