@@ -69,17 +69,34 @@ def _step(word: str, rows: Rows) -> Step:
 
 
 def _standard(rows: Rows, factor: float = 1.0, shift: float = 0.0) -> Step:
-    """Deviations from the mean, plus the shift, times the factor; constants stay as they are."""
-    deviation = rows.std(axis=0)
-    deviation[deviation == 0] = 1.0
-    offset = rows.mean(axis=0) - shift * deviation
-    return Scale(_plain(offset), _plain(factor / deviation))
+    """Deviations from the mean, plus the shift, times the factor; constants become the shift."""
+    small, top = _small(rows)
+    mean, deviation = small.mean(axis=0), small.std(axis=0)
+    constant = np.ptp(small, axis=0) == 0  # their deviation is rounding, if it is not zero
+    mean[constant] = small[0, constant]
+    with np.errstate(over="ignore", divide="ignore"):
+        mean, deviation = np.ldexp(mean, top), np.ldexp(deviation, top)
+        deviation[constant] = 1.0
+        return Scale(_plain(mean - shift * deviation), _plain(factor / deviation))
 
 
 def _minmax(rows: Rows) -> Step:
-    low, width = rows.min(axis=0), np.ptp(rows, axis=0)
-    width[width == 0] = 1.0
-    return Scale(_plain(low), _plain(1.0 / width))
+    small, top = _small(rows)
+    low, width = rows.min(axis=0), np.ptp(small, axis=0)
+    constant = width == 0
+    with np.errstate(over="ignore", divide="ignore"):
+        factor = np.ldexp(1.0 / width, -top)
+    factor[constant] = 1.0
+    return Scale(_plain(low), _plain(factor))
+
+
+def _small(rows: Rows) -> tuple[Rows, NDArray[np.int32]]:
+    """Rows whose columns are at most 1, and by which power of two each was more.
+
+    Exact, so that scales are the same; only no sum or square of them leaves the range of floats.
+    """
+    top: NDArray[np.int32] = np.frexp(np.abs(rows).max(axis=0))[1]
+    return np.ldexp(rows, -top), top
 
 
 def _plain(values: Rows) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ import pytest
 
 from scoring.errors import CircuitError
 from scoring.quantum.encoding import apply_steps
-from scoring.quantum.features import Constant, Encoding, Power, Product, Round
+from scoring.quantum.features import Constant, Encoding, Power, Product, Round, Scale
 from scoring.quantum.preparation import fit
 
 ROWS = np.array([[1.0, 5.0], [3.0, 5.0], [5.0, 5.0]])
@@ -32,6 +32,23 @@ def test_scales_are_taken_from_the_rows() -> None:
     shifted = apply_steps(fit("standard:2,1", ROWS), ROWS)
     assert np.allclose(shifted, (standard + 1) * 2)
     assert apply_steps(fit("minmax", ROWS), ROWS).tolist() == [[0, 0], [0.5, 0], [1, 0]]
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 7.7, -1e-3, 0.0, 1e300])
+@pytest.mark.parametrize("words", ["standard", "minmax"])
+def test_a_column_of_one_value_has_no_deviation(words: str, value: float) -> None:
+    """Not that of rounding: its mean is not always what it is made of, by the last digit."""
+    [step] = fit(words, np.full((80, 1), value)).steps
+    assert step == Scale((value,), (1.0,))
+
+
+def test_scales_of_huge_columns_are_finite() -> None:
+    rows = np.array([[1.7e308, 1e-310], [-1.7e308, 3e-310], [0.0, 2e-310]])
+    assert np.allclose(apply_steps(fit("minmax", rows[:, :1]), rows[2:, :1]), [[0.5]])
+    standard = apply_steps(fit("standard", rows[:, :1]), rows[:, :1] / 4)
+    assert np.allclose(standard, [[1.5**0.5 / 4], [-(1.5**0.5) / 4], [0]])
+    with pytest.raises(CircuitError, match="factor of a scale step is inf"):
+        fit("standard", rows)
 
 
 def test_a_scale_sees_what_the_steps_before_it_made() -> None:
