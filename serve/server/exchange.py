@@ -147,11 +147,13 @@ class Exchange:
         channel.answered(status, self.begun, len(self.body), size, details)
         if self.error:
             channel.failed(self.error)
+        self.phases = None  # of a job that knows this: no cycle is left for the collector
 
     def respond(self, response: Response) -> None:
         """Answers; a second answer, or one to a client that has gone, is dropped."""
         self.channel = getattr(self.job, "channel", None) or self.channel
-        self.phases = getattr(self.job, "phases", None)
+        if self.trace is not None:
+            self.phases = getattr(self.job, "phases", None)
         self.job = None
         if self._gone or self._answered:
             self._connection.hub.discard(response)

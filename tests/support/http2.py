@@ -76,10 +76,13 @@ class Http2Client:
         block = self.encoder.encode(list(fields))
         return f.headers(stream_id, block, f.END_STREAM if end else 0)
 
+    def data(self, stream_id: int, body: bytes, *, end: bool = True) -> bytes:
+        """A DATA frame."""
+        return f.frame(f.DATA, f.END_STREAM if end else 0, stream_id, body)
+
     def call(self, stream_id: int, body: bytes = BODY, path: str = INFER) -> None:
         """Sends a whole call."""
-        data = f.frame(f.DATA, f.END_STREAM, stream_id, body)
-        self.send(self.head(stream_id, grpc_head(path)), data)
+        self.send(self.head(stream_id, grpc_head(path)), self.data(stream_id, body))
 
     def read(self) -> Any:
         """The next frame; raises EOFError at the end."""

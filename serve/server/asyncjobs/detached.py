@@ -21,8 +21,12 @@ class _Sink:
 
     def __init__(self, answered: Sink, discard: Sink) -> None:
         self._answered = answered
-        self.hub = self
         self.discard = discard
+
+    @property
+    def hub(self) -> _Sink:
+        """Itself; kept, it would be a cycle."""
+        return self
 
     def answer(self, _exchange: Exchange, response: Response) -> None:
         self._answered(response)

@@ -226,17 +226,19 @@ class Runner:
         if self.draining:
             self._put_back_later(run)
             return
-        run.exchange = detached(request, body, partial(self._answered, run), self._discard)
+        exchange = detached(request, body, partial(self._answered, run), self._discard)
+        run.exchange = exchange
         deadline = claim.record.deadline
         if deadline is not None:
-            run.exchange.deadline = monotonic() + deadline - time()
+            exchange.deadline = monotonic() + deadline - time()
         try:
-            self._dispatch(run.exchange)
+            self._dispatch(exchange)
         except Exception as failure:  # noqa: BLE001 - logged or told by fail()
-            run.exchange.fail(failure)
+            exchange.fail(failure)
         self.look()
 
     def _answered(self, run: Run, response: Response) -> None:
+        run.exchange = None  # which knows this run: no cycle is left for the collector
         if response.status in _BUSY_STATUSES:
             self._put_back_later(run)
             self._schedule(POLL_S)

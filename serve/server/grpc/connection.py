@@ -135,6 +135,7 @@ class GrpcConnection(Leaving):
         self._closing = True
         self._out.clear()
         self._lose_streams()
+        self._others.clear()  # they know this: no cycle is left for the collector
         self.hub.leave(self)  # type: ignore[arg-type]
 
     # Bytes to frames

@@ -64,7 +64,7 @@ class RestStream(Stream):
 
     def receive(self, data: bytes) -> None:
         """A part of the body."""
-        if self._gone or self._exchange is not None:
+        if self._gone:
             return
         if self.received > self.connection.most:
             self._refuse(too_large(self.connection.most))
@@ -78,10 +78,12 @@ class RestStream(Stream):
         """The client has gone: what has not begun is not computed."""
         self._gone = True
         self._body.clear()
-        if self._source is not None:
-            self._source.close()
-        if self._exchange is not None:
-            self._exchange.abandon()
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.abandon()
 
     def held(self) -> int:
         """Bytes of the body so far."""
@@ -137,8 +139,9 @@ class RestStream(Stream):
 
     def _tell(self, status: int, size: int) -> None:
         """Counts and logs an answer."""
-        if self.hub.telemetry is not None and self._exchange is not None:
-            self._exchange.tell(self.hub.telemetry, self.connection.client, status, size)
+        exchange, self._exchange = self._exchange, None  # it knows us: no cycle is left
+        if self.hub.telemetry is not None and exchange is not None:
+            exchange.tell(self.hub.telemetry, self.connection.client, status, size)
 
     def _begin_stream(self, response: Response, *, wanted: bool) -> None:
         self._status = response.status

@@ -238,6 +238,9 @@ class ServedModel:
                     call.settle(result, error)
                 except Exception:
                     logger.exception("An answer could not be given")
+            if error is not None:
+                # Its frames hold the list that holds it: the bodies would wait for the collector.
+                error.__traceback__ = None
         if self._closed is not None and not self.pending:
             self._deadlines.stop()
             self._closed()
