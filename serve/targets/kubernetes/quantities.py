@@ -46,9 +46,11 @@ def require_bytes(name: str, text: str, least: int) -> int:
     Raises:
         UsageError: It is no quantity, or too small or large for anything.
     """
-    if text.endswith("m") or not least <= (value := parse(name, text)) < _MOST_BYTES:
+    value = parse(name, text)
+    if text.endswith("m") or not least <= value < _MOST_BYTES:
+        bound = "less than 1Ei" if value >= _MOST_BYTES else f"at least {mebibytes(least)}"
         raise UsageError(
-            f"The setting {name!r} cannot be {text!r}: it has to be at least {mebibytes(least)}.",
+            f"The setting {name!r} cannot be {text!r}: it has to be {bound}.",
             hint=f"Write {name}=512Mi or {name}=2Gi.",
             where=name,
         )

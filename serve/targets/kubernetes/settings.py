@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -39,6 +40,9 @@ _FILES = {
     "tls_key": "tls_secret",
     "tls_client_ca": "client_ca_secret",
 }
+_WRITTEN = ("jobs_dir", "access_log")
+_MOST_ENV = 1 << 20
+"""Bytes in all, which one Secret takes."""
 _NAMED = (
     *("api_keys_secret", "tls_secret", "client_ca_secret", "service_account", "priority_class"),
     *("runtime_class", "ingress_class", "ingress_tls_secret", "scaler_auth"),
@@ -194,6 +198,7 @@ def parse(given: Mapping[str, Any]) -> KubernetesSettings:
     check_serving(settings)
     _check_place(settings)
     _check_serving(settings)
+    _check_environment(settings)
     _check_scaling(settings)
     _check_resources(settings)
     _check_texts(settings)
@@ -245,6 +250,9 @@ def _check_serving(settings: KubernetesSettings) -> None:
             "'client_ca_secret' needs 'tls_secret': certificates are shown over TLS only.",
             where="client_ca_secret",
         )
+
+
+def _check_environment(settings: KubernetesSettings) -> None:
     for name in settings.env:
         if not _ENV_NAME.fullmatch(name):
             raise UsageError(
@@ -252,6 +260,13 @@ def _check_serving(settings: KubernetesSettings) -> None:
                 hint="Use letters, digits, '_', '-' and '.'.",
                 where=f"env.{name}",
             )
+    size = sum(len(str(text).encode()) for text in settings.env.values())
+    if size > _MOST_ENV:
+        raise UsageError(
+            f"The variables hold {size >> 10} KiB; a Secret takes {_MOST_ENV >> 10} KiB.",
+            hint="Put large values into files: of the model, or of a volume.",
+            where="env",
+        )
 
 
 def _check_scaling(settings: KubernetesSettings) -> None:
@@ -333,8 +348,7 @@ def _check_texts(settings: KubernetesSettings) -> None:
     texts.mapping("monitor_labels", settings.monitor_labels)
     texts.mapping("annotations", settings.annotations, values=False)
     texts.tolerations("tolerations", settings.tolerations)
-    for _ in texts.claims("volumes", settings.volumes):
-        """Raises where one is wrong."""
+    _check_folders(settings)
     if settings.allow_from not in ("any", "namespace"):
         for name in texts.parts(settings.allow_from):
             texts.require_label("allow_from", name)
@@ -343,6 +357,20 @@ def _check_texts(settings: KubernetesSettings) -> None:
         if prefix in ("fieldpost.dev", "app.kubernetes.io"):
             raise UsageError(
                 f"The label {key!r} is one that Fieldpost sets itself.", where="labels"
+            )
+
+
+def _check_folders(settings: KubernetesSettings) -> None:
+    """Where a pod writes: its own file system is read-only."""
+    claims = texts.claims("volumes", settings.volumes)
+    free = ["/tmp", "/dev", *(folder for _, folder, fixed in claims if not fixed)]  # noqa: S108
+    for name in _WRITTEN:
+        text = str(getattr(settings, name, None) or settings.server.get(name) or "")
+        if text.startswith("/") and not any(PurePosixPath(text).is_relative_to(f) for f in free):
+            raise UsageError(
+                f"Pods cannot write to {text}, which {name!r} names.",
+                hint=f"Mount a volume there (volumes=CLAIM:/folder), or write {name}=/tmp/….",
+                where=name,
             )
 
 

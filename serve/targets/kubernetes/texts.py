@@ -22,6 +22,7 @@ _MOST_NAME = 253
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _VOLUME_PARTS = (2, 3)
 _TAKEN = (PurePosixPath("/tmp"),)  # noqa: S108 - of a pod
+_KERNELS = (PurePosixPath("/proc"), PurePosixPath("/sys"), PurePosixPath("/dev"))
 _OURS = (PurePosixPath("/opt/fieldpost"), PurePosixPath("/etc/fieldpost"))
 
 
@@ -108,20 +109,26 @@ def claims(setting: str, text: str | None) -> Iterator[tuple[str, str, bool]]:
     Raises:
         UsageError: One is not of this form.
     """
-    seen = set()
+    seen: set[PurePosixPath] = set()
     for part in parts(text):
         cut = part.split(":")
         fine = len(cut) in _VOLUME_PARTS and cut[2:] in ([], ["ro"], ["rw"])
-        if not fine or cut[1] in seen or not _is_free(cut[1]):
+        if not fine or (folder := _folder(cut[1])) in seen or not _is_free(folder):
             raise _wrong(setting, part, f"{setting}=models-claim:/models:ro")
-        seen.add(cut[1])
-        yield require_name(setting, cut[0]), cut[1], cut[2:] == ["ro"]
+        seen.add(folder)
+        yield require_name(setting, cut[0]), str(folder), cut[2:] == ["ro"]
 
 
-def _is_free(folder: str) -> bool:
-    """Whether a volume may be there: it hides neither the package nor what we mount."""
-    path = PurePosixPath(folder)
+def _folder(text: str) -> PurePosixPath:
+    """A folder, told once however it is written: `//a`, `/a/`."""
+    return PurePosixPath(re.sub("//+", "/", text))
+
+
+def _is_free(path: PurePosixPath) -> bool:
+    """Whether a volume may be there: it hides neither the package nor what others mount."""
     if not path.is_absolute() or ".." in path.parts or path in _TAKEN:
+        return False
+    if any(path.is_relative_to(each) for each in _KERNELS):
         return False
     return not any(path.is_relative_to(each) or each.is_relative_to(path) for each in _OURS)
 

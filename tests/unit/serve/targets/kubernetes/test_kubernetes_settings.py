@@ -61,7 +61,16 @@ from serve.targets.kubernetes.settings import parse
         ({"tolerations": "a:Never"}, "does not take", "tolerations"),
         ({"volumes": "claim"}, "does not take", "volumes"),
         ({"volumes": "a:/x,b:/x"}, "does not take", "volumes"),
+        ({"volumes": "a:/x/,b:/x"}, "does not take", "volumes"),
+        ({"volumes": "a:/x,b://x"}, "does not take", "volumes"),
+        ({"volumes": "a:/proc/x"}, "does not take", "volumes"),
         ({"volumes": "Claim:/x"}, "does not take", "volumes"),
+        ({"jobs_dir": "/jobs"}, "cannot write to /jobs", "jobs_dir"),
+        ({"jobs_dir": "/data/jobs", "volumes": "a:/data:ro"}, "cannot write", "jobs_dir"),
+        ({"jobs_dir": "/database", "volumes": "a:/data"}, "cannot write", "jobs_dir"),
+        ({"access_log": "/var/log/x"}, "cannot write", "access_log"),
+        ({"memory": "10Ei"}, "less than 1Ei", "memory"),
+        ({"env.A": "x" * 600_000, "env.B": "é" * 300_000}, "a Secret takes 1024 KiB", "env"),
         ({"labels": "fieldpost.dev/model=x"}, "sets itself", "labels"),
         ({"labels": "app.kubernetes.io/name=x"}, "sets itself", "labels"),
         ({"hostname": "iris.example.org"}, "needs something that answers", "hostname"),
@@ -109,6 +118,11 @@ def test_the_defaults_are_those_of_a_deployment_that_survives_a_node() -> None:
     settings = parse({})
     assert (settings.replicas, settings.service_port, settings.scales) == (2, 80, False)
     assert (settings.tls, settings.host) == (False, "0.0.0.0")
+
+
+def test_pods_write_to_volumes_and_to_what_they_have_by_themselves() -> None:
+    parse({"jobs_dir": "/data/jobs", "volumes": "a:/data", "access_log": "-"})
+    parse({"jobs_dir": "/tmp/jobs", "access_log": "/dev/stdout", "env.A": "x" * (1 << 20)})
 
 
 def test_values_come_as_texts_or_as_they_are() -> None:
