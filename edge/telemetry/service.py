@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from edge.telemetry.ingest import Ingest, Quota
 from edge.telemetry.live import Live
 from edge.telemetry.otlp import Exporter
 from edge.telemetry.store import FOLDER, Retention, Store
-from scoring.errors import MissingDependencyError
+from scoring.errors import FieldpostError, MissingDependencyError
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +78,12 @@ class TelemetryService:
 
     def begin(self) -> None:
         """Hears anew what was stored lately, by whomever."""
-        with contextlib.suppress(MissingDependencyError):
+        try:
             self.live.load(self.store)
+        except MissingDependencyError:
+            pass
+        except FieldpostError as error:  # only what was is not known then
+            logger.error("telemetry of before could not be read reason=%s", error)  # noqa: TRY400
 
     def take(self, where: Topic, payload: bytes) -> Ack | None:
         """Stores what came on a topic; see `Ingest.take`. One thread."""
@@ -119,8 +122,8 @@ class TelemetryService:
         self.close()
 
     def _keep(self) -> None:
+        self.store.prune(self._retention)  # first: to merge takes room
         self.store.merge()
-        self.store.prune(self._retention)
 
     def _export(self) -> None:
         assert self._exporter is not None

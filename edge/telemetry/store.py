@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import secrets
 import time
@@ -25,10 +26,12 @@ import msgspec
 from edge.telemetry.inbox import File, Inbox, Stored
 from edge.telemetry.received import told, unpack
 from scoring import durable
-from scoring.errors import MissingDependencyError, UsageError, WorkspaceError
+from scoring.errors import MissingDependencyError, StorageFullError, UsageError, WorkspaceError
 
 if TYPE_CHECKING:
     import duckdb
+
+logger = logging.getLogger(__name__)
 
 FOLDER: Final = "telemetry"
 COLUMNS: Final = (
@@ -124,19 +127,24 @@ class Store:
             WorkspaceError: The telemetry cannot be read.
         """
         for left in reversed(range(_TRIES)):
-            with self._table() as db:
-                _require_select(db, sql)
-                try:
-                    found = db.execute(sql, list(parameters))
-                    rows = found.fetchall()
-                except _errors("IOException") as error:
-                    if not left:  # a file was merged with others, or too old, again and again
-                        raise WorkspaceError(f"Telemetry cannot be read: {error}.") from error
-                    continue
-                except _errors("Error") as error:
-                    raise _wrong(error) from error
-                return Answer(tuple(column[0] for column in found.description or ()), rows)
+            try:
+                return self._ask(sql, parameters, is_last=not left)
+            except _errors("IOException") as error:
+                if not left:  # a file was merged with others, or too old, again and again
+                    raise WorkspaceError(f"Telemetry cannot be read: {error}.") from error
         raise AssertionError
+
+    def _ask(self, sql: str, parameters: Sequence[object], *, is_last: bool) -> Answer:
+        with self._table(leave_out=is_last) as db:
+            _require_select(db, sql)
+            try:
+                found = db.execute(sql, list(parameters))
+                rows = found.fetchall()
+            except _errors("IOException"):
+                raise
+            except _errors("Error") as error:
+                raise _wrong(error) from error
+            return Answer(tuple(column[0] for column in found.description or ()), rows)
 
     def records(
         self,
@@ -167,14 +175,20 @@ class Store:
         return [_document(dict(zip(found.columns, row, strict=True))) for row in found.rows]
 
     @contextlib.contextmanager
-    def _table(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that sees `records` and can touch nothing else."""
+    def _table(self, *, leave_out: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that sees `records` and can touch nothing else.
+
+        Args:
+            leave_out: What is not there is left out: it was looked for before.
+        """
         with self._scratch() as scratch, contextlib.closing(_duckdb().connect()) as db:
             with self.inbox.transaction(write=False):
-                files = [str(self._files / file.name) for file in self.inbox.files()]
+                files = self.inbox.files()
                 _write_lines(scratch, self._stored())
+            if leave_out:
+                files = self._there(files)
             db.execute(f"CREATE TEMP TABLE pending AS {_TYPED}", [str(scratch)])
-            db.execute(f"CREATE TEMP VIEW records AS {_everything(files)}")
+            self._show(db, [str(self._files / file.name) for file in files])
             for setting in (
                 f"allowed_directories = {_list([str(self._files)])}",
                 "enable_external_access = false",
@@ -182,6 +196,26 @@ class Store:
             ):
                 db.execute(f"SET {setting}")
             yield db
+
+    @staticmethod
+    def _show(db: duckdb.DuckDBPyConnection, files: list[str]) -> None:
+        """Makes the view; raises WorkspaceError for a file that is damaged."""
+        try:
+            db.execute(f"CREATE TEMP VIEW records AS {_everything(files)}")
+        except _errors("IOException"):
+            raise
+        except _errors("Error") as error:
+            raise WorkspaceError(f"Telemetry cannot be read: {error}.") from error
+
+    def _there(self, files: Iterable[File]) -> list[File]:
+        """Those that are on the disk: a database from a backup names some that are not."""
+        found = []
+        for file in files:
+            if (self._files / file.name).exists():
+                found.append(file)
+            else:
+                logger.warning("telemetry is missing file=%s records=%d", file.name, file.records)
+        return found
 
     # -- sealing
 
@@ -225,8 +259,19 @@ class Store:
                 days.setdefault(file.day, []).append(file)
             for day, files in days.items():
                 if day < today and len(files) > 1:
-                    gone += self._merge(day, files)
+                    gone += self._try_to_merge(day, files)
         return gone
+
+    def _try_to_merge(self, day: str, files: list[File]) -> int:
+        """A day with a damaged file stays as it is; the others are merged all the same."""
+        there = self._there(files)
+        try:
+            return self._merge(day, there) if len(there) > 1 else 0
+        except StorageFullError:
+            raise
+        except WorkspaceError as error:
+            logger.error("telemetry not merged day=%s reason=%s", day, error)  # noqa: TRY400
+            return 0
 
     def _merge(self, day: str, files: list[File]) -> int:
         paths = [str(self._files / file.name) for file in files]

@@ -77,3 +77,11 @@ def test_drift_is_asked_from_the_command_line(workspace: Path, tmp_path: Path) -
         "fleet": "drifted", "cam-1": "steady", "cam-2": "drifted",
     }  # fmt: skip
     assert found["cam-2"]["columns"]["x[1]"]["verdict"] == "steady"
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_controller_starts_whatever_became_of_its_files(workspace: Path, is_gone: bool) -> None:
+    for file in (workspace / "telemetry" / "records").glob("*.parquet"):
+        file.unlink() if is_gone else file.write_bytes(b"PAR1")
+    with TelemetryService(workspace) as service:
+        assert service.live.totals == {}

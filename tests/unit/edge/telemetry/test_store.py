@@ -167,3 +167,35 @@ def test_two_stores_of_one_folder_agree(store: Store, clock: Clock) -> None:
         other.seal()
         tell(other, clock, 0, 1)
         assert seqs(store) == seqs(other) == [0, 1]
+
+
+def test_a_file_that_is_gone_takes_nothing_else_along(
+    store: Store, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where the database comes from a backup: it names files that were merged since."""
+    for n in range(3):
+        tell(store, clock, n)
+        store.seal()
+    lost = sorted((tmp_path / "it's here" / "records").glob("*.parquet"))[1]
+    lost.unlink()
+    assert seqs(store) == [0, 2]
+    assert lost.name in caplog.text
+    clock.now += DAY
+    assert store.merge() == 2
+    assert seqs(store) == [0, 2]
+
+
+def test_a_damaged_file_is_told_and_does_not_hold_up_other_days(
+    store: Store, clock: Clock, tmp_path: Path
+) -> None:
+    for n in range(4):
+        tell(store, clock, n)
+        store.seal()
+        clock.now += DAY * (n == 1)
+    min((tmp_path / "it's here" / "records").glob("*.parquet")).write_bytes(b"PAR1 or not")
+    clock.now += DAY
+    with pytest.raises(WorkspaceError):
+        seqs(store)
+    assert store.merge() == 2
+    assert store.prune(Retention(days=1)) == 2
+    assert seqs(store) == [2, 3]
