@@ -29,6 +29,8 @@ AXES = ("I", "X", "Y", "Z")
 MAX_QUBITS = 30
 MAX_GATES = 100_000
 MAX_CLASSES = 1024
+LABELS = 1 << 63
+"""Labels that are whole numbers are below this, and not below its negative: they are served so."""
 
 Label = int | str
 _WHOLE_REGISTER = Encoding(1)
@@ -291,6 +293,13 @@ def check_labels(classes: Sequence[Label]) -> None:
         )
     if len(set(classes)) != len(classes):
         raise CircuitError("A class is named twice.", where="classes")
+    beyond = next((c for c in classes if isinstance(c, int) and not -LABELS <= c < LABELS), None)
+    if beyond is not None:
+        raise CircuitError(
+            f"The class {beyond} is no whole number of 64 bits.",
+            hint="Name it by a string.",
+            where="classes",
+        )
 
 
 def _check_width(encoding: Encoding, qubits: int) -> None:

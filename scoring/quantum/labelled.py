@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scoring.errors import TrainingDataError, WrongTypeError
+from scoring.quantum.circuit import LABELS
 from scoring.quantum.encoding import as_table, check_finite
 from scoring.sample import read_sample
 
@@ -103,7 +104,10 @@ def _named(content: Mapping[str, Any], label: str) -> Labelled:
         )
     features = tuple(key for key in content if key != name)
     if not features:
-        raise TrainingDataError("The data have labels and no features.")
+        raise TrainingDataError(
+            f"The data have one column, {name!r}: labels and no features.",
+            hint="Commas separate the columns of a .csv file.",
+        )
     columns = [_column(key, content[key]) for key in features]
     return Labelled(_rows(np.stack(columns, axis=1), features), _labels(content[name]), features)
 
@@ -135,7 +139,8 @@ def _rows(values: Any, names: Sequence[str] = ()) -> NDArray[np.float64]:
     try:
         return as_table(table)
     except WrongTypeError:
-        _check_numbers(table, names)
+        if not np.iscomplexobj(table):  # of which `float` would drop half, with a warning
+            _check_numbers(table, names)
         raise
 
 
@@ -172,5 +177,16 @@ def _labels(values: Any) -> NDArray[Any]:
                 where=f"[{place}]",
             )
     if all(not isinstance(value, str) and value == int(value) for value in found):
-        return np.array([int(value) for value in found], dtype=np.int64)
+        return _whole([int(value) for value in found])
     return np.array([str(value) for value in found])
+
+
+def _whole(labels: list[int]) -> NDArray[np.int64]:
+    for place, label in enumerate(labels):
+        if not -LABELS <= label < LABELS:
+            raise TrainingDataError(
+                f"The label of row {place} is {label}: whole numbers have 64 bits here.",
+                hint="Make words of such labels.",
+                where=f"[{place}]",
+            )
+    return np.array(labels, dtype=np.int64)

@@ -61,6 +61,7 @@ def test_what_is_not_said_is_the_librarys() -> None:
         ({"measured": (0, 0)}, "measured twice", "measured"),
         ({"classes": (0,)}, "cannot have 1 classes", "classes"),
         ({"classes": (0, 0)}, "named twice", "classes"),
+        ({"classes": (0, 2**63)}, "is no whole number of 64 bits", "classes"),
         ({"classes": (0, "a")}, "not all whole numbers", "classes"),
         ({"classes": (0.5, 1.5)}, "not all whole numbers", "classes"),
         ({"classes": (0, 1, 2)}, "cannot tell 3 classes apart", "classes"),

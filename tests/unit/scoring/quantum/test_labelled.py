@@ -69,6 +69,9 @@ def test_words_are_labels(tmp_path: Path) -> None:
         ("1,cat,1\n2,dog,0\n", "", WrongTypeError, "column 1 has 'cat' in row 0"),
         ("x,y\n1,2\n1,0.25\n", "", TrainingDataError, "label of row 1 is 0.25: labels are whole"),
         ("x\n1\n", "", TrainingDataError, "no features"),
+        ("x;y\n1;2\n", "", TrainingDataError, "one column, 'x;y'"),
+        ("x,y\n1,2\n1,1e20\n", "", TrainingDataError, "row 1 is 100000000000000000000: whole"),
+        (f"x,y\n1,2\n1,{2**63}\n", "", TrainingDataError, f"row 1 is {2**63}: whole"),
         ("x,y\n", "", TrainingDataError, "has no rows"),
     ],
 )
@@ -85,6 +88,12 @@ def test_columns_of_time_are_no_features(tmp_path: Path) -> None:
     table.to_parquet(tmp_path / "a.parquet")
     with pytest.raises(WrongTypeError, match="column 'at' has '2024-01-01"):
         read_labelled(tmp_path / "a.parquet")
+
+
+def test_complex_numbers_are_no_features(tmp_path: Path) -> None:
+    content = {"X": np.array([[1j, 2], [3, 4]]), "y": np.array([0, 1])}
+    with pytest.raises(WrongTypeError, match="of type complex128"):
+        read_labelled(written(tmp_path, "a.npz", content))
 
 
 def test_rows_and_labels_of_different_lengths(tmp_path: Path) -> None:
