@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _STATE: Final = "/var/lib/fieldpost-agent"
 _USAGE, _FAILED = 2, 1
 _CLOCK_S: Final = 60.0
+_OURS: Final = ("edge", "scoring", "serve")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FieldpostError as error:
         print(f"fieldpost-agent: {error.message} {error.hint}".rstrip(), file=sys.stderr)  # noqa: T201
         return _USAGE if isinstance(error, UsageError) else _FAILED
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] in _OURS:
+            raise
+        print(_missing(error.name), file=sys.stderr)  # noqa: T201
+        return _FAILED
+
+
+def _missing(module: str) -> str:
+    package = module.partition(".")[0]
+    return (
+        f"fieldpost-agent: It needs the package {package}, which is not installed. "
+        "Install what an agent needs: pip install 'fieldpost[agent]'"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+
+import click
 
 from scoring.commands.lazy import Entry, LazyGroup
 
@@ -74,6 +76,19 @@ _ROLLOUT: Final = {
     "retry": Entry("edge.cli.rollout:retry", "Tell devices that failed once more."),
 }
 
-fleet = LazyGroup("fleet", entries=_FLEET, help="Fleets: what devices everywhere are to run.")
-device = LazyGroup("device", entries=_DEVICE, help="Devices of a fleet.")
-rollout = LazyGroup("rollout", entries=_ROLLOUT, help="Rollouts: a revision on its way.")
+
+class _FleetGroup(LazyGroup):
+    """A group that says which extra to install where a command lacks a package of it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            from edge.cli.needs import not_installed
+
+            raise not_installed(error, extra="fleet") from error
+
+
+fleet = _FleetGroup("fleet", entries=_FLEET, help="Fleets: what devices everywhere are to run.")
+device = _FleetGroup("device", entries=_DEVICE, help="Devices of a fleet.")
+rollout = _FleetGroup("rollout", entries=_ROLLOUT, help="Rollouts: a revision on its way.")
