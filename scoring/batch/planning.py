@@ -164,7 +164,8 @@ def _source(store: Store, entry: Entry, options: Options) -> Source:
 def _problems(
     store: Store, source: Source, options: Options, model: Model, fitted: signature.Fit
 ) -> list[str]:
-    found = [*signature.checked(fitted, source.columns).problems]
+    found = signature.header_problems(fitted, options, source)
+    found = found or [*signature.checked(fitted, source.columns).problems]
     if source.format == "parquet":
         with store.open(source.path) as file:
             types = parquet.types(parquet.open_file(file, source.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from scoring.payload.places import listed
 from scoring.schema import ModelSchema, TensorSpec
 
 _MATRIX_RANK = 2
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 PREDICTION = "prediction"
 
 
@@ -117,6 +119,21 @@ def checked(found: Fit, available: Sequence[str]) -> Fit:
             f"({listed(list(found.columns))}); name them with --columns, or the others with --keep"
         )
     return Fit(found.mode, found.columns, found.specs, found.names, tuple(problems))
+
+
+def header_problems(fitted: Fit, options: Options, source: Source) -> list[str]:
+    """Why the first line of a CSV file seems to be a row, which would have no result.
+
+    Only where no name is looked for. Whole numbers from 0 on may be names: pandas writes them.
+    """
+    if source.format != "csv" or fitted.names or options.columns:
+        return []
+    numbers = all(_NUMBER.fullmatch(name.strip()) for name in source.columns)
+    if not numbers or all(name.strip().isdigit() for name in source.columns):
+        return []
+    seen = listed(list(source.columns))
+    advice = "put the names of the columns before it, or give it with --columns if it holds them"
+    return [f"its first line, {seen}, seems to be a row: {advice}"]
 
 
 def _columns(names: Sequence[str]) -> str:
