@@ -36,15 +36,15 @@ class Referrer(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
         media_type: Of the manifest.
         digest: Of the manifest.
         size: Of the manifest.
-        artifact_type: What it is.
-        annotations: Those of the manifest.
+        artifact_type: What it is; some registries write null.
+        annotations: Those of the manifest; None for none.
     """
 
     media_type: str
     digest: str
     size: int
-    artifact_type: str = ""
-    annotations: dict[str, str] = {}
+    artifact_type: str | None = ""
+    annotations: dict[str, str] | None = None
 
 
 class Attached(msgspec.Struct, frozen=True):
@@ -150,7 +150,7 @@ def entry_of(document: Document) -> Referrer:
         described.digest,
         described.size,
         document.artifact_type,
-        document.annotations,
+        document.annotations or None,
     )
 
 

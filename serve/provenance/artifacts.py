@@ -51,9 +51,9 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
 
 
 class ArtifactManifest(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """The manifest of an artifact, as far as it is read."""
+    """The manifest of an artifact, as far as it is read; an index has no configuration."""
 
-    config: Part
+    config: Part | None = None
     layers: tuple[Part, ...] = ()
     subject: Part | None = None
     artifact_type: str = ""
@@ -260,9 +260,16 @@ def parse(manifest: bytes) -> ArtifactManifest:
         VerificationError: It is something else.
     """
     try:
-        return msgspec.json.decode(manifest, type=ArtifactManifest)
+        return msgspec.convert(_without_nulls(msgspec.json.decode(manifest)), ArtifactManifest)
     except DECODE_ERRORS as error:
         raise VerificationError(f"An attachment's manifest cannot be read: {error}.") from error
+
+
+def _without_nulls(value: object) -> object:
+    """Other tools write null for what is not there."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
 
 
 def signature_of(layer: Part) -> bytes:

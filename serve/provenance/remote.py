@@ -187,6 +187,8 @@ class Remote:
     def _keep(self, registry: Registry, package: str, digest: str) -> None:
         manifest = self._client.manifest(digest)
         parsed = artifacts.parse(manifest.data)
+        if parsed.config is None:
+            return  # an index, which nothing here reads
         checks.Found(package).add(parsed, lambda _part: b"")  # refuses what speaks of another
         registry.referrers.attach(
             manifest.data,

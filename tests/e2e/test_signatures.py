@@ -22,9 +22,13 @@ from scoring.errors import (
 )
 from serve import Workspace
 from serve.distribution.client import PUSH, RegistryClient
+from serve.distribution.content import Descriptor
 from serve.distribution.documents import OCI_MANIFEST
+from serve.distribution.memory import Memory
+from serve.distribution.progress import Progress
 from serve.distribution.reference import parse_reference
-from serve.distribution.referrers import attach, list_referrers
+from serve.distribution.referrers import InMemory, Referrer, attach, enlist, list_referrers
+from serve.distribution.uploads import Upload
 from serve.provenance import artifacts, slsa
 from serve.provenance.artifacts import Subject
 from serve.provenance.keyfiles import load_private, load_public, write_pair
@@ -367,6 +371,47 @@ def other_image(signed: Pushed, tmp_path: Path) -> str:
     package = small_package(signed.workspace, folder, name="evil", content=b"malware")
     to = f"{signed.name}:2"
     return signed.workspace.packages.push(package, to, base=signed.base).digest
+
+
+EMPTY = {
+    "mediaType": "application/vnd.oci.empty.v1+json",
+    "digest": digests.of_bytes(b"{}"),
+    "size": 2,
+}
+JWS = {"mediaType": "application/jose+json", "digest": digests.of_bytes(b"jws"), "size": 3}
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        (OCI_MANIFEST, {"config": EMPTY, "layers": [JWS], "artifactType": "application/x.notary"}),
+        (OCI_MANIFEST, {"config": EMPTY, "layers": []}),
+        (OCI_INDEX, {"manifests": [], "artifactType": "application/x.index"}),
+        (OCI_INDEX, {"manifests": [], "annotations": None}),
+    ],
+    ids=["a signature of another kind", "nothing", "an index", "an index of no kind"],
+)
+def test_what_other_tools_attach_is_left_alone(
+    signed: Pushed, kind: str, parts: dict[str, Any], tmp_path: Path
+) -> None:
+    with signed.client() as client:
+        content = InMemory({digests.of_bytes(each): each for each in (b"{}", b"jws")})
+        for blob in (EMPTY, JWS):
+            wanted = Descriptor("", str(blob["digest"]), int(str(blob["size"])))
+            Upload(client, wanted, content, Memory(None), Progress()).run()
+        for digest in (signed.digest, signed.package.digest):
+            root = client.manifest(digest).descriptor
+            subject = {"mediaType": root.media_type, "digest": root.digest, "size": root.size}
+            document = {"schemaVersion": 2, "mediaType": kind, "subject": subject, **parts}
+            data = json.dumps(document).encode()
+            assert not client.put_referrer(data, kind)
+            entry = Referrer(kind, digests.of_bytes(data), len(data), parts.get("artifactType"))
+            enlist(client, digest, [entry])
+    assert signed.verify().keys == (signed.key.public.fingerprint,)
+    assert signed.workspace.packages.sign_image(signed.reference, signed.key)
+    with Workspace(tmp_path / "other") as other:
+        other.packages.pull(signed.reference)
 
 
 def test_a_tag_that_was_moved_to_another_image_is_told(signed: Pushed, tmp_path: Path) -> None:

@@ -163,6 +163,21 @@ def test_a_list_of_nonsense_gives_nothing_to_follow(tmp_path: Path, options: Opt
         assert list_referrers(client, subject(client)) == ()
 
 
+def test_a_list_with_nulls_is_a_list(tmp_path: Path, options: Options) -> None:
+    with TinyRegistry() as tiny:
+        client = with_image(tiny.host, options, tmp_path)
+        entry = {"mediaType": OCI_MANIFEST, "digest": subject(client), "size": 1}
+
+        def nulls(request: Handler) -> bool:
+            listed = [entry | {"artifactType": None, "annotations": None}]
+            request.answer(200, json.dumps({"manifests": listed}).encode())
+            return True
+
+        tiny.on("GET", "referrers/", nulls)
+        (found,) = list_referrers(client, subject(client))
+        assert (found.digest, found.annotations) == (subject(client), None)
+
+
 def test_a_damaged_attachment_is_refused(tmp_path: Path, options: Options) -> None:
     with TinyRegistry() as tiny:
         client = with_image(tiny.host, options, tmp_path)
