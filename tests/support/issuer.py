@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
@@ -64,6 +65,7 @@ class Issuer:
         self.requests: list[str] = []
         self.configuration: dict[str, Any] = {}
         self.body: bytes | None = None
+        self.pause_s = 0.0  # before each byte of an answer
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -77,7 +79,10 @@ class Issuer:
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                with contextlib.suppress(ConnectionError):  # who has waited for long enough
+                    for piece in [data] if not outer.pause_s else map(bytes, zip(data)):
+                        time.sleep(outer.pause_s)
+                        self.wfile.write(piece)
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 import httpx
 import msgspec
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -9,6 +11,7 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from serve.server.access.issuer import require_safe
 
 _TIMEOUT_S = 5.0
+_WHOLE_S = 10.0  # for one answer, however slowly its parts come
 _MOST_BYTES = 1 << 20
 _SERVER_ERRORS = 500
 _TOO_MANY = 429
@@ -64,10 +67,13 @@ def _may_pass(error: BaseException) -> bool:
 )
 def _get(client: httpx.Client, url: str) -> bytes:
     body = bytearray()
+    latest = monotonic() + _WHOLE_S
     with client.stream("GET", url) as response:
         response.raise_for_status()
         for part in response.iter_bytes():
             body += part
             if len(body) > _MOST_BYTES:
                 raise FetchError(f"{url} answers with more than {_MOST_BYTES} bytes")
+            if monotonic() > latest:
+                raise FetchError(f"{url} takes more than {_WHOLE_S:g} s to answer")
     return bytes(body)

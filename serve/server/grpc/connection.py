@@ -245,6 +245,7 @@ class GrpcConnection(Leaving):
     def _on_late_data(self, stream: Stream | None, stream_id: int, flags: int) -> None:
         """Data where none may come, or of a stream that we have answered already."""
         if stream_id in self._left_behind:
+            self._refuse_if_taken_back(stream_id)
             if flags & f.END_STREAM:
                 del self._left_behind[stream_id]
         elif stream is not None:
@@ -253,6 +254,11 @@ class GrpcConnection(Leaving):
             raise f.ConnectionFault(f.PROTOCOL_ERROR, "data on a stream that was not opened")
         else:
             raise f.ConnectionFault(f.STREAM_CLOSED, "data on a stream that is closed")
+
+    def _refuse_if_taken_back(self, stream_id: int) -> None:
+        """What comes behind the client's own reset is a fault of that stream (RFC 9113, 5.1)."""
+        if self._left_behind[stream_id]:
+            raise f.StreamFault(stream_id, f.STREAM_CLOSED)
 
     def _on_block(self, stream_id: int, block: bytes, flags: int) -> None:
         """A whole header block: a request, or trailers."""
@@ -281,6 +287,7 @@ class GrpcConnection(Leaving):
         self._heads.skip(block, stream_id)
         stream = self._streams.get(stream_id)
         if stream_id in self._left_behind:
+            self._refuse_if_taken_back(stream_id)
             self._left_behind.pop(stream_id)
         elif stream is None:
             raise f.ConnectionFault(f.STREAM_CLOSED, "a head on a stream that is closed")
@@ -363,10 +370,13 @@ class GrpcConnection(Leaving):
         if stream_id > self._last:
             raise f.ConnectionFault(f.PROTOCOL_ERROR, "a reset of a stream that was not opened")
         self._pay(RESET_COST)
-        self._left_behind.pop(stream_id, None)
+        unfinished = self._left_behind.pop(stream_id, None) is not None
         stream = self._streams.get(stream_id)
         if stream is not None:
+            unfinished = not stream.ended
             self._drop(stream)
+        if unfinished:
+            self._remember(stream_id, taken_back=True)
 
 
 def _address(transport: asyncio.Transport) -> str:

@@ -7,7 +7,7 @@ from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from scoring.errors import FieldpostError, ModelNotReadyError
+from scoring.errors import FieldpostError, ModelNotReadyError, UnauthorizedError
 from serve.server.grpc.messages import ModelInferRequest, ModelStreamInferResponse, parse
 from serve.server.grpc.status import text_of
 from serve.server.models.call import Call
@@ -151,15 +151,25 @@ class InferSession:
         self._find = find
         self._calls: deque[StreamCall | bytes] = deque()
         self._ended = self._sending = False
+        self._begun = False  # the first request was admitted with the stream
 
     def message(self, data: bytes) -> None:
-        """The next request."""
+        """The next request.
+
+        Raises:
+            UnauthorizedError: The caller's credential is over, and the stream with it.
+        """
         request = None
         try:
             request = parse(ModelInferRequest, data)
+            if self._begun:
+                self.stream.admit_again()
+            self._begun = True
             endpoint = _endpoint_of(self.stream, request, self._find)
             call = StreamCall(self, endpoint, request, len(data), perf_counter())
             endpoint.model.submit(call)
+        except UnauthorizedError:
+            raise
         except FieldpostError as error:
             self._calls.append(refusal(self.stream, request, error))
             self._send()

@@ -42,7 +42,9 @@ class Leaving(Sending):
         self.deadline = -inf
         self._limits = hub.settings
         self._streams: dict[int, Stream] = {}
-        self._left_behind: dict[int, None] = {}
+        # What may still come on streams that have ended is passed over, or, where the client itself
+        # has taken the request back (True), told to be late; neither hurts other streams.
+        self._left_behind: dict[int, bool] = {}
         self._last = 0
         # The last stream that is answered, once the client has been told so.
         self._final: int | None = None
@@ -82,9 +84,9 @@ class Leaving(Sending):
             self._remember(stream.id)
         self.forget(stream)
 
-    def _remember(self, stream_id: int) -> None:
-        """The client may still send on this stream, and that is no fault."""
-        self._left_behind[stream_id] = None
+    def _remember(self, stream_id: int, *, taken_back: bool = False) -> None:
+        """The client may still send on this stream, and that is no fault of the connection."""
+        self._left_behind[stream_id] = taken_back
         if len(self._left_behind) > _MOST_LEFT_BEHIND:
             del self._left_behind[next(iter(self._left_behind))]
 

@@ -6,7 +6,7 @@ from functools import partial
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
-from scoring.errors import FieldpostError, UnsupportedMediaTypeError
+from scoring.errors import FieldpostError, UnauthorizedError, UnsupportedMediaTypeError
 from scoring.payload import coding
 from serve.server.errors import BadRequestError, RequestTimeoutError, RouteNotFoundError
 from serve.server.grpc.reading import HEAD, Message, MessageReader
@@ -127,6 +127,24 @@ class RpcStream(Replying):
             guard.decide(head.credential, head.path, self._decided)
             return False
         return True
+
+    def admit_again(self) -> None:
+        """Asks anew whether the caller may ask: a stream may outlive a key, and carries many.
+
+        Raises:
+            UnauthorizedError: The credential is over.
+            FieldpostError: As the guard has it.
+        """
+        guard, head = self.connection.guard, self.head
+        if guard is None:
+            return
+        self.principal = guard.admit(head.credential, head.path, self.connection.address)
+        if self.principal is None:
+            raise UnauthorizedError(
+                "The bearer token is signed by a key that its issuer no longer has.",
+                hint="Get a new token from the issuer, and begin another stream.",
+                where="authorization",
+            )
 
     def _decided(self, principal: Principal | None, error: FieldpostError | None) -> None:
         if self.answered:

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from scoring.errors import FieldpostError, UnauthorizedError, UnreachableError, UsageError
+from serve.server.access import fetching, jwks, oidc
 from serve.server.access import issuer as issuers
-from serve.server.access import jwks, oidc
 from serve.server.access.fetching import FetchError, signing_keys
 from serve.server.access.issuer import Issuer as Keys
 from tests.support.issuer import (
@@ -241,6 +241,15 @@ def test_an_endless_answer_is_cut_off() -> None:
     with Issuer() as issuer:
         issuer.body = b"x" * ((1 << 20) + 1)
         with pytest.raises(FetchError, match="more than"):
+            signing_keys(issuer.url, f"{issuer.url}/keys")
+
+
+def test_an_answer_that_only_trickles_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part comes in time; who waits for the keys cannot wait for all of them."""
+    monkeypatch.setattr(fetching, "_WHOLE_S", 0.05)
+    with Issuer() as issuer:
+        issuer.body, issuer.pause_s = b"x" * 1000, 0.01
+        with pytest.raises(FetchError, match="takes more than"):
             signing_keys(issuer.url, f"{issuer.url}/keys")
 
 

@@ -12,8 +12,22 @@ import pytest
 
 from serve.server.access import keyfile, keys
 from serve.server.access.keychain import Keychain
+from serve.server.grpc import frames as f
+from serve.server.grpc.messages import ModelStreamInferResponse
+from serve.server.grpc.reading import HEAD
+from tests.support.http2 import Http2Client, grpc_head, infer_body
 from tests.support.issuer import AUDIENCE, Issuer, token
-from tests.support.server import BODY, Answer, Client, LiveServer, Sums, get, post, serve_models
+from tests.support.server import (
+    BODY,
+    Answer,
+    Client,
+    LiveServer,
+    Sums,
+    get,
+    post,
+    serve_models,
+    until,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,3 +193,46 @@ def test_secrets_are_in_no_answer_and_no_log(
             for shown in (text, text[:-1]):
                 assert text[:-1] not in ask(server, path, bearer(shown)).body.decode()
     assert text[:-1] not in caplog.text
+
+
+def open_stream(client: Http2Client, text: str) -> None:
+    """Begins a ModelStreamInfer under a key."""
+    path = "/inference.GRPCInferenceService/ModelStreamInfer"
+    client.send(client.head(1, grpc_head(path, ("authorization", f"Bearer {text}"))))
+
+
+def ask_stream(client: Http2Client) -> str:
+    """The error of the next request of the stream; empty where it is answered."""
+    client.send(client.data(1, infer_body([1, 2, 3]), end=False))
+    answer = ModelStreamInferResponse.FromString(bytes(client.until(f.DATA).data[HEAD:]))
+    return str(answer.error_message)
+
+
+def test_the_requests_of_a_stream_are_counted_too(chain: Keychain) -> None:
+    _, text = chain.create("ci", rate=0.001, burst=3)
+    with guarded(chain) as server, Http2Client(server.port) as client:
+        open_stream(client, text)
+        assert [bool(ask_stream(client)) for _ in range(5)] == [False] * 3 + [True] * 2
+        assert "requests a second" in ask_stream(client)
+
+
+def test_a_stream_ends_with_its_key(chain: Keychain) -> None:
+    key, text = chain.create("ci")
+    with guarded(chain) as server, Http2Client(server.port) as client:
+        open_stream(client, text)
+        assert ask_stream(client) == ""
+        chain.revoke(key.id)
+
+        def is_over() -> bool:
+            client.send(client.data(1, infer_body([1, 2, 3]), end=False))
+            while True:
+                frame = client.read()
+                if frame.type == f.DATA:
+                    return False
+                if frame.type == f.HEADERS and "END_STREAM" in frame.flags:
+                    fields = {str(k): str(v) for k, v in client.decoder.decode(frame.data)}
+                    return fields["grpc-status"] == "16"
+                if frame.type == f.HEADERS:
+                    client.decoder.decode(frame.data)
+
+        until(is_over, 5)

@@ -383,6 +383,23 @@ def test_frames_that_crossed_a_reset_are_passed_over(client: Http2Client) -> Non
     assert client.is_alive(3)
 
 
+@pytest.mark.parametrize("late", ["data", "trailers"])
+def test_what_follows_a_clients_own_reset_hurts_its_stream_alone(
+    client: Http2Client, late: str
+) -> None:
+    client.send(client.head(1, grpc_head()), f.frame(f.DATA, 0, 1, BODY[:9]), f.reset(1, f.CANCEL))
+    client.send(
+        f.frame(f.DATA, 0, 1, BODY[9:])
+        if late == "data"
+        else client.head(1, [("x", "y")], end=True)
+    )
+    reset = client.until(f.RST_STREAM)
+    assert (reset.stream_id, reset.error_code) == (1, f.STREAM_CLOSED)
+    client.send(f.frame(f.DATA, f.END_STREAM, 1, b"more"))  # it is told once
+    client.call(3)
+    assert client.status(3) == 0
+
+
 def test_streams_beyond_the_limit_are_refused() -> None:
     model = Sums()
     with (
