@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +11,7 @@ import click
 from scoring.commands.output import changes, common, fields, note, show, size
 
 if TYPE_CHECKING:
+    from serve.bento.exporting import ExportedBento
     from serve.packaging.images.imageset import ImageSet
 
 BASE_HELP = (
@@ -97,14 +100,24 @@ def _export_other(
             return
         if is_bento_place(dest, kind):
             bento = opened.packages.export_bento(package, dest, kind=kind)
-            command = f"bentoml serve {bento.tag if bento.stored else bento.destination}"
-            text = f"{bento.tag}: {bento.destination}\nRun it: {command}"
+            text = f"{bento.tag}: {bento.destination}\nRun it: {_how_to_run(bento)}"
             show(bento, text, as_json=as_json)
             return
         made = opened.packages.export_triton(package, dest, kind=kind)
     command = f"tritonserver --model-repository {made.destination}"
     text = f"{made.model}/{made.version}: {made.destination}\nRun it: {command}"
     show(made, text, as_json=as_json)
+
+
+def _how_to_run(bento: ExportedBento) -> str:
+    """The command that serves a Bento: BentoML takes absolute paths alone, and imports files."""
+    if bento.stored:
+        return f"bentoml serve {bento.tag}"
+    place = Path(bento.destination).absolute()
+    named = shlex.quote(str(place))
+    if place.is_dir():
+        return f"bentoml serve {named}"
+    return f"bentoml import {named} && bentoml serve {bento.tag}"
 
 
 def _plan(images: ImageSet, place: str) -> dict[str, Any]:
