@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from scoring.errors import DigestMismatchError, NotFoundError, RegistryError, UnreachableError
+from scoring.errors import NotFoundError, RegistryError
 from serve.distribution.client import RegistryClient
 from serve.distribution.content import Descriptor
 from serve.distribution.documents import MANIFESTS, Document, parse_document
+from serve.distribution.mirrors import ask_first
 from serve.distribution.options import Options
 from serve.distribution.progress import Progress, side_by_side
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 Tell = Callable[[int], None]
 Rebuild = Callable[[bytes, Callable[[Descriptor], bytes]], Mapping[str, bytes] | None]
-_Result = TypeVar("_Result")
-
-_log = logging.getLogger(__name__)
 
 
 class PullResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +110,7 @@ def pull(
     def run(place: Place) -> PullResult:
         return _Pull(place, blobs, platform, instead, rebuild, options, progress).run()
 
-    return _first(reference, options, run)
+    return ask_first(reference, options.hosts, run)
 
 
 def plan_pull(
@@ -131,19 +128,7 @@ def plan_pull(
     def plan(place: Place) -> PullPlan:
         return _Pull(place, blobs, platform, instead, rebuild, options, None).plan()
 
-    return _first(reference, options, plan)
-
-
-def _first(reference: Reference, options: Options, action: Callable[[Place], _Result]) -> _Result:
-    """What the first place has: mirrors are asked before the registry itself, which decides."""
-    for place in options.hosts.places(reference):
-        try:
-            return action(place)
-        except (NotFoundError, UnreachableError, RegistryError, DigestMismatchError) as error:
-            if not place.mirror:
-                raise
-            _log.warning("the mirror %s has failed: %s", place.reference.name, error.message)
-    raise AssertionError("the registry itself is the last of the places")
+    return ask_first(reference, options.hosts, plan)
 
 
 class _Pull:

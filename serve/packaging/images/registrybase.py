@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO
 
 from scoring import digest as digests
-from scoring.errors import NotFoundError, UnreachableError
 from serve.distribution.content import Descriptor
 from serve.distribution.reference import parse_reference
 from serve.packaging.images.bases import Base, read_base
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from serve.distribution.client import RegistryClient
+    from serve.distribution.hosts import Place
     from serve.distribution.reference import Reference
     from serve.packaging.images.basestore import BaseStore
 
@@ -63,17 +63,15 @@ class RegistrySource:
         """Asks the mirrors of this machine's configuration, then the registry itself."""
         from serve.distribution.client import RegistryClient  # noqa: PLC0415 - heavy
         from serve.distribution.hosts import Hosts  # noqa: PLC0415
+        from serve.distribution.mirrors import ask_first  # noqa: PLC0415
 
         hosts = Hosts()
-        *mirrors, last = hosts.places(self._reference)
-        for place in mirrors:
-            try:
-                with RegistryClient(place, hosts=hosts) as client:
-                    return question(client)
-            except (NotFoundError, UnreachableError):
-                continue
-        with RegistryClient(last, hosts=hosts) as client:
-            return question(client)
+
+        def ask(place: Place) -> _Result:
+            with RegistryClient(place, hosts=hosts) as client:
+                return question(client)
+
+        return ask_first(self._reference, hosts, ask)
 
 
 def open_registry(text: str, platform: str, store: BaseStore) -> Base:
