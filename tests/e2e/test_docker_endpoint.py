@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from serve.endpoints.traffic import parse
-from tests.support.crews import Yard
+from tests.support.crews import Clients, Yard
 from tests.support.engines import RunningEngine
+from tests.support.local import eventually
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -47,5 +48,8 @@ def test_docker_and_local_stand_behind_one_endpoint(yard: Yard) -> None:
     assert ask(view.url, **{"X-To": "local"}) == (42, "here")
     assert ask(view.url, **{"X-To": "docker"}) == (42, "there")
     assert {ask(view.url)[1] for _ in range(40)} == {"here", "there"}
-    yard.workspace.deployments.stop("there")
+    with Clients(view.url) as clients:
+        eventually(lambda: clients.seen(b"42"))
+        yard.workspace.deployments.stop("there")  # nobody is dropped on the way
+    assert (clients.errors, set(clients.answers)) == ([], {(200, b"42")})
     assert {ask(view.url)[1] for _ in range(20)} == {"here"}

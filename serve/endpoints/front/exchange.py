@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from scoring.errors import FieldpostError, ScoringTimeoutError, TargetError, UnreachableError
@@ -66,6 +67,7 @@ class Exchange:
         self._chunked = False
         self._paused = False
         self._ended_body = False
+        self._turned_away = False
         # What was sent already, for another attempt or a copy; None: it has become too long.
         self._sent: list[bytes] | None = []
         self._sent_bytes = 0
@@ -189,6 +191,9 @@ class Exchange:
     def head(self, status: int, reason: bytes, headers: heads.Fields, *, sized: bool) -> None:
         """The answer begins: from here on no other deployment can give it."""
         assert self._backend is not None
+        if self._sent is not None and _turned_away(status, headers):
+            self._turned_away = True
+            return
         self._backend.answered()
         self.answering = True
         self._sent = None if not self._shadows else self._sent
@@ -209,7 +214,8 @@ class Exchange:
 
     def data(self, part: bytes) -> None:
         """A part of the answer's body."""
-        self._client.add(wire.chunk(part) if self._chunked else part)
+        if not self._turned_away:
+            self._client.add(wire.chunk(part) if self._chunked else part)
 
     def flush(self) -> None:
         """Hands on what has been read."""
@@ -220,6 +226,9 @@ class Exchange:
         """The answer is whole."""
         assert self._backend is not None
         assert self._upstream is not None
+        if self._turned_away:
+            self._ask_another(self._backend)
+            return
         upstream, self._upstream = self._upstream, None
         upstream.release()
         if upstream.usable and self._ended_body:
@@ -314,6 +323,16 @@ class Exchange:
     def _again(self, *, fresh: bool = False) -> None:
         self._go(fresh=fresh)
 
+    def _ask_another(self, backend: Backend) -> None:
+        """The deployment is about to stop, and has not looked at the request."""
+        self._drop_upstream()
+        self._turned_away = False
+        backend.failed(self._front.now())
+        backend.counts.retries += 1
+        self._give_up("connect", backend)
+        self._tried.add(backend.name)
+        self._again()
+
     def _may_repeat(self, reason: str) -> bool:
         if reason != "cut":
             return False
@@ -357,3 +376,8 @@ class Exchange:
             self.finished = True
             self._front.refused(status_of(error))
             self._client.refuse(error, self)
+
+
+def _turned_away(status: int, headers: heads.Fields) -> bool:
+    unavailable = HTTPStatus.SERVICE_UNAVAILABLE
+    return status == unavailable and any(name == heads.TURNED_AWAY for name, _ in headers)

@@ -14,6 +14,9 @@ DEPLOYMENT = b"x-fieldpost-deployment"
 SHADOW = b"x-fieldpost-shadow"
 """Of a copied request: the endpoint whose shadow gets it."""
 
+TURNED_AWAY = b"x-fieldpost-turned-away"
+"""Of an answer 503: nobody has seen the request, for the deployment is being stopped."""
+
 _HOP_BY_HOP = frozenset(
     {
         *(b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate"),

@@ -7,8 +7,9 @@ wait in the kernel's queue while no worker is there. What a worker says of itsel
 line of JSON each, which is how the target learns it.
 
 SIGUSR1 opens the gates of all workers that are here now. SIGUSR2 turns away whoever connects from
-here on, until the next SIGUSR1: the deployment stops. SIGTERM ends it, and with it the workers that
-have joined.
+here on, until the next SIGUSR1: the deployment stops. Their requests are answered with 503, for
+behind the engine's proxy a connection that is only closed looks as if a worker had died with the
+request. SIGTERM ends it, and with it the workers that have joined.
 """
 
 import json
@@ -20,7 +21,15 @@ import sys
 
 BACKLOG = 2048
 LONGEST = 12_000  # engines split longer lines of logs
+TURNED_AWAY_MOST = 256
 SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
+
+_BODY = b'{"message":"The deployment is being stopped.","code":"unreachable"}'
+REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+    # serve.endpoints.front.heads.TURNED_AWAY: an endpoint asks another deployment instead.
+    b"X-Fieldpost-Turned-Away: stopping\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+) % (len(_BODY), _BODY)
 
 
 class Worker:
@@ -70,6 +79,7 @@ class Front:
         self.control.listen(64)
         self.opened: set[str] = set()
         self.workers: list[Worker] = []
+        self.guests: list[socket.socket] = []
         self.ended = False
 
     def run(self) -> None:
@@ -161,16 +171,46 @@ class Front:
             self.selector.unregister(self.listener)
 
     def turn_away(self) -> None:
-        """Closes what connects from here on: nobody is left who would answer."""
-
-        def close_next() -> None:
-            try:
-                self.listener.accept()[0].close()
-            except OSError:
-                """A worker was faster."""
-
+        """Refuses what connects from here on: nobody is left who would answer."""
         if self.listener not in self.selector.get_map():
-            self.selector.register(self.listener, selectors.EVENT_READ, close_next)
+            self.selector.register(self.listener, selectors.EVENT_READ, self.receive)
+
+    def receive(self) -> None:
+        """Takes a connection that is to be turned away."""
+        try:
+            guest = self.listener.accept()[0]
+        except OSError:
+            return  # a worker was faster
+        guest.setblocking(False)
+        if len(self.guests) >= TURNED_AWAY_MOST:
+            self.dismiss(self.guests[0])
+        self.guests.append(guest)
+        asked: list[bool] = []
+        self.selector.register(guest, selectors.EVENT_READ, lambda: self.refuse(guest, asked))
+
+    def refuse(self, guest: socket.socket, asked: list[bool]) -> None:
+        """Answers the first bytes, then reads on: a reset would take the answer back."""
+        try:
+            data = guest.recv(65_536)
+            if asked and data:
+                return
+            asked.append(True)
+            if data and not data.startswith((b"\x16", b"PRI ")):  # TLS and HTTP/2
+                guest.sendall(REFUSAL)
+                guest.shutdown(socket.SHUT_WR)
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            """It has gone."""
+        self.dismiss(guest)
+
+    def dismiss(self, guest: socket.socket) -> None:
+        """Closes a connection that was turned away."""
+        if guest in self.guests:
+            self.guests.remove(guest)
+            self.selector.unregister(guest)
+            guest.close()
 
 
 def report(name: str, line: bytes) -> None:

@@ -405,6 +405,35 @@ def test_a_request_that_may_have_begun_is_repeated_only_where_that_is_allowed(
     )
 
 
+def test_a_request_that_was_turned_away_goes_to_another_one(stack: ExitStack) -> None:
+    blue, green = stack.enter_context(Far("blue")), stack.enter_context(Far("green"))
+
+    async def leaves(talk: Conversation) -> None:
+        await talk.send(
+            b"HTTP/1.1 503 Service Unavailable\r\nX-Fieldpost-Turned-Away: stopping\r\n"
+            b"Connection: close\r\nContent-Length: 4\r\n\r\ngone"
+        )
+
+    blue.answer = leaves
+    traffic = Traffic(weights={"blue": 1, "green": 1})
+    urls = {"blue": blue.url, "green": green.url}
+    front = stack.enter_context(LiveFront(traffic, urls, draw=lambda: 0.0))
+    with Client(front.port) as client:
+        for _ in range(3):
+            client.send(post(b"abc"))
+            answer = client.read()
+            assert (answer.status, answer.body) == (200, b"green")
+    assert [body for _, body in green.seen] == [b"abc"] * 3
+    assert len(blue.seen) == 1  # the others are asked first for a while
+    green.answer = leaves
+    with Client(front.port) as client:
+        client.send(post(b"abc"))
+        refused = client.read()
+    assert refused.status == 503
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers.get("x-fieldpost-deployment") is None
+
+
 def test_a_connection_that_was_closed_while_idle_costs_no_request(stack: ExitStack) -> None:
     far = Far("blue")
 

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from scoring.errors import UnreachableError
+from serve.endpoints.front import heads
 from serve.targets.docker import events
-from tests.support.local import WORKER, eventually, exchange, get
+from tests.support.local import WORKER, eventually, get
 from tests.support.registry import free_port
 
 if TYPE_CHECKING:
@@ -221,14 +223,20 @@ def test_after_the_stop_nobody_is_kept_waiting(stage: Stage) -> None:
     worker.wait(10)
     stage.front.send_signal(signal.SIGUSR2)
 
-    def is_turned_away() -> bool:
-        try:
-            exchange(stage.url, timeout_s=5)
-        except (ConnectionError, OSError):
-            return True
-        return False
-
-    eventually(is_turned_away)
+    silent = socket.create_connection(("127.0.0.1", stage.port), 5)
+    with socket.create_connection(("127.0.0.1", stage.port), 5) as hello:
+        hello.sendall(b"\x16\x03\x01")  # TLS: a word in clear would be none
+        assert hello.recv(100) == b""
+    for _ in range(300):
+        with socket.create_connection(("127.0.0.1", stage.port), 5) as client:
+            client.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+            client.sendall(b"x" * 100_000)
+            said = b"".join(iter(lambda: client.recv(4096), b""))
+        head, _, body = said.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\n" + heads.TURNED_AWAY + b": " in head.lower()
+        assert json.loads(body)["code"] == UnreachableError.code
+    silent.close()
     stage.worker("r2/w0")
     stage.open()
     stage.until("r2/w0", lambda told: told.answers)
