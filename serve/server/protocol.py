@@ -232,6 +232,7 @@ class Connection(Answering):
         if self._phase != HEAD:
             return
         name = name.lower()
+        value = value.rstrip(b" \t")  # which are none of it (RFC 9110, 5.5); the parser leaves them
         self._headers.append((name, value))
         if name in checks.WATCHED:
             if name == b"content-type":

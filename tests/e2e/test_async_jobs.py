@@ -120,6 +120,19 @@ def test_the_script_gets_the_request_without_credentials(worker: ScriptWorker) -
     assert "secret" not in json.dumps(headers)
 
 
+@pytest.mark.parametrize("way", ["Content-Type: application/json", "Content-Type: text/plain"])
+def test_blanks_around_a_headers_value_are_none_of_it(worker: ScriptWorker, way: str) -> None:
+    """On the short way and on the long one, for the script and for what is answered."""
+    with Client(worker.port) as client:
+        sent = ("X-Own:\t1 \t", "X-Ms-Client-Request-Id:  order 7  ", "X-Empty:  ")
+        client.send(post(b'{"headers": true}', "/score", way, *sent))
+        answer = client.read()
+    headers = json.loads(answer.body)
+    assert (headers["X-Own"], headers["X-Empty"]) == ("1", "")
+    assert headers["X-Ms-Client-Request-Id"] == "order 7"
+    assert b"x-ms-client-request-id: order 7\r\n" in answer.raw_head.lower()
+
+
 def test_who_waits_a_moment_may_get_the_answer_itself(worker: ScriptWorker, tmp_path: Path) -> None:
     answer = ask(worker, {"a": 1}, prefer="respond-async, wait=10")
     assert (answer.status_code, answer.json()) == (200, {"a": 1})
