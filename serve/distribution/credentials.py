@@ -251,7 +251,7 @@ def _from_helper(helper: str, output: bytes) -> Credential | None:
     try:
         document = json.loads(output)
         username, secret = document["Username"], document["Secret"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise _helper_failed(helper, "its answer is no login") from None
     if not isinstance(username, str) or not isinstance(secret, str):
         raise _helper_failed(helper, "its answer is no login")

@@ -161,6 +161,8 @@ class Authorizer:
     def _parse(self, status: int, body: bytes, content_type: str) -> _Token:
         if status in {400, 401, 403}:
             raise self._refused(faults.words(body, content_type))
+        if status == 404:  # noqa: PLR2004 - it is the service that is missing, not the image
+            raise faults.no_document(self._host, "a token", body, content_type)
         if status != 200:  # noqa: PLR2004
             raise faults.refusal(self._host, "the token", status, body, content_type)
         try:

@@ -152,6 +152,7 @@ def test_a_store_that_has_nothing_leaves_it_to_the_file(
         ("exit 3", "status 3"),
         ("echo no json", "no login"),
         ("echo '[]'", "no login"),
+        ("head -c 200000 /dev/zero | tr '\\0' '['", "no login"),
         ('echo \'{"Username":1,"Secret":"x"}\'', "no login"),
     ],
 )

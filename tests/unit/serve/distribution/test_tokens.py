@@ -160,7 +160,7 @@ def test_an_unknown_way_to_log_in() -> None:
             "DENIED: no",
         ),
         ((403, b"<html>"), RegistryDeniedError, "does not take"),
-        ((404, b"<html>"), Exception, "token"),
+        ((404, b"<html>"), RegistryError, "web page where a token"),
         ((200, b"<html>"), RegistryError, "web page"),
         ((200, b"[]"), RegistryError, "no such document"),
         ((200, {}), RegistryError, "no such document"),
