@@ -129,7 +129,8 @@ class Device:
             return
         with contextlib.suppress(FieldpostError):
             ahead_s = learn_time(self._controller, self.identity, self.trust, self.agent.clock)
-            logger.warning("the system's clock is %.0f s ahead of the fleet's time", ahead_s)
+            where = "ahead of" if ahead_s > 0 else "behind"
+            logger.warning("the system's clock is %.0f s %s the fleet's time", abs(ahead_s), where)
 
     def _renew(self) -> None:
         """Asks for the next certificate when two thirds of this one's life are over."""
