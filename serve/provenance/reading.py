@@ -9,6 +9,7 @@ from scoring import digest as digests
 from scoring.errors import NotFoundError
 from scoring.packages.documents import PACKAGE
 from serve.distribution.content import Descriptor
+from serve.distribution.documents import parse_document
 from serve.distribution.referrers import list_referrers
 from serve.provenance import artifacts, checks, slsa
 
@@ -24,6 +25,28 @@ if TYPE_CHECKING:
 def read_part(client: RegistryClient, part: Part) -> bytes:
     """A blob that an artifact names, checked against its digest."""
     return client.read_blob(Descriptor(part.media_type, part.digest, part.size))
+
+
+def restored_package(
+    client: RegistryClient, image: Document, package: str
+) -> tuple[Document, bytes] | None:
+    """The package in an image that was copied without it, made again from the image.
+
+    Args:
+        client: The image's repository.
+        image: Its manifest.
+        package: The digest that the image names: what is made has it, or nothing is.
+
+    Returns:
+        The package's manifest and its configuration; None where they cannot be made exactly.
+    """
+    from serve.packaging.images.restoring import restore  # noqa: PLC0415 - for copies only
+
+    made = restore(image.data, client.read_blob)
+    if made is None or package not in made:
+        return None
+    found = parse_document(made[package], "", f"the package {package}")
+    return found, made[found.blobs[0].digest]
 
 
 def told_of_packages(

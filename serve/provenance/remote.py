@@ -18,7 +18,12 @@ from serve.provenance import artifacts, checks, dsse, local, signing, slsa
 from serve.provenance.artifacts import Subject, TagImage
 from serve.provenance.chain import require_package
 from serve.provenance.inventory import BaseFact
-from serve.provenance.reading import TagDocuments, read_part, told_of_packages
+from serve.provenance.reading import (
+    TagDocuments,
+    read_part,
+    restored_package,
+    told_of_packages,
+)
 from serve.provenance.recording import attach as attach_locally
 from serve.provenance.recording import find_provenance, keep_provenance
 
@@ -237,14 +242,18 @@ class Remote:
             return
         try:
             found = self._client.manifest(package)
+            config = self._client.read_blob(found.blobs[0])
         except NotFoundError as error:
-            raise VerificationError(
-                f"The package {package} that {image.digest} says it holds is not in the registry.",
-                hint="Push the package again; who copies the image copies the tag "
-                f"{image.digest.replace(':', '-')}.package as well ('skopeo sync' takes all).",
-            ) from error
-        configs = [self._client.read_blob(each.blobs[0]) for each in (image, found)]
-        require_package(image, configs[0], found, configs[1])
+            restored = restored_package(self._client, image, package)
+            if restored is None:
+                raise VerificationError(
+                    f"The package {package} that {image.digest} says it holds is not in the "
+                    "registry.",
+                    hint="Push the package again; who copies the image copies the tag "
+                    f"{image.digest.replace(':', '-')}.package as well ('skopeo sync' takes all).",
+                ) from error
+            found, config = restored
+        require_package(image, self._client.read_blob(image.blobs[0]), found, config)
 
     def _evidence(self, document: Document) -> checks.Evidence:
         base = document.annotations.get(f"{_BASE}digest", "")

@@ -523,8 +523,19 @@ def test_an_image_that_is_not_its_package_is_told(pushed: Pushed) -> None:
 
 
 def test_a_registry_without_the_package_is_told(pushed: Pushed) -> None:
+    """An image of another release, say: the package cannot be made again from it."""
     with pushed.client() as client:
+        document = json.loads(client.manifest(pushed.digest).data)
+        document["annotations"]["more"] = "than there was"
+        other = client.put_manifest(json.dumps(document).encode(), OCI_MANIFEST, "other")
         client.delete_manifest(pushed.package.digest)
     with pytest.raises(VerificationError, match="is not in the registry") as caught:
-        pushed.workspace.packages.verify_image(pushed.reference)
-    assert pushed.digest.removeprefix("sha256:") in caught.value.hint  # the tag that copies need
+        pushed.workspace.packages.verify_image(f"{pushed.name}:other")
+    assert other.removeprefix("sha256:") in caught.value.hint  # the tag that copies need
+
+
+def test_a_copy_without_the_package_verifies(signed: Pushed) -> None:
+    """As other tools copy: the image and its signature, and not what stands beside them."""
+    with signed.client() as client:
+        client.delete_manifest(signed.package.digest)
+    assert signed.verify().keys == (signed.key.public.fingerprint,)
