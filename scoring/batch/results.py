@@ -7,18 +7,27 @@ names hold the plan's own: what another plan has left is never taken for this on
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import IO
 
 import msgspec
 
+from scoring import durable
 from scoring.batch import writers
 from scoring.batch.files import SUFFIXES, format_of
 from scoring.batch.planning import identity
 from scoring.batch.records import PLAN_VERSION, Done, Plan, Summary
 from scoring.batch.stores import Store, store_of
-from scoring.errors import AlreadyExistsError, CorruptModelError, ScoringFailedError, WorkspaceError
+from scoring.errors import (
+    AlreadyExistsError,
+    CorruptModelError,
+    ScoringFailedError,
+    StorageFullError,
+    WorkspaceError,
+)
 
 _STATE = "_fieldpost"
 _TAKEN = "Choose another output, or give --overwrite to throw it away (not for jobs)."
@@ -121,6 +130,22 @@ class Result:
         """Where the rows of a shard are listed that were not taken."""
         return f"{self.state}/rejects/{shard:05d}-{identity(plan)}.jsonl"
 
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for what is being written, which goes with the block.
+
+        Raises:
+            StorageFullError: The disk is full.
+        """
+        try:
+            with self.store.scratch(self.state) as folder:
+                yield folder
+        except OSError as error:
+            found = durable.translate(error, self.path, "What is scored stays.")
+            if isinstance(found, StorageFullError):
+                raise found from error
+            raise
+
     def mark(self, plan: Plan, done: Done) -> None:
         """Says that a shard's result is in its place; the last thing that is written of it."""
         name = f"{done.shard:05d}-{identity(plan)}.json"
@@ -192,7 +217,7 @@ class Result:
 
     def _join(self, plan: Plan) -> None:
         """One file of all parts; of a dataset without rows, one with a header and no more."""
-        with self.store.scratch(self.state) as folder:
+        with self.scratch() as folder:
             whole = folder / "whole"
             if plan.shards:
                 parts = (self.store.open(self.part(plan, n)) for n in range(len(plan.shards)))
@@ -204,7 +229,7 @@ class Result:
 
     def _join_rejects(self, plan: Plan, known: Iterable[Done]) -> None:
         listed = [each.shard for each in known if each.rejected]
-        with self.store.scratch(self.state) as folder:
+        with self.scratch() as folder:
             whole = folder / "rejects"
             opened: Iterable[IO[bytes]] = (
                 self.store.open(self.rejected(plan, shard)) for shard in listed

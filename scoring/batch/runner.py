@@ -84,10 +84,11 @@ def _obey(model: Child, setup: Setup) -> None:
 def _document(error: Exception) -> dict[str, Any]:
     if isinstance(error, FieldpostError):
         return {**error.to_dict(), "detail": error.detail, "retryable": error.retryable}
-    trace = "".join(traceback.format_exception(error))
     message = f"{type(error).__name__}: {error}"
-    retryable = isinstance(error, OSError)
-    return {"code": "scoring", "message": message, "detail": trace, "retryable": retryable}
+    if isinstance(error, OSError):  # of a disk or a network: its own words say all
+        return {"code": "scoring", "message": message, "retryable": True}
+    trace = "".join(traceback.format_exception(error))
+    return {"code": "scoring", "message": message, "detail": trace, "retryable": False}
 
 
 def _say(document: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ class Scorer:
         """
         begun = time.monotonic()
         plan, store = self._plan, self._result.store
-        with store.scratch(self._result.state) as folder:
+        with self._result.scratch() as folder:
             done = self._write(shard, folder, tick)
             store.take(folder / "part", self._result.part(plan, shard))
             if done.rejected:

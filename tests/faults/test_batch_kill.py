@@ -221,7 +221,11 @@ def test_a_full_disk_is_told_and_costs_nothing(tmp_path: Path, limit_kib: int) -
         process = start(tmp_path, command)
         out, _ = process.communicate(timeout=120)
         assert process.returncode == 1
-        assert "space" in json.loads(out)["error"]["message"].lower()
+        error = json.loads(out)["error"]
+        assert error["code"] == "storage_full"
+        assert "out.csv. What is scored stays." in error["message"]
+        assert "Free space" in error["hint"]
+        assert b"Traceback" not in (tmp_path / "log").read_bytes()
         assert not (small / "out.csv").exists()
     finally:
         subprocess.run(["umount", str(small)], check=False)
