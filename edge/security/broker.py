@@ -6,6 +6,8 @@ client is, its certificate says, and its client id is the same, so that none can
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -170,7 +172,21 @@ def write(
         durable.make_folder(broker.data, mode=0o700)
     for name, (content, mode) in contents.items():
         durable.write_bytes(broker.folder / name, content, mode=mode)
+    with durable.storage_errors("the broker's configuration"):
+        _hand_over(broker)
     return [broker.folder / name for name in contents]
+
+
+def _hand_over(broker: Broker) -> None:
+    """Gives the key and the data to whom Mosquitto becomes: it reads the key as that user."""
+    if not broker.user or os.geteuid() != 0:
+        return
+    try:
+        owner = pwd.getpwnam(broker.user)
+    except KeyError:  # a user of the machine that the files are for
+        return
+    for path in (broker.folder / KEY, broker.data):
+        os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
 def write_revoked(folder: Path, revoked: bytes) -> Path:

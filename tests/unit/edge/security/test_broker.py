@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,6 +34,18 @@ WAIT_S = 10.0
 @pytest.fixture
 def sound(tmp_path: Path) -> Broker:
     return Broker(folder=tmp_path / "etc", data=tmp_path / "var")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize(
+    ("user", "owner"), [("nobody", "nobody"), ("", "root"), ("gone-1", "root")]
+)
+def test_whom_the_broker_becomes_can_read_its_key(sound: Broker, user: str, owner: str) -> None:
+    described = msgspec.structs.replace(sound, user=user)
+    broker.write(described, authority=b"a", certificate=b"c", key=b"k", revoked=b"r")
+    key = described.folder / broker.KEY
+    assert [path.owner() for path in (key, described.data)] == [owner, owner]
+    assert key.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(
