@@ -234,7 +234,16 @@ class Remote:
             for digest in (document.annotations.get(PACKAGE, ""), document.digest):
                 if digests.is_digest(digest) and digest not in seen:
                     seen.add(digest)
-                    yield document if digest == document.digest else self._client.manifest(digest)
+                    found = document if digest == document.digest else self._beside(digest)
+                    if found is not None:
+                        yield found
+
+    def _beside(self, package: str) -> Document | None:
+        """The package of an image; a copy by another tool has left it behind."""
+        try:
+            return self._client.manifest(package)
+        except NotFoundError:
+            return None
 
     def _check_package(self, image: Document) -> None:
         package = image.annotations.get(PACKAGE, "")

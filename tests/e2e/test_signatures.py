@@ -539,3 +539,7 @@ def test_a_copy_without_the_package_verifies(signed: Pushed) -> None:
     with signed.client() as client:
         client.delete_manifest(signed.package.digest)
     assert signed.verify().keys == (signed.key.public.fingerprint,)
+    other = PrivateKey.generate()  # whoever takes it over signs what is there
+    packages = signed.workspace.packages
+    assert packages.sign_image(signed.reference, other) == (signed.digest,)
+    assert packages.verify_image(signed.reference, [other.public]).signatures == 2
