@@ -10,10 +10,11 @@ import msgspec
 
 from scoring import digest as digests
 from scoring import durable
+from scoring.archive import Limits
 from scoring.errors import DigestMismatchError, NotFoundError, PackagingError, UnsafeArchiveError
 from serve.packaging.images import documents
 from serve.packaging.images.documents import ForeignConfig
-from serve.packaging.images.rootfs import DAMAGED, RootArchive, decompressed
+from serve.packaging.images.rootfs import DAMAGED, RootArchive, decompressed, require_bounded
 from serve.packaging.images.streams import BUFFER_BYTES, read_document
 from serve.packaging.images.tarindex import TarIndex
 from serve.packaging.layers import Layer, write_archive
@@ -138,7 +139,7 @@ def _import_layer(tar: TarIndex, file: str, diff_id: str, blobs: Blobs) -> Layer
     what = f"The layer {file} in {tar.path}"
     digests.parse(diff_id)
     with tar.open(file) as source, durable.storage_errors("the base's layers"):
-        layer = write_archive(_pieces(source, what), blobs)
+        layer = write_archive(_pieces(source, tar.size(file), what), blobs)
     if layer.diff_id != diff_id:
         raise DigestMismatchError(
             f"{what} has the digest {layer.diff_id}, and the configuration names {diff_id}.",
@@ -147,10 +148,12 @@ def _import_layer(tar: TarIndex, file: str, diff_id: str, blobs: Blobs) -> Layer
     return layer
 
 
-def _pieces(source: BinaryIO, what: str) -> Iterator[bytes]:
-    stream = decompressed(source, what)
+def _pieces(source: BinaryIO, size: int, what: str) -> Iterator[bytes]:
+    stream, out, limits = decompressed(source, what), 0, Limits()
     try:
         while piece := stream.read(BUFFER_BYTES):
+            out += len(piece)
+            require_bounded(out, size, what, limits)
             yield piece
     except DAMAGED as error:
         raise UnsafeArchiveError(f"{what} is damaged or cut off: {error}.") from error

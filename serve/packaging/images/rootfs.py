@@ -126,7 +126,7 @@ class _Input:
         except DAMAGED as error:
             raise UnsafeArchiveError(f"{self._what} is damaged or cut off: {error}.") from error
         self._out += len(data)
-        self._require_bounded()
+        require_bounded(self._out, self._source.tell(), self._what, self._limits)
         return data
 
     def finish(self) -> None:
@@ -135,14 +135,13 @@ class _Input:
             if piece.strip(b"\0"):
                 raise UnsafeArchiveError(f"{self._what} holds data after its end.")
 
-    def _require_bounded(self) -> None:
-        limits = self._limits
-        if self._out > limits.max_bytes:
-            raise UnsafeArchiveError(f"{self._what} unpacks to over {limits.max_bytes} bytes.")
-        if self._out > _RATIO_FLOOR_BYTES and self._out > limits.max_ratio * self._source.tell():
-            raise UnsafeArchiveError(
-                f"{self._what} unpacks to over {limits.max_ratio} times its size."
-            )
+
+def require_bounded(out: int, read: int, what: str, limits: Limits) -> None:
+    """Raises `UnsafeArchiveError` where so many bytes came of so few, or more than may come."""
+    if out > limits.max_bytes:
+        raise UnsafeArchiveError(f"{what} unpacks to over {limits.max_bytes} bytes.")
+    if out > _RATIO_FLOOR_BYTES and out > limits.max_ratio * read:
+        raise UnsafeArchiveError(f"{what} unpacks to over {limits.max_ratio} times its size.")
 
 
 def decompressed(source: BinaryIO, what: str) -> _Readable:

@@ -88,13 +88,14 @@ class TarIndex:
             self._links[name] = _target(name, header)
 
     def _place(self, name: str) -> tuple[int, int]:
+        wanted = name
         for _ in range(_MAX_LINKS):
             if name in self._files:
                 return self._files[name]
             if name not in self._links:
                 break
             name = self._links[name]
-        raise PackagingError(f"{self.path} has no file {name[:200]!r}.")
+        raise PackagingError(f"{self.path} has no file {wanted[:200]!r}.")
 
 
 def _target(name: str, header: TarHeader) -> str:

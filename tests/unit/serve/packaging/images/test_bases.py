@@ -24,7 +24,7 @@ from serve.packaging.images.bases import open_local
 from serve.packaging.images.compose import compose
 from serve.packaging.images.documents import RunConfig
 from serve.packaging.images.facts import Facts
-from tests.support.smallbases import archive, entry, system, write_layout
+from tests.support.smallbases import archive, entry, link, system, write_layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,6 +124,14 @@ def docker_archive(
     return path
 
 
+def docker_entries(path: Path) -> list[tuple[tarfile.TarInfo, bytes]]:
+    """The documents of an archive, without its layers."""
+    with tarfile.open(path) as tar:
+        names = ("config.json", "manifest.json")
+        files = {name: tar.extractfile(name) for name in names}
+        return [entry(name, file.read()) for name, file in files.items() if file is not None]
+
+
 def test_a_docker_archive(tmp_path: Path, store: BaseStore) -> None:
     layer = archive(system())
     path = docker_archive(tmp_path / "d.tar", [layer, layer], ["py:3"], links=True)
@@ -148,6 +156,13 @@ def test_a_docker_archive_that_is_not_right(tmp_path: Path, store: BaseStore) ->
     wrong = docker_archive(tmp_path / "w.tar", [layer], ["py:3"], rootfs=false)
     with pytest.raises(DigestMismatchError, match="the configuration names"):
         open_local(f"docker-archive:{wrong}", AMD64, store)
+    bomb = docker_archive(tmp_path / "b.tar", [gzip.compress(bytes(80 << 20), 9)], ["py:3"])
+    with pytest.raises(UnsafeArchiveError, match="unpacks to over 200 times its size"):
+        open_local(f"docker-archive:{bomb}", AMD64, store)
+    out = [link("0/layer.tar", "/etc/passwd"), *docker_entries(path)]
+    (tmp_path / "o.tar").write_bytes(archive(out))
+    with pytest.raises(PackagingError, match=r"o\.tar has no file '0/layer\.tar'"):
+        open_local(f"docker-archive:{tmp_path / 'o.tar'}", AMD64, store)
     none = tmp_path / "n.tar"
     none.write_bytes(layer)
     with pytest.raises(NotFoundError, match=r"no manifest\.json"):
