@@ -202,7 +202,7 @@ class Engine:
             reference: A tag or digest.
             credentials: `{"username": …, "password": …}`, or a token.
         """
-        what = f"pull {repository} {reference}"
+        what = f"pull {repository}{'@' if ':' in reference else ':'}{reference}"
         with self._doing(what), self._patient():
             events = self._api.pull(
                 repository,
