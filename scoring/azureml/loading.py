@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MODULE_NAME = "entry_module"
 HEADERS_PARAMETER = "request_headers"
 _MODEL_DIR = "AZUREML_MODEL_DIR"
+_OF_THE_EXTRA = ("flask", "inference_schema", "werkzeug")
 
 Kind = Literal["text", "schema", "raw"]
 
@@ -241,7 +242,9 @@ def _hint(error: BaseException) -> str:
             "environment, or leave the import out."
         )
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"Add what provides the module {error.name!r} to the environment."
+        extra = error.name.partition(".")[0] in _OF_THE_EXTRA
+        here = "; for 'fieldpost serve', pip install 'fieldpost[azureml]' has it" if extra else ""
+        return f"Add what provides the module {error.name!r} to the environment{here}."
     folder = os.environ.get(_MODEL_DIR, "")
     if not folder and _misses_model_dir(error):
         return f"{_MODEL_DIR} is not set: serve the script with a model, or with --model-dir DIR."

@@ -200,6 +200,10 @@ def test_failures_carry_the_scripts_own_traceback(name: str, load: Load, tmp_pat
 @pytest.mark.parametrize(
     ("source", "hint"),
     [
+        (
+            "raise ModuleNotFoundError('No', name='inference_schema.schema_decorators')",
+            "pip install 'fieldpost[azureml]'",
+        ),
         ("from azureml.core import Workspace", "Of azureml.core only Model.get_model_path"),
         ("import azureml.core.run", "Of azureml.core only Model.get_model_path"),
         ("1 / 0", "Mend the script"),
