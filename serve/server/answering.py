@@ -69,7 +69,7 @@ class Answering(asyncio.Protocol):
     def end_if_idle(self) -> None:
         """Closes a connection on which nothing is asked (for the end of a drain's grace)."""
         if self._phase == IDLE and self._is_idle():
-            self._close()
+            self._close_idle()
 
     def abort(self) -> None:
         """Ends it at once, whatever is going on."""
@@ -322,6 +322,16 @@ class Answering(asyncio.Protocol):
         else:
             self.deadline = self.hub.clock.now + self._limits.write_timeout_s
             self._transport.close()
+
+    def _close_idle(self) -> None:
+        """Ends a connection that owes and awaits nothing.
+
+        Under TLS the end waits for the client's own word, which one that keeps connections for
+        later does not give before it uses this one again.
+        """
+        self._close()
+        if not self._transport.get_write_buffer_size():
+            self.deadline = self.hub.clock.now + _LINGER_S
 
     def _set_deadline(self) -> None:
         """What the client has to do next, and until when."""

@@ -449,7 +449,7 @@ class Connection(Answering):
         if self._closing or not self._writable:
             self._transport.abort()
         elif self._phase == IDLE:
-            self._close()
+            self._close_idle()
         else:
             part = "head" if self._phase == HEAD else "body"
             self._phase = IDLE

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import ssl
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2_grpc as stubs
 
+from serve.server import answering
 from serve.server.access import tls
+from serve.server.grpc import leaving
 from serve.server.protocol import Connection
 from serve.server.settings import ServerSettings
 from tests.support.certificates import Authority
@@ -23,6 +27,7 @@ from tests.support.server import LiveServer, Sums, serve_models
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import ModuleType
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +83,18 @@ def test_curl_chooses_by_the_handshake(secure: tuple[LiveServer, int, Path], ver
     assert done.stderr == ""
     assert done.stdout.endswith(f"{version.removeprefix('--http')} 200")
     assert '"data":[6.0]' in done.stdout
+
+
+@pytest.mark.parametrize("module", [answering, leaving], ids=["http/1.1", "http/2"])
+def test_a_client_that_keeps_its_connection_does_not_hold_up_the_end(
+    secure: tuple[LiveServer, int, Path], monkeypatch: pytest.MonkeyPatch, module: ModuleType
+) -> None:
+    """It hears that the connection ends when it uses it again: until then it says nothing."""
+    monkeypatch.setattr(module, "_LINGER_S", 0.2)
+    live, port, authority = secure
+    context = ssl.create_default_context(cafile=str(authority))
+    with httpx.Client(http2=module is leaving, verify=context) as client:
+        answer = client.post(f"https://127.0.0.1:{port}/score", json={"data": [[1, 2, 3]]})
+        assert answer.http_version.lower() == ("http/2" if module is leaving else "http/1.1")
+        live.call(live.hub.end_idle)
+        live.until(lambda: not live.hub.connections, 5)

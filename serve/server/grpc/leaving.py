@@ -68,7 +68,7 @@ class Leaving(Sending):
         if self._purse < PURSE:
             self._purse += _ANSWER_WORTH
         if not self._streams and (self._final is not None or self._eof):
-            self._close()
+            self._close(answered=True)
 
     def leave_behind(self, stream: Stream) -> None:
         """The answer came before the request was whole: the rest of it is not wanted."""
@@ -201,11 +201,12 @@ class Leaving(Sending):
             stream.queue.clear()
             stream.lost()
 
-    def _close(self, *, linger: bool = False) -> None:
+    def _close(self, *, linger: bool = False, answered: bool = False) -> None:
         """Sends what is written, then ends.
 
         A client that is still sending would get a reset, and lose our last words with it. So with
-        `linger` only our half is closed at first, and what comes is dropped.
+        `linger` only our half is closed at first, and what comes is dropped. One that was
+        `answered` just now may need its time to take that.
         """
         if self._closing:
             return
@@ -218,5 +219,8 @@ class Leaving(Sending):
                 self._reading = True
                 self._transport.resume_reading()
         else:
-            self.deadline = self.hub.clock.now + self._limits.write_timeout_s
+            # Under TLS the end waits for the client's own word, which may be long in coming.
+            owes = answered or self._transport.get_write_buffer_size()
+            patience_s = self._limits.write_timeout_s if owes else _LINGER_S
+            self.deadline = self.hub.clock.now + patience_s
             self._transport.close()
