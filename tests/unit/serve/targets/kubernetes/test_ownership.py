@@ -103,7 +103,10 @@ def test_differences_hide_secrets_and_what_the_cluster_writes() -> None:
 
     same = difference(secret("YQ==", resourceVersion="1"), secret("YQ==", uid="2"))
     assert same.change == "none"
-    assert shown([same]) == "Nothing would change."
+    assert (
+        shown([same])
+        == "Nothing would change but the number of the revision: the same pods, started anew."
+    )
     changed = difference(secret("YQ=="), secret("Yg=="))
     assert changed.change == "update"
     text = shown([changed])
