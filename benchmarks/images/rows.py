@@ -19,7 +19,7 @@ INPUTS = 500  # of a model of this size, see `weights`
 LARGE_BYTES = 2_000_000_000
 _MANIFESTS_BYTES = 20_000
 _MEMORY_MIB = 150
-_ROUNDS = 3
+_ROUNDS = 5
 
 
 class Bench:
