@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -322,10 +323,7 @@ def test_an_idle_client_goes_at_the_end_of_a_drain(server: LiveServer) -> None:
 
 def test_no_call_is_lost_while_connections_are_renewed() -> None:
     """Clients whose connections the server ends now and then never notice."""
-    # One that is told to go while it still shakes hands counts that as a failure, and waits before
-    # it tries again: half as long again each time, for up to two minutes.
-    soon = [(f"grpc.{each}_reconnect_backoff_ms", 100) for each in ("initial", "min", "max")]
-    with serve_models({"sums": Sums()}) as live, channel(live, *soon) as made:
+    with serve_models({"sums": Sums()}) as live, channel(live) as made:
         stub = stubs.GRPCInferenceServiceStub(made)
         stop = time.monotonic() + 1.5
         renewed = 0
@@ -334,12 +332,32 @@ def test_no_call_is_lost_while_connections_are_renewed() -> None:
 
             def renew() -> None:
                 for connection in connections(live):
-                    connection._announce()
+                    if connection._last:
+                        connection._announce()
 
             live.call(renew)
             renewed += 1
             assert [totals(call.result(10))[0] for call in calls] == [*range(20)]
         assert renewed > 5
+
+
+def test_a_connection_that_has_just_begun_is_not_told_to_go_at_once() -> None:
+    """A client of grpcio would count it as one that failed, and wait for twenty seconds."""
+    with serve_models({"sums": Sums()}) as live, Http2Client(live.port):
+        live.until(lambda: len(connections(live)) == 1)
+
+        def drain() -> tuple[float, float]:
+            live.hub.draining = True
+            (connection,) = connections(live)
+            connection.expire()
+            fresh = connection._announced
+            connection._born -= 2
+            connection.expire()
+            return fresh, connection._announced
+
+        fresh, later = live.call(drain)
+        assert fresh == inf
+        assert later < inf
 
 
 def test_keys_are_asked_for(tmp_path: Any) -> None:

@@ -23,6 +23,7 @@ _PURSE_PER_SECOND = 1_000
 _MOST_LEFT_BEHIND = 1024
 _PING = b"fieldpst"
 _GRACE_S = 1.0
+_GREETING_S = 1.0
 _LINGER_S = 2.0
 
 
@@ -115,7 +116,8 @@ class Leaving(Sending):
         now = self.hub.clock.now
         self._purse = min(PURSE, self._purse + int((now - self._ticked) * _PURSE_PER_SECOND) + 1)
         self._ticked = now
-        if self.hub.draining:
+        # grpcio, told to go in its first moment, waits for twenty seconds before it goes elsewhere.
+        if self.hub.draining and (self._last or now - self._born > _GREETING_S):
             self._announce()
         for stream in tuple(self._streams.values()):
             self._look_after(stream, now)
