@@ -80,11 +80,9 @@ def test_programs_run_and_answer_a_label(kit: Any, classes: Any, measured: int) 
 
 
 def test_labels_that_cannot_be_written_are_refused() -> None:
-    for label in ("line\nbreak", 2**70):
-        classes = (label, "b") if isinstance(label, str) else (label, 0)
-        circuit = random_circuit(1, 2, 0, classes=classes)
-        with pytest.raises(UnsupportedModelError, match=r"label|Q#"):
-            qsharp.dumps(circuit)
+    circuit = random_circuit(1, 2, 0, classes=("line\nbreak", "b"))
+    with pytest.raises(UnsupportedModelError, match=r"label|Q#"):
+        qsharp.dumps(circuit)
 
 
 def test_numbers_have_points() -> None:
